@@ -1,0 +1,130 @@
+"""Every setting of fraudstream, read from the environment and `.env` in this one place.
+
+A setting `kafka_port` is the variable `FRAUDSTREAM_KAFKA_PORT`. A value that cannot be used raises
+`SettingsError`, whose message names the variable, the value's problem and where to change it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "FRAUDSTREAM_"
+
+Role = Literal["owner", "stream_writer", "trainer", "app", "grafana", "airflow", "mlflow"]
+
+
+class SettingsError(ValueError):
+    """A setting is missing or unusable; the message names its variable."""
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults: the embedded platform on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=PROJECT_ROOT / ".env", extra="ignore")
+
+    home: Path = Field(PROJECT_ROOT / ".fraudstream", description="state, logs and generated secrets")
+
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = Field(5433, ge=1, le=65535)
+    postgres_database: str = "fraudstream"
+    postgres_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    postgres_passfile: Path | None = Field(None, description="libpq password file; default: secrets/pgpass in home")
+
+    kafka_port: int = Field(9092, ge=1, le=65535)
+    kafka_controller_port: int = Field(9093, ge=1, le=65535)
+    kafka_bootstrap_servers: str | None = Field(None, description="default: 127.0.0.1 and kafka_port")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_location: Path | None = None
+    kafka_partitions: int = Field(2, ge=1, le=1000, description="partitions of a topic that `up` creates")
+    kafka_replication_factor: int = Field(1, ge=1, le=10)
+    transactions_topic: str = "transactions-data"
+    labels_topic: str = "transaction-labels"
+
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    mlflow_tracking_uri: str | None = Field(None, description="default: 127.0.0.1 and mlflow_port")
+    model_name: str = "fraud-detector"
+
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    streamlit_port: int = Field(8501, ge=1, le=65535)
+
+    spark_master: str = "local[2]"
+    trigger_interval_ms: int = Field(500, ge=0, le=60_000, description="pause between micro-batches")
+    max_offsets_per_trigger: int = Field(40_000, ge=1)
+
+    rate_per_second: float = Field(1.0, gt=0, le=100_000, description="live synthetic transactions per second")
+    fraud_rate: float = Field(0.01, ge=0, le=0.5)
+    profile: Literal["world", "original"] = "world"
+    seed: int = Field(7, ge=0)
+    customers: int = Field(5_000, ge=10)
+    merchants: int = Field(2_000, ge=10)
+    history_days: int = Field(21, ge=0, le=730, description="simulated history before the first live event")
+    history_events: int = Field(150_000, ge=0, description="size of that history; volume grows towards today")
+
+    alert_rate: float = Field(0.01, gt=0, lt=0.5, description="share of transactions that the threshold flags")
+    training_window_days: int = Field(30, ge=1)
+    retrain_schedule: str = "@daily"
+
+    late_after_seconds: int = Field(3600, ge=1, description="older than the broker's time by this: marked late")
+    future_tolerance_seconds: int = Field(300, ge=0)
+    max_event_bytes: int = Field(65_536, ge=256)
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Settings:
+        self.home = self.home.expanduser().resolve()
+        if self.postgres_passfile is None:
+            self.postgres_passfile = self.home / "secrets" / "pgpass"
+        if self.kafka_bootstrap_servers is None:
+            self.kafka_bootstrap_servers = f"127.0.0.1:{self.kafka_port}"
+        if self.mlflow_tracking_uri is None:
+            self.mlflow_tracking_uri = f"http://127.0.0.1:{self.mlflow_port}"
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                "kafka_security_protocol asks for SASL: set FRAUDSTREAM_KAFKA_SASL_USERNAME and "
+                "FRAUDSTREAM_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    def conninfo(self, role: Role, database: str | None = None) -> str:
+        """libpq connection string of a database role; its password comes from `postgres_passfile`."""
+        return (
+            f"host={self.postgres_host} port={self.postgres_port} dbname={database or self.postgres_database} "
+            f"user={role} sslmode={self.postgres_sslmode} passfile={self.postgres_passfile} "
+            f"connect_timeout=5 application_name=fraudstream"
+        )
+
+    def sqlalchemy_url(self, role: Role, driver: str = "psycopg", database: str | None = None) -> str:
+        """SQLAlchemy URL of a database role, without its password (see `conninfo`)."""
+        return (
+            f"postgresql+{driver}://{role}@{self.postgres_host}:{self.postgres_port}/"
+            f"{database or self.postgres_database}?sslmode={self.postgres_sslmode}"
+            f"&passfile={self.postgres_passfile}"
+        )
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: a variable's value cannot be used; every such variable is named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            name = f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}" if item["loc"] else PREFIX + "*"
+            shown = "" if not item["loc"] or "password" in name.lower() else f" (is {item['input']!r})"
+            problems.append(f"{name}: {item['msg']}{shown}")
+        raise SettingsError("unusable settings, change them in the environment or in .env:\n  " + "\n  ".join(problems)) from None
