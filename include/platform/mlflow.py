@@ -1,0 +1,35 @@
+"""The MLflow server: runs and registry in PostgreSQL, artifacts proxied from a folder of the state."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import httpx
+
+from include.settings import Settings
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What the server reads; the database's address goes here and not into the command line."""
+    store = settings.sqlalchemy_url("mlflow", driver="psycopg2", database="mlflow")
+    return {
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_REGISTRY_STORE_URI": store,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow-artifacts"),
+        "MLFLOW_SERVE_ARTIFACTS": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def command(settings: Settings) -> list[str]:
+    mlflow = str(Path(sys.prefix) / "bin" / "mlflow")
+    return [mlflow, "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]
+
+
+def ready(settings: Settings) -> bool:
+    try:
+        return httpx.get(f"{settings.mlflow_tracking_uri}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False

