@@ -1,0 +1,228 @@
+"""Everything that knows how to reach Kafka: client settings, topics and offsets."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError as ErrorCode
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from include.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Session settings that keep the credentials in `spark_options` out of Spark's plans, logs and web pages.
+SPARK_REDACTION = {
+    "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas",
+    "spark.sql.redaction.options.regex": r"(?i)url|secret|password|jaas",
+}
+
+
+class KafkaError(RuntimeError):
+    """Kafka could not do what was asked; the message names the brokers and what to do."""
+
+
+class KafkaUnavailable(KafkaError):
+    """No broker answered in time."""
+
+
+class KafkaRefused(KafkaError):
+    """The brokers answered and refused: credentials, certificate or permissions."""
+
+
+class TopicMissing(KafkaError):
+    """A topic does not exist."""
+
+
+_CHECK_PASSWORD = "check FRAUDSTREAM_KAFKA_SASL_USERNAME and FRAUDSTREAM_KAFKA_SASL_PASSWORD"
+_REFUSALS = {
+    ErrorCode._AUTHENTICATION: _CHECK_PASSWORD,
+    ErrorCode.SASL_AUTHENTICATION_FAILED: _CHECK_PASSWORD,
+    ErrorCode._SSL: "check FRAUDSTREAM_KAFKA_SSL_CA_LOCATION and the name in the broker's certificate",
+    ErrorCode.TOPIC_AUTHORIZATION_FAILED: "give this user access to the topic",
+    ErrorCode.CLUSTER_AUTHORIZATION_FAILED: "give this user access to the cluster",
+}
+_MISSING = {ErrorCode.UNKNOWN_TOPIC_OR_PART, ErrorCode._UNKNOWN_TOPIC, ErrorCode._UNKNOWN_PARTITION}
+
+
+def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
+    """Configuration of a confluent-kafka client.
+
+    Args:
+        more: further librdkafka properties, `_` for `.`: `client_config(settings, linger_ms=5)`.
+    """
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "client.id": "fraudstream",
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_sasl_username,
+            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        config["ssl.endpoint.identification.algorithm"] = "https"
+        if settings.kafka_ssl_ca_location is not None:
+            config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)
+    return config | {name.replace("_", "."): value for name, value in more.items()}
+
+
+def spark_options(settings: Settings) -> dict[str, str]:
+    """Options of Spark's Kafka source or sink; build the session with `SPARK_REDACTION`."""
+    options = {
+        "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
+        "kafka.security.protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        module = "plain.PlainLoginModule"
+        if settings.kafka_sasl_mechanism.startswith("SCRAM"):
+            module = "scram.ScramLoginModule"
+        username = _jaas_text(settings.kafka_sasl_username)
+        password = _jaas_text(settings.kafka_sasl_password.get_secret_value())
+        options["kafka.sasl.mechanism"] = settings.kafka_sasl_mechanism
+        options["kafka.sasl.jaas.config"] = (
+            f"org.apache.kafka.common.security.{module} required username={username} password={password};"
+        )
+    if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ssl_ca_location is not None:
+        options["kafka.ssl.truststore.type"] = "PEM"
+        options["kafka.ssl.truststore.location"] = str(settings.kafka_ssl_ca_location)
+    return options
+
+
+def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
+    """Create the transactions and labels topics where missing, and wait until each partition has a leader.
+
+    An existing topic is left as it is.
+
+    Raises:
+        KafkaUnavailable: no broker, or no leader, within `timeout` seconds.
+        KafkaRefused: the brokers refuse this user.
+    """
+    broker = _Admin(settings, timeout)
+    topics = [settings.transactions_topic, settings.labels_topic]
+    present = broker.metadata().topics
+    safe_copies = {"min.insync.replicas": "2"} if settings.kafka_replication_factor >= 3 else {}
+    missing = [
+        NewTopic(topic, settings.kafka_partitions, settings.kafka_replication_factor, config=safe_copies)
+        for topic in topics
+        if topic not in present
+    ]
+    if missing:
+        for topic, future in broker.client.create_topics(missing, operation_timeout=timeout).items():
+            try:
+                broker.call(future.result)
+            except KafkaException as error:
+                if error.args[0].code() != ErrorCode.TOPIC_ALREADY_EXISTS:
+                    raise broker.problem(error, f"topic {topic!r} cannot be created") from error
+            else:
+                log.info("created topic %s with %d partitions", topic, settings.kafka_partitions)
+    deadline = time.monotonic() + timeout
+    while leaderless := [topic for topic in topics if not _has_leaders(broker, topic)]:
+        if time.monotonic() > deadline:
+            raise KafkaUnavailable(
+                f"topic {', '.join(leaderless)} at {settings.kafka_bootstrap_servers} has partitions without "
+                f"a leader after {timeout:.0f} s: see the broker's log"
+            )
+        time.sleep(0.1)
+
+
+def topic_id(settings: Settings, topic: str, timeout: float = 10.0) -> str:
+    """Id that the brokers gave a topic; a topic that was deleted and created again has another one.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    broker = _Admin(settings, timeout)
+    future = broker.client.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic]
+    try:
+        return str(broker.call(future.result).topic_id)
+    except KafkaException as error:
+        raise broker.problem(error, f"topic {topic!r} cannot be described") from error
+
+
+def end_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, int]:
+    """For each partition, the offset that its next record will get.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    return _offsets(settings, topic, OffsetSpec.latest(), timeout)
+
+
+def begin_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, int]:
+    """For each partition, the first offset that the broker still holds.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    return _offsets(settings, topic, OffsetSpec.earliest(), timeout)
+
+
+class _Admin:
+    """An AdminClient that remembers why a broker could not be reached: its calls only say `timed out`."""
+
+    def __init__(self, settings: Settings, timeout: float):
+        self.servers = settings.kafka_bootstrap_servers
+        self.timeout = timeout
+        self.last_error: ErrorCode | None = None
+        quiet = logging.getLogger(f"{__name__}.librdkafka")
+        quiet.addHandler(logging.NullHandler())
+        quiet.propagate = False  # its complaints come back in the raised error
+        self.client = AdminClient(client_config(settings, error_cb=self._remember), logger=quiet)
+
+    def _remember(self, error: ErrorCode) -> None:
+        if self.last_error is None or self.last_error.code() not in _REFUSALS:
+            self.last_error = error
+
+    def metadata(self, topic: str | None = None):
+        try:
+            return self.client.list_topics(topic, timeout=self.timeout)
+        except KafkaException as error:
+            raise self.problem(error, "no broker answers") from error
+
+    def call(self, result: Callable[[float], Any]):
+        return result(self.timeout + 5)
+
+    def problem(self, error: KafkaException, what: str) -> KafkaError:
+        self.client.poll(0.1)  # delivers the error callback
+        cause = error.args[0]
+        if cause.code() not in _REFUSALS | dict.fromkeys(_MISSING) and self.last_error is not None:
+            cause = self.last_error
+        said = f"{what} at {self.servers}: {cause.str()}"
+        if cause.code() in _REFUSALS:
+            return KafkaRefused(f"{said}: {_REFUSALS[cause.code()]}")
+        if cause.code() in _MISSING:
+            return TopicMissing(f"{said}: create the topic first")
+        return KafkaUnavailable(f"{said}: is it running, and is FRAUDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?")
+
+
+def _jaas_text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _has_leaders(broker: _Admin, topic: str) -> bool:
+    found = broker.metadata(topic).topics[topic]
+    return (
+        found.error is None
+        and bool(found.partitions)
+        and all(partition.leader >= 0 and partition.error is None for partition in found.partitions.values())
+    )
+
+
+def _offsets(settings: Settings, topic: str, at: OffsetSpec, timeout: float) -> dict[int, int]:
+    broker = _Admin(settings, timeout)
+    found = broker.metadata(topic).topics[topic]
+    if found.error is not None:
+        raise broker.problem(KafkaException(found.error), f"topic {topic!r} cannot be read")
+    specs = {TopicPartition(topic, partition): at for partition in sorted(found.partitions)}
+    futures = broker.client.list_offsets(specs, request_timeout=timeout)
+    try:
+        return {asked.partition: broker.call(future.result).offset for asked, future in futures.items()}
+    except KafkaException as error:
+        raise broker.problem(error, f"offsets of {topic!r} cannot be read") from error
