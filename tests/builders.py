@@ -1,0 +1,74 @@
+"""Rows for tests: valid unless a test says otherwise."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from include.label import Label
+from include.transaction import Transaction
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+_numbers = count(1)
+
+FIELDS = {
+    "user_id": "user-0001",
+    "timestamp": NOW,
+    "first_name": "Ada",
+    "last_name": "Byron",
+    "full_name": "Ada Byron",
+    "email": "ada.byron@example.com",
+    "location": "Germany",
+    "transaction_location": "Germany",
+    "amount": 42.5,
+    "device": "iPhone 15",
+    "merchant_id": "merchant-0001",
+    "merchant_category": "groceries",
+    "currency": "EUR",
+    "latitude": 52.52,
+    "longitude": 13.405,
+}
+ABSENT = object()
+
+
+def _new_id() -> str:
+    return f"transaction-{next(_numbers):06d}"
+
+
+def transaction(**fields) -> Transaction:
+    """A transaction at `NOW` with an id of its own, changed by fields."""
+    return Transaction(**{"transaction_id": _new_id(), **FIELDS, **fields})
+
+
+def event(**fields) -> dict:
+    """The JSON object of a transaction's event; a field that is `ABSENT` is left out."""
+    content = {"transaction_id": _new_id(), **FIELDS, **fields}
+    return {name: _text(value) for name, value in content.items() if value is not ABSENT}
+
+
+def event_bytes(**fields) -> bytes:
+    """The event of a transaction as it lies in Kafka; fields may be anything that JSON can write."""
+    return json.dumps(event(**fields), ensure_ascii=False).encode()
+
+
+def label(**fields) -> Label:
+    """A label of fraud, known a day after its transaction, changed by fields."""
+    content = {"transaction_id": _new_id(), "timestamp": NOW, "is_fraud": True}
+    return Label(**{**content, "known_at": NOW + timedelta(days=1), "scenario_id": None, **fields})
+
+
+def label_event(**fields) -> dict:
+    """The JSON object of a label's event; a field that is `ABSENT` is left out."""
+    content = {"transaction_id": _new_id(), "user_id": "user-0001", "timestamp": NOW, "is_fraud": True}
+    content |= {"known_at": NOW + timedelta(days=1), "scenario_id": "card_testing", **fields}
+    return {name: _text(value) for name, value in content.items() if value is not ABSENT}
+
+
+def label_bytes(**fields) -> bytes:
+    """The event of a label as it lies in Kafka."""
+    return json.dumps(label_event(**fields), ensure_ascii=False).encode()
+
+
+def _text(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
