@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     postgres_port: int = Field(5433, ge=1, le=65535)
     postgres_database: str = "fraudstream"
     postgres_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
-    postgres_passfile: Path | None = Field(None, description="libpq password file; default: secrets/pgpass in home")
+    postgres_passfile: Path | None = Field(
+        None, description="libpq password file; default: secrets/pgpass in home"
+    )
 
     kafka_port: int = Field(9092, ge=1, le=65535)
     kafka_controller_port: int = Field(9093, ge=1, le=65535)
@@ -59,8 +61,18 @@ class Settings(BaseSettings):
     spark_master: str = "local[2]"
     trigger_interval_ms: int = Field(500, ge=0, le=60_000, description="pause between micro-batches")
     max_offsets_per_trigger: int = Field(40_000, ge=1)
+    champion_poll_seconds: float = Field(
+        5.0, gt=0, le=3600, description="how often the scorer asks for a champion"
+    )
+    failpoint: str | None = Field(
+        None,
+        pattern=r"^(before_write|mid_copy|after_commit|before_checkpoint)(:[1-9]\d*)?$",
+        description="tests only: kill the driver at this point of a write, or at its n-th passing",
+    )
 
-    rate_per_second: float = Field(1.0, gt=0, le=100_000, description="live synthetic transactions per second")
+    rate_per_second: float = Field(
+        1.0, gt=0, le=100_000, description="live synthetic transactions per second"
+    )
     fraud_rate: float = Field(0.01, ge=0, le=0.5)
     profile: Literal["world", "original"] = "world"
     seed: int = Field(7, ge=0)
@@ -69,11 +81,13 @@ class Settings(BaseSettings):
     history_days: int = Field(21, ge=0, le=730, description="simulated history before the first live event")
     history_events: int = Field(150_000, ge=0, description="size of that history; volume grows towards today")
 
-    alert_rate: float = Field(0.01, gt=0, lt=0.5, description="share of transactions that the threshold flags")
+    alert_rate: float = Field(
+        0.01, gt=0, lt=0.5, description="share of transactions that the threshold flags"
+    )
     training_window_days: int = Field(30, ge=1)
     retrain_schedule: str = "@daily"
 
-    late_after_seconds: int = Field(3600, ge=1, description="older than the broker's time by this: marked late")
+    late_after_seconds: int = Field(3600, ge=1, description="older than the newest seen event: late")
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)
 
@@ -94,6 +108,16 @@ class Settings(BaseSettings):
                 "FRAUDSTREAM_KAFKA_SASL_PASSWORD"
             )
         return self
+
+    def as_environment(self) -> dict[str, str]:
+        """These settings as variables, for a process that is to have the same ones."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        plain = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        return {f"{PREFIX}{name.upper()}": value for name, value in plain.items()}
 
     def conninfo(self, role: Role, database: str | None = None) -> str:
         """libpq connection string of a database role; its password comes from `postgres_passfile`."""
@@ -124,7 +148,13 @@ def load() -> Settings:
     except ValidationError as error:
         problems = []
         for item in error.errors():
-            name = f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}" if item["loc"] else PREFIX + "*"
+            name = (
+                f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}"
+                if item["loc"]
+                else PREFIX + "*"
+            )
             shown = "" if not item["loc"] or "password" in name.lower() else f" (is {item['input']!r})"
             problems.append(f"{name}: {item['msg']}{shown}")
-        raise SettingsError("unusable settings, change them in the environment or in .env:\n  " + "\n  ".join(problems)) from None
+        raise SettingsError(
+            "unusable settings, change them in the environment or in .env:\n  " + "\n  ".join(problems)
+        ) from None

@@ -21,7 +21,11 @@ from include.settings import Settings
 
 @contextmanager
 def running(
-    name: str, command: list[str], ready: Callable[[], bool], log: Path, environment: dict[str, str] | None = None
+    name: str,
+    command: list[str],
+    ready: Callable[[], bool],
+    log: Path,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen]:
     """Runs a server until the block ends; fails with its log when it does not get ready."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +81,9 @@ def postgres(settings: Settings) -> Iterator[Settings]:
     secrets.ensure(settings)
     postgres_server.initialise(settings)
     log = settings.home / "logs" / "postgres.log"
-    with running("PostgreSQL", postgres_server.command(settings), lambda: postgres_server.ready(settings), log):
+    with running(
+        "PostgreSQL", postgres_server.command(settings), lambda: postgres_server.ready(settings), log
+    ):
         postgres_server.provision(settings)
         yield settings
 

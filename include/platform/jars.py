@@ -9,6 +9,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+
 HERE = Path(__file__).parent
 CHECKSUMS = HERE / "jars.sha256"
 

@@ -62,7 +62,10 @@ def initialise(settings: Settings) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     format_storage = ("format", "--ignore-formatted", "-t", cluster_id, "-c", str(properties))
     done = subprocess.run(
-        _java(settings, "kafka.tools.StorageTool", *format_storage), capture_output=True, text=True, check=False
+        _java(settings, "kafka.tools.StorageTool", *format_storage),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}".strip())

@@ -84,7 +84,8 @@ def command(settings: Settings) -> list[str]:
 
 def ready(settings: Settings) -> bool:
     done = subprocess.run(
-        [binary("pg_isready"), "-q", "-h", settings.postgres_host, "-p", str(settings.postgres_port)], check=False
+        [binary("pg_isready"), "-q", "-h", settings.postgres_host, "-p", str(settings.postgres_port)],
+        check=False,
     )
     return done.returncode == 0
 
@@ -97,14 +98,22 @@ def provision(settings: Settings) -> None:
         connection.execute((SQL / "roles.sql").read_text())
         for role in secrets.DATABASE_ROLES[1:]:
             connection.execute(
-                sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(passwords[role]))
+                sql.SQL("alter role {} password {}").format(
+                    sql.Identifier(role), sql.Literal(passwords[role])
+                )
             )
         existing = {name for (name,) in connection.execute("select datname from pg_database")}
-        for database, owner in {settings.postgres_database: "owner", "airflow": "airflow", "mlflow": "mlflow"}.items():
+        for database, owner in {
+            settings.postgres_database: "owner",
+            "airflow": "airflow",
+            "mlflow": "mlflow",
+        }.items():
             if database not in existing:
                 names = sql.Identifier(database), sql.Identifier(owner)
                 connection.execute(sql.SQL("create database {} owner {}").format(*names))
-            connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+            connection.execute(
+                sql.SQL("revoke all on database {} from public").format(sql.Identifier(database))
+            )
         shop = sql.Identifier(settings.postgres_database)
         members = sql.SQL(", ").join(map(sql.Identifier, ("stream_writer", "trainer", "app", "grafana")))
         connection.execute(sql.SQL("grant connect, temporary on database {} to stream_writer").format(shop))

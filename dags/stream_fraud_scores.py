@@ -1,0 +1,28 @@
+"""Scores every transaction with the champion model."""
+
+from airflow.sdk import DAG
+
+from include.spark_submit import spark_job
+
+DOC = """
+### Scores the transactions
+Runs without end: computes behaviour features, scores with the champion of the MLflow registry and writes
+`shop.fraud_scores` and `shop.fraud_alerts`. It never reads a label.
+
+- **No champion yet?** It waits and says so (`fraudstream status`), and starts by itself when there is one.
+- **A new champion** is picked up within seconds, without a restart.
+- **MLflow is down?** The last good champion goes on scoring.
+- **It failed?** It starts again by itself and goes on exactly where it committed last.
+- **To stop it:** switch this DAG off, then mark its running task as failed.
+"""
+
+with DAG(
+    dag_id="stream_fraud_scores",
+    description="Kafka to PostgreSQL: scores, reasons and alerts",
+    schedule="@continuous",
+    max_active_runs=1,
+    catchup=False,
+    tags=["stream"],
+    doc_md=DOC,
+):
+    spark_job("fraud_stream")

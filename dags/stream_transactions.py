@@ -1,0 +1,27 @@
+"""Stores every valid transaction, and every bad record as a dead letter."""
+
+from airflow.sdk import DAG
+
+from include.spark_submit import spark_job
+
+DOC = """
+### Stores the transactions
+Runs without end: reads the topics of transactions and labels, writes `shop.transactions`,
+`shop.fraud_transactions` and `shop.dead_letters`.
+
+- **It failed?** It starts again by itself within seconds and goes on exactly where it committed last.
+  Nothing is lost and nothing is stored twice. If it keeps failing, the task's log ends with the reason.
+- **To stop it:** switch this DAG off, then mark its running task as failed. The job and its children end.
+- **To go on:** switch it on.
+"""
+
+with DAG(
+    dag_id="stream_transactions",
+    description="Kafka to PostgreSQL: transactions, labels and dead letters",
+    schedule="@continuous",
+    max_active_runs=1,
+    catchup=False,
+    tags=["stream"],
+    doc_md=DOC,
+):
+    spark_job("transaction_stream")

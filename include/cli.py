@@ -1,0 +1,159 @@
+"""The console script `fraudstream`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from include import __version__
+from include.settings import Settings, SettingsError, load
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Real-time fraud detection on Airflow, Kafka, Spark, PostgreSQL and MLflow."""
+
+
+def main() -> None:
+    """Runs the command; an error that a person can mend is one message, not a traceback."""
+    try:
+        cli()
+    except SettingsError as error:
+        raise SystemExit(f"fraudstream: {error}") from None
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+@cli.command()
+def up() -> None:
+    """Start the whole platform on this machine and wait for the first scored transaction."""
+    from include.platform import up as platform
+    from include.platform.airflow import AirflowError
+    from include.platform.jars import JarsError
+    from include.platform.progress import Progress
+    from include.platform.supervisor import SupervisorError
+
+    settings = load()
+    try:
+        platform.up(settings, Progress(_console()))
+    except (platform.NotReady, SupervisorError, AirflowError, JarsError) as error:
+        raise SystemExit(f"fraudstream up: {error}") from None
+    _welcome(settings)
+
+
+def _welcome(settings: Settings) -> None:
+    from include.platform import secrets
+
+    table = Table("What", "Address", "Log in", "Click next", title="fraudstream is running")
+    password = secrets.folder(settings) / "airflow-users.json"
+    rows = [
+        ("Airflow", settings.airflow_port, f"admin, password in {password}", "Dags: start, stop and retrain"),
+        ("Streamlit", settings.streamlit_port, "none, this machine only", "Model performance, alerts"),
+        ("MLflow", settings.mlflow_port, "none, this machine only", "Models: fraud-detector"),
+    ]
+    for name, port, login, click_next in rows:
+        table.add_row(name, f"http://127.0.0.1:{port}", login, click_next)
+    table.add_row(
+        "PostgreSQL",
+        f"127.0.0.1:{settings.postgres_port}, database {settings.postgres_database}",
+        f"passwords in {settings.postgres_passfile}",
+        "schema shop",
+    )
+    table.add_row("Kafka", settings.kafka_bootstrap_servers, "none", f"topic {settings.transactions_topic}")
+    console = _console()
+    console.print(table)
+    console.print("Health: make status    Logs: fraudstream logs NAME    Stop: make down")
+
+
+@cli.command()
+@click.option("--wipe", is_flag=True, help="Also delete the state folder: data, models, secrets, logs.")
+def down(wipe: bool) -> None:
+    """Stop everything; streams finish their batch first."""
+    from include.platform.down import down as stop
+    from include.platform.progress import Progress
+
+    stop(load(), Progress(_console()), wipe=wipe)
+
+
+@cli.command()
+@JSON
+def status(as_json: bool) -> None:
+    """Show services, streams, counts and the champion; exit 1 when something is not healthy."""
+    from include.platform import status as platform
+
+    found = platform.status(load())
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print_status(found)
+    sys.exit(0 if platform.healthy(found) else 1)
+
+
+def _print_status(found: dict) -> None:
+    console = _console()
+    services = Table("Service", "State", "Address")
+    for name, each in found["services"].items():
+        services.add_row(name, _coloured(each["state"], "healthy"), each["address"])
+    streams = Table("Stream", "State", "Behind by", "Last commit", "What it says")
+    for name, each in found["streams"].items():
+        since = each["seconds_since_last_commit"]
+        behind = "" if each["lag"] is None else f"{each['lag']:,} records"
+        last = "" if since is None else f"{since:,.0f} s ago"
+        streams.add_row(name, _coloured(each["state"], "running"), behind, last, each["detail"])
+    console.print(services, streams)
+    if found["counts"]:
+        console.print(
+            "   ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in found["counts"].items())
+        )
+    champion = found["champion"]
+    console.print(
+        f"champion: {champion['name']} version {champion['version']}" if champion else "champion: none yet"
+    )
+    for problem in found["problems"]:
+        console.print(f"[red]{problem}[/red]")
+
+
+def _coloured(state: str, good: str) -> str:
+    return f"[{'green' if state == good else 'red'}]{state}[/]"
+
+
+@cli.command()
+def doctor() -> None:
+    """Check Python, Java, memory, disk and ports; each failure says what to do."""
+    from include.platform.doctor import examine
+
+    checks = examine(load())
+    table = Table("Check", "", "Found")
+    for check in checks:
+        table.add_row(check.name, "[green]good[/]" if check.good else "[red]failed[/]", check.message)
+    _console().print(table)
+    sys.exit(0 if all(check.good for check in checks) else 1)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+def logs(name: str | None, follow: bool, lines: int) -> None:
+    """Print the log of a service or of a DAG's newest task; without NAME, list the names."""
+    from include.platform.logs import find, names
+
+    settings = load()
+    path = find(settings, name) if name else None
+    if path is None:
+        known = ", ".join(names(settings)) or "none yet"
+        raise SystemExit(
+            f"fraudstream logs: {'no log of ' + name if name else 'name a log'}; there are: {known}"
+        )
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
+    sys.exit(subprocess.run(command, check=False).returncode)

@@ -1,0 +1,166 @@
+"""The embedded Airflow: its environment, its commands, and a small client of its REST API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from include.platform import secrets
+from include.settings import PROJECT_ROOT, Settings
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+STREAM_DAGS = ("stream_transactions", "stream_fraud_scores")
+PRODUCER_DAG = "produce_transactions"
+RETRAIN_DAG = "retrain_isolation_forest"
+STREAM_POOL = "streams"
+
+
+class AirflowError(RuntimeError):
+    """Airflow's API refused a request, or did not answer in time."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What every Airflow process and every task needs."""
+    keys = secrets.ensure(settings)
+    address = f"http://127.0.0.1:{settings.airflow_port}"
+    database = f"airflow@{settings.postgres_host}:{settings.postgres_port}/airflow"
+    passfile = f"passfile={settings.postgres_passfile}"
+    options = {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "8",
+        "CORE__DAGS_FOLDER": PROJECT_ROOT / "dags",
+        "CORE__PLUGINS_FOLDER": PROJECT_ROOT / "plugins",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__FERNET_KEY": keys["airflow_fernet"],
+        "CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": secrets.folder(settings) / "airflow-users.json",
+        "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}?{passfile}",
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}?{passfile}",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": settings.airflow_port,
+        "API__BASE_URL": address,
+        "API__WORKERS": "1",
+        "API__SECRET_KEY": keys["airflow_api_secret"],
+        "API_AUTH__JWT_SECRET": keys["airflow_jwt"],
+        # A stream's task lives for months; its token must outlive a laptop's sleep or a stalled API server.
+        "EXECUTION_API__JWT_EXPIRATION_TIME": 30 * 86_400,
+        # A killed worker is noticed within 30 s instead of 5 minutes.
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": 5,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
+        "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 20,
+        "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "LOGGING__LOGGING_LEVEL": "WARNING",
+        "LOGGING__BASE_LOG_FOLDER": settings.home / "logs" / "airflow",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {
+        "AIRFLOW_HOME": str(settings.home / "airflow"),
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": settings.spark_master}),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
+    }
+
+
+def command(component: str) -> list[str]:
+    # Logs are read from the shared folder; serving them would open a port beyond loopback.
+    serve_no_logs = ["--skip-serve-logs"] if component in ("scheduler", "triggerer") else []
+    return [str(Path(sys.prefix) / "bin" / "airflow"), component, *serve_no_logs]
+
+
+def migrate(settings: Settings, env: dict[str, str]) -> None:
+    """Brings Airflow's own database up to date; quick when it is."""
+    log = settings.home / "logs" / "airflow-migrate.log"
+    with log.open("w") as output:
+        done = subprocess.run(
+            [str(Path(sys.prefix) / "bin" / "airflow"), "db", "migrate"],
+            stdout=output, stderr=subprocess.STDOUT, env=env, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        raise AirflowError(f"airflow db migrate failed: see {log}")
+
+
+class Client:
+    """Airflow's REST API on loopback, as the administrator."""
+
+    def __init__(self, settings: Settings):
+        self._password = secrets.ensure(settings)["airflow_admin"]
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{settings.airflow_port}", timeout=15)
+        self._token = ""
+
+    def health(self) -> dict[str, str]:
+        """State by component, e.g. `{"scheduler": "healthy"}`; empty when the API does not answer."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health")
+        except httpx.HTTPError:
+            return {}
+        if answer.status_code != 200:
+            return {}
+        return {name: (each or {}).get("status") or "unknown" for name, each in answer.json().items()}
+
+    def request(self, method: str, path: str, body: dict | None = None, allow: tuple[int, ...] = ()) -> dict:
+        """One authenticated call below /api/v2.
+
+        Raises:
+            AirflowError: the answer is an error whose status is not in `allow`.
+        """
+        if not self._token:
+            login = self._http.post("/auth/token", json={"username": "admin", "password": self._password})
+            if login.status_code >= 400:
+                raise AirflowError(f"Airflow refused the administrator's login: {login.status_code}")
+            self._token = login.json()["access_token"]
+        answer = self._http.request(
+            method, f"/api/v2{path}", json=body, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        if answer.status_code >= 400 and answer.status_code not in allow:
+            raise AirflowError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else {}
+
+    def dags(self) -> dict[str, bool]:
+        """`{dag_id: is_paused}` of the DAGs that were parsed."""
+        return {each["dag_id"]: each["is_paused"] for each in self.request("GET", "/dags?limit=100")["dags"]}
+
+    def import_errors(self) -> list[str]:
+        errors = self.request("GET", "/importErrors")["import_errors"]
+        return [f"{each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in errors]
+
+    def unpause(self, dag_id: str) -> None:
+        self.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        self.request("POST", "/pools", body, allow=(409,))
+
+    def active_runs(self, dag_id: str) -> list[str]:
+        runs = self.request("GET", f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=20")
+        return [each["dag_run_id"] for each in runs["dag_runs"]]
+
+    def trigger(self, dag_id: str, conf: dict | None = None) -> str:
+        """Starts a run by hand and returns its id."""
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        return run["dag_run_id"]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float) -> str:
+        """The run's final state: `success` or `failed`.
+
+        Raises:
+            AirflowError: it is still going after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            state = self.run_state(dag_id, run_id)
+            if state in ("success", "failed"):
+                return state
+            time.sleep(0.5)
+        raise AirflowError(f"the run {run_id} of {dag_id} did not end within {timeout:.0f} s")

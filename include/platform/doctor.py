@@ -1,0 +1,114 @@
+"""Checks, before anything is started, whether this machine can run the platform; each failure says what to do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil
+
+from include.platform import ports, supervisor
+from include.settings import Settings
+
+GIB = 2**30
+MIN_JAVA = (17, 0, 11)  # Spark 4.2
+MIN_MEMORY_GIB = 8
+MIN_DISK_GIB = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at, whether it is good, and what was found or is to be done."""
+
+    name: str
+    good: bool
+    message: str
+
+
+def examine(settings: Settings) -> list[Check]:
+    """All checks, in the order in which a person would mend them."""
+    return [check for group in (_python, _java, _memory, _disk, _state, _ports) for check in group(settings)]
+
+
+def _python(settings: Settings) -> Iterator[Check]:
+    version = sys.version_info[:2]
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 11) <= version <= (3, 12)
+    yield Check(
+        "Python", good, found if good else f"{found}: install 3.11 or 3.12, then `make up PYTHON=python3.12`"
+    )
+
+
+def parse_java_version(text: str) -> tuple[int, ...] | None:
+    """`(17, 0, 15)` from what `java -version` prints; None when there is no version in it."""
+    match = re.search(r'version "([\d.]+)', text)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else None
+
+
+def _java(settings: Settings) -> Iterator[Check]:
+    remedy = "install a Java runtime of 17.0.11 or newer (17 or 21), e.g. the package openjdk-17-jre-headless"
+    if not shutil.which("java"):
+        yield Check("Java", False, f"no `java` on PATH: {remedy}")
+        return
+    version = parse_java_version(
+        subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    )
+    good = version is not None and version >= MIN_JAVA
+    found = ".".join(map(str, version or ())) or "unknown version"
+    yield Check("Java", good, found if good else f"{found}: {remedy}")
+
+
+def _memory(settings: Settings) -> Iterator[Check]:
+    total = psutil.virtual_memory().total / GIB
+    good = total >= MIN_MEMORY_GIB * 0.95
+    yield Check(
+        "Memory", good, f"{total:.0f} GiB" if good else f"{total:.1f} GiB: {MIN_MEMORY_GIB} GiB are needed"
+    )
+
+
+def _disk(settings: Settings) -> Iterator[Check]:
+    place = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    free = shutil.disk_usage(place).free / GIB
+    message = f"{free:.0f} GiB free at {place}"
+    good = free >= MIN_DISK_GIB
+    remedy = f"free some, {MIN_DISK_GIB} GiB are needed, or set FRAUDSTREAM_HOME to a folder on another disk"
+    yield Check("Disk", good, message if good else f"{message}: {remedy}")
+
+
+def _state(settings: Settings) -> Iterator[Check]:
+    message = str(settings.home)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (settings.home / ".write-test").touch()
+        (settings.home / ".write-test").unlink()
+    except OSError as error:
+        yield Check(
+            "State folder", False, f"{message}: {error.strerror}; set FRAUDSTREAM_HOME to a folder of yours"
+        )
+        return
+    yield Check("State folder", True, message)
+
+
+def _ports(settings: Settings) -> Iterator[Check]:
+    if supervisor.running(settings):
+        yield Check("Ports", True, "in use by this platform, which is running")
+        return
+    names: dict[str, Callable[[Settings], int]] = {
+        "POSTGRES_PORT": lambda s: s.postgres_port,
+        "KAFKA_PORT": lambda s: s.kafka_port,
+        "KAFKA_CONTROLLER_PORT": lambda s: s.kafka_controller_port,
+        "MLFLOW_PORT": lambda s: s.mlflow_port,
+        "AIRFLOW_PORT": lambda s: s.airflow_port,
+        "STREAMLIT_PORT": lambda s: s.streamlit_port,
+    }
+    for name, port_of in names.items():
+        port = port_of(settings)
+        if ports.taken(port):
+            remedy = f"stop it, or choose another with FRAUDSTREAM_{name} in .env"
+            yield Check(f"Port {port}", False, f"taken by {ports.holder(port)}: {remedy}")
+        else:
+            yield Check(f"Port {port}", True, "free")

@@ -1,0 +1,51 @@
+"""Stops the platform: streams finish their batch, then every service stops, then nothing is left."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+
+from include.platform import airflow, processes, supervisor
+from include.platform.progress import Progress
+from include.settings import Settings
+
+DRAIN = "update shop.stream_leases set stop_requested = true"
+
+
+def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
+    """Stops everything of this state folder; with `wipe` the state folder is deleted too."""
+    if supervisor.running(settings):
+        with progress.step("Streams finish their batch"):
+            _drain(settings)
+            # The scheduler waits for its tasks, and they end by themselves now.
+            supervisor.stop(settings, "airflow-scheduler")
+        with progress.step("Services stop"):
+            others = [f"airflow-{each}" for each in airflow.COMPONENTS if each != "scheduler"]
+            with ThreadPoolExecutor() as pool:
+                list(
+                    pool.map(
+                        lambda name: supervisor.stop(settings, name),
+                        [*others, "streamlit", "mlflow", "kafka"],
+                    )
+                )
+            supervisor.stop(settings, "postgres")
+            supervisor.shutdown(settings)
+    with progress.step("Nothing is left") as step:
+        left = processes.ours(settings)
+        killed = processes.end(left, grace=5)
+        if left:
+            step.note(f"{len(left)} processes ended late, {killed} of them by force")
+    if wipe:
+        with progress.step(f"State deleted: {settings.home}"):
+            shutil.rmtree(settings.home)
+
+
+def _drain(settings: Settings) -> None:
+    """Asks the jobs to stop after their current batch; without a database there is nobody to ask."""
+    try:
+        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+            connection.execute(DRAIN)
+    except psycopg.OperationalError:
+        return

@@ -1,0 +1,113 @@
+"""The services of the embedded platform: what each runs, with which environment, and when it is healthy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from include.platform import airflow, kafka, mlflow, postgres, secrets
+from include.settings import PROJECT_ROOT, Settings
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised program."""
+
+    name: str
+    command: Callable[[Settings], list[str]]
+    ready: Callable[[Settings], bool]
+    port: Callable[[Settings], int | None]
+    scheme: str = "http"
+    environment: Callable[[Settings], dict[str, str]] = field(default=lambda settings: {})
+    stop_signal: str = "TERM"
+    stop_seconds: int = 15
+
+    def address(self, settings: Settings) -> str:
+        port = self.port(settings)
+        return f"{self.scheme}://127.0.0.1:{port}" if port else ""
+
+
+def _streamlit(settings: Settings) -> list[str]:
+    streamlit = str(Path(sys.prefix) / "bin" / "streamlit")
+    options = {
+        "server.address": "127.0.0.1",
+        "server.port": settings.streamlit_port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    return [streamlit, "run", str(PROJECT_ROOT / "streamlit_app" / "app.py"), *arguments]
+
+
+def _http_ok(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _airflow_component(component: str) -> Service:
+    # The health answer names a component with underscores; the API server itself is healthy when it answers.
+    key = {"api-server": "metadatabase"}.get(component, component.replace("-", "_"))
+    return Service(
+        name=f"airflow-{component}",
+        command=lambda settings: airflow.command(component),
+        environment=airflow.environment,
+        ready=lambda settings: airflow.Client(settings).health().get(key) == "healthy",
+        port=lambda settings: settings.airflow_port if component == "api-server" else None,
+        stop_seconds=40 if component == "scheduler" else 15,
+    )
+
+
+SERVICES: dict[str, Service] = {
+    service.name: service
+    for service in (
+        Service(
+            "postgres",
+            postgres.command,
+            postgres.ready,
+            lambda s: s.postgres_port,
+            "postgresql",
+            stop_signal="INT",
+        ),
+        Service("kafka", lambda s: kafka.command(s), kafka.ready, lambda s: s.kafka_port, "kafka"),
+        Service(
+            "mlflow", mlflow.command, mlflow.ready, lambda s: s.mlflow_port, environment=mlflow.environment
+        ),
+        *map(_airflow_component, airflow.COMPONENTS),
+        Service(
+            "streamlit",
+            _streamlit,
+            lambda s: _http_ok(f"http://127.0.0.1:{s.streamlit_port}/_stcore/health"),
+            lambda s: s.streamlit_port,
+            environment=lambda s: {"STREAMLIT_SERVER_COOKIE_SECRET": secrets.ensure(s)["streamlit_cookie"]},
+        ),
+    )
+}
+
+
+def environment(settings: Settings, service: Service | None = None) -> dict[str, str]:
+    """The environment of a service's process. `FRAUDSTREAM_HOME` in it marks the process as ours."""
+    return os.environ | settings.as_environment() | (service.environment(settings) if service else {})
+
+
+def main() -> None:
+    """`python -m include.platform.services NAME` becomes that service: supervisord runs this, so that neither
+    its configuration nor any command line holds a secret."""
+    from include.settings import load
+
+    settings = load()
+    service = SERVICES[sys.argv[1]]
+    command = service.command(settings)
+    os.chdir("/" if service.name == "postgres" else PROJECT_ROOT)
+    os.execvpe(command[0], command, environment(settings, service))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What runs, how far the streams are, and what they counted."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from include import kafka
+from include.platform import supervisor
+from include.platform.services import SERVICES
+from include.settings import PROJECT_ROOT, Settings
+
+QUERY = PROJECT_ROOT / "include" / "sql" / "status_streams.sql"
+HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
+UP_RECORD = "up.json"
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """The object that `fraudstream status --json` prints; parts that cannot be read are None and named in `problems`."""
+    found: dict[str, Any] = {
+        "services": _services(settings),
+        "streams": {},
+        "counts": None,
+        "champion": None,
+        "first_scored_seconds": _up_record(settings).get("first_scored_seconds"),
+        "problems": [],
+    }
+    try:
+        with psycopg.connect(settings.conninfo("owner"), row_factory=dict_row) as connection:
+            rows = connection.execute(QUERY.read_text(), {"topic": settings.transactions_topic}).fetchall()
+            found["counts"] = _counts(connection, rows)
+            found["champion"] = _champion(connection, settings, rows)
+    except psycopg.Error as error:
+        found["problems"].append(f"PostgreSQL: {str(error).strip()}")
+        return found
+    found["streams"] = {row["stream"]: _stream(row) for row in rows}
+    try:
+        ends = {
+            topic: kafka.end_offsets(settings, topic)
+            for topic in (settings.transactions_topic, settings.labels_topic)
+        }
+        begins = {topic: kafka.begin_offsets(settings, topic) for topic in ends}
+    except kafka.KafkaError as error:
+        found["problems"].append(f"Kafka: {error}")
+        return found
+    for row in rows:
+        if row["stream"] != "producer":
+            found["streams"][row["stream"]]["lag"] = _lag(row, ends, begins, settings)
+    return found
+
+
+def healthy(found: dict[str, Any]) -> bool:
+    services = all(each["state"] == "healthy" for each in found["services"].values())
+    return services and not found["problems"]
+
+
+def _services(settings: Settings) -> dict[str, dict[str, str]]:
+    states = supervisor.states(settings)
+
+    def look(name: str) -> dict[str, str]:
+        service, state = SERVICES[name], states.get(name, "STOPPED").lower()
+        if state == "running":
+            state = "healthy" if service.ready(settings) else "unhealthy"
+        return {"state": state, "address": service.address(settings)}
+
+    with ThreadPoolExecutor(len(SERVICES)) as pool:
+        return dict(zip(SERVICES, pool.map(look, SERVICES), strict=True))
+
+
+def _stream(row: dict[str, Any]) -> dict[str, Any]:
+    alive = row["heartbeat_age"] < HEARTBEAT_LIMIT
+    state = row["state"] if alive or row["state"] == "stopped" else "lost"
+    return {
+        "state": state,
+        "lag": None,
+        "seconds_since_last_commit": None if row["since_commit"] is None else round(row["since_commit"], 1),
+        "detail": row["detail"],
+    }
+
+
+def _lag(row: dict[str, Any], ends: dict, begins: dict, settings: Settings) -> int:
+    """Records in the stream's topics that its ledger does not hold yet."""
+    done = {(each["topic"], each["partition"]): each["next"] for each in row["positions"]}
+    topics = [settings.transactions_topic] + [settings.labels_topic] * (row["stream"] == "transaction_stream")
+    return sum(
+        max(0, end - done.get((topic, partition), begins[topic][partition]))
+        for topic in topics
+        for partition, end in ends[topic].items()
+    )
+
+
+def _counts(connection: psycopg.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
+    ledger = {row["stream"]: row for row in rows}
+    tables = "(select count(*) from shop.fraud_alerts) as alerts, (select count(*) from shop.fraud_transactions) as labels"
+    counted = connection.execute(f"select {tables}").fetchone()
+    return {
+        "transactions": ledger["transaction_stream"]["stored"],
+        "scored": ledger["fraud_stream"]["stored"],
+        "alerts": counted["alerts"],
+        "dead_letters": ledger["transaction_stream"]["dead_letters"],
+        "labels": counted["labels"],
+        "duplicates": ledger["transaction_stream"]["duplicates"],
+    }
+
+
+def _champion(
+    connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The version that the scorer uses now."""
+    version = next(row["model_version"] for row in rows if row["stream"] == "fraud_stream")
+    if version is None:
+        return None
+    run = connection.execute("select run_id from shop.models where version = %s", [version]).fetchone()
+    return {"name": settings.model_name, "version": version, "run_id": run and run["run_id"]}
+
+
+def _up_record(settings: Settings) -> dict[str, Any]:
+    path = settings.home / UP_RECORD
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def record_up(settings: Settings, first_scored_seconds: float) -> None:
+    (settings.home / UP_RECORD).write_text(
+        json.dumps({"first_scored_seconds": round(first_scored_seconds, 1)})
+    )

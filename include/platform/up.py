@@ -1,0 +1,176 @@
+"""Starts the platform and returns when the first live transaction has been scored.
+
+Order: PostgreSQL and Kafka, then everything that needs them at the same time, then the DAGs through
+Airflow's API. On a first start the producer publishes simulated weeks of history, the stream stores them,
+and a first training makes the champion that scores them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import psycopg
+
+from include import kafka
+from include.platform import airflow, doctor, jars, postgres, secrets, services, supervisor
+from include.platform import kafka as kafka_server
+from include.platform.progress import Progress
+from include.platform.status import record_up, status
+from include.settings import Settings
+
+
+class NotReady(RuntimeError):
+    """A step did not succeed in its time; the message names what to look at."""
+
+
+def up(settings: Settings, progress: Progress) -> None:
+    """Starts what does not run yet.
+
+    Raises:
+        NotReady: a check of `doctor` failed, or a step did not get ready; what runs is left running.
+    """
+    already = supervisor.running(settings)
+    with progress.step("This machine can run it"):
+        failed = [check for check in doctor.examine(settings) if not check.good]
+        if failed:
+            raise NotReady("\n".join(f"{check.name}: {check.message}" for check in failed))
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (settings.home / "logs").mkdir(exist_ok=True)
+    secrets.ensure(settings)
+    supervisor.ensure(settings)
+    with ThreadPoolExecutor() as pool:
+        broker = pool.submit(_start_kafka, settings, progress)
+        _start_postgres(settings, progress)
+        others = [pool.submit(_start, settings, progress, name) for name in ("mlflow", "streamlit")]
+        _start_airflow(settings, progress, pool)
+        broker.result()
+        client = airflow.Client(settings)
+        with progress.step("Airflow's DAGs are switched on"):
+            switch_on(settings, client)
+        for each in others:
+            each.result()
+    _first_champion(settings, client, progress)
+    with progress.step("First live transaction scored"):
+        _wait_for_live_score(settings, client)
+    if not already or not status(settings)["first_scored_seconds"]:
+        record_up(settings, progress.elapsed())
+
+
+def _start(settings: Settings, progress: Progress, name: str) -> None:
+    with progress.step(f"{name} is ready"):
+        supervisor.start(settings, name)
+
+
+def _start_postgres(settings: Settings, progress: Progress) -> None:
+    with progress.step("PostgreSQL is ready, roles and migrations are applied"):
+        postgres.initialise(settings)
+        supervisor.start(settings, "postgres")
+        postgres.provision(settings)
+        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+            connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
+
+
+def _start_kafka(settings: Settings, progress: Progress) -> None:
+    with progress.step("Jars are there and checked"):
+        jars.fetch()
+    with progress.step("Kafka is ready, topics are there"):
+        kafka_server.initialise(settings)
+        supervisor.start(settings, "kafka")
+        kafka.ensure_topics(settings)
+
+
+def _start_airflow(settings: Settings, progress: Progress, pool: ThreadPoolExecutor) -> None:
+    with progress.step("Airflow is ready"):
+        if supervisor.states(settings).get("airflow-api-server") != "RUNNING":
+            airflow.migrate(settings, services.environment(settings, services.SERVICES["airflow-api-server"]))
+        names = [f"airflow-{component}" for component in airflow.COMPONENTS]
+        list(pool.map(lambda name: supervisor.start(settings, name), names))
+
+
+def switch_on(settings: Settings, client: airflow.Client) -> None:
+    """Switches the DAGs on, and starts the producer unless it runs.
+
+    A DAG that an operator paused later stays paused: only those that were never on are switched on.
+    """
+    wanted = {*airflow.STREAM_DAGS, airflow.PRODUCER_DAG, airflow.RETRAIN_DAG}
+    _wait(
+        lambda: wanted <= client.dags().keys(),
+        60,
+        lambda: (
+            "Airflow has not read these DAGs: "
+            + ", ".join(sorted(wanted - client.dags().keys()))
+            + "".join(f"\n  {line}" for line in client.import_errors())
+        ),
+    )
+    client.ensure_pool(airflow.STREAM_POOL, 8, "Endless tasks: the producer and the streams")
+    marker = settings.home / "switched-on"
+    if not marker.exists():
+        for dag_id in sorted(client.dags()):
+            client.unpause(dag_id)
+        marker.touch()
+    if not client.dags()[airflow.PRODUCER_DAG] and not client.active_runs(airflow.PRODUCER_DAG):
+        client.trigger(airflow.PRODUCER_DAG)
+
+
+def _first_champion(settings: Settings, client: airflow.Client, progress: Progress) -> None:
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        if connection.execute("select exists (select from shop.models)").fetchone()[0]:
+            return
+        with progress.step("Simulated history is published and stored") as step:
+            _wait(
+                lambda: _history_stored(settings, connection),
+                300,
+                lambda: "the history was not stored within 5 minutes: " + _streams_in_words(settings),
+            )
+            stored = connection.execute("select count(*) from shop.transactions").fetchone()[0]
+            step.note(f"{stored:,} transactions")
+        with progress.step("First champion is trained"):
+            run = client.trigger(airflow.RETRAIN_DAG)
+            if client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) != "success":
+                raise NotReady(
+                    f"the first training failed: see the run {run} of {airflow.RETRAIN_DAG} in Airflow"
+                )
+
+
+def _history_stored(settings: Settings, connection: psycopg.Connection) -> bool:
+    row = connection.execute("select state from shop.stream_leases where stream = 'producer'").fetchone()
+    if row[0] != "running":
+        return False
+    lag = status(settings)["streams"]["transaction_stream"]["lag"]
+    return lag is not None and lag < 100 + 10 * settings.rate_per_second
+
+
+LIVE = "select exists (select from shop.fraud_scores where timestamp > %s and scored_at > %s)"
+
+
+def _wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
+    """Waits until an event that happened after now is scored; a paused stream or producer is not waited for."""
+    paused = [
+        dag_id for dag_id in (airflow.PRODUCER_DAG, *airflow.STREAM_DAGS) if client.dags().get(dag_id, False)
+    ]
+    if paused:
+        raise NotReady(f"these DAGs are switched off in Airflow, so nothing is scored: {', '.join(paused)}")
+    now = datetime.now(UTC)
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        _wait(
+            lambda: connection.execute(LIVE, [now, now]).fetchone()[0],
+            240,
+            lambda: "no live transaction was scored within 4 minutes: " + _streams_in_words(settings),
+        )
+
+
+def _streams_in_words(settings: Settings) -> str:
+    streams = status(settings)["streams"]
+    words = (f"{name} is {each['state']} ({each['detail'] or 'no detail'})" for name, each in streams.items())
+    return "; ".join(words) + f"; logs of the tasks: Airflow, or {settings.home / 'logs' / 'airflow'}"
+
+
+def _wait(done: Callable[[], bool], timeout: float, otherwise: Callable[[], str]) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            raise NotReady(otherwise())
+        time.sleep(0.3)

@@ -1,0 +1,38 @@
+"""How a DAG launches one of the jobs in `spark_jobs/`: SparkSubmitOperator with what every job needs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+from include.platform import jars
+from include.settings import PROJECT_ROOT
+
+POOL = "streams"
+
+
+def spark_job(name: str, arguments: list[str] | None = None, retries: int = 0) -> SparkSubmitOperator:
+    """A task that runs `spark_jobs/<name>.py` until it ends.
+
+    The master comes from the connection `spark_default`. The task waits in the pool `streams`, so that
+    endless tasks never take the slots of the others, and has no time-out.
+    """
+    return SparkSubmitOperator(
+        task_id=name,
+        name=name,
+        application=str(PROJECT_ROOT / "spark_jobs" / f"{name}.py"),
+        application_args=arguments,
+        conn_id="spark_default",
+        jars=",".join(jars.spark_classpath()),
+        files=str(PROJECT_ROOT / "spark_jobs" / "log4j2.properties"),
+        driver_memory="1g",
+        conf={
+            "spark.ui.enabled": "false",
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
+        },
+        pool=POOL,
+        retries=retries,
+        retry_delay=timedelta(seconds=5),
+        verbose=False,
+    )
