@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError as ErrorCode
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetadata
 
 from include.settings import Settings
 
@@ -53,7 +53,7 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
     """Configuration of a confluent-kafka client.
 
     Args:
-        more: further librdkafka properties, `_` for `.`: `client_config(settings, linger_ms=5)`.
+        more: callbacks, and further librdkafka properties with `_` for `.`: `linger_ms=5`.
     """
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
@@ -70,7 +70,9 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
         config["ssl.endpoint.identification.algorithm"] = "https"
         if settings.kafka_ssl_ca_location is not None:
             config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)
-    return config | {name.replace("_", "."): value for name, value in more.items()}
+    return config | {
+        name if callable(value) else name.replace("_", "."): value for name, value in more.items()
+    }
 
 
 def spark_options(settings: Settings) -> dict[str, str]:
@@ -106,7 +108,7 @@ def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
     """
     broker = _Admin(settings, timeout)
     topics = [settings.transactions_topic, settings.labels_topic]
-    present = broker.metadata().topics
+    present = broker.topics()
     safe_copies = {"min.insync.replicas": "2"} if settings.kafka_replication_factor >= 3 else {}
     missing = [
         NewTopic(topic, settings.kafka_partitions, settings.kafka_replication_factor, config=safe_copies)
@@ -180,9 +182,10 @@ class _Admin:
         if self.last_error is None or self.last_error.code() not in _REFUSALS:
             self.last_error = error
 
-    def metadata(self, topic: str | None = None):
+    def topics(self) -> dict[str, TopicMetadata]:
+        """All topics: to ask for one by its name would create it on brokers that allow that."""
         try:
-            return self.client.list_topics(topic, timeout=self.timeout)
+            return self.client.list_topics(timeout=self.timeout).topics
         except KafkaException as error:
             raise self.problem(error, "no broker answers") from error
 
@@ -207,9 +210,10 @@ def _jaas_text(value: str) -> str:
 
 
 def _has_leaders(broker: _Admin, topic: str) -> bool:
-    found = broker.metadata(topic).topics[topic]
+    found = broker.topics().get(topic)
     return (
-        found.error is None
+        found is not None
+        and found.error is None
         and bool(found.partitions)
         and all(partition.leader >= 0 and partition.error is None for partition in found.partitions.values())
     )
@@ -217,9 +221,10 @@ def _has_leaders(broker: _Admin, topic: str) -> bool:
 
 def _offsets(settings: Settings, topic: str, at: OffsetSpec, timeout: float) -> dict[int, int]:
     broker = _Admin(settings, timeout)
-    found = broker.metadata(topic).topics[topic]
-    if found.error is not None:
-        raise broker.problem(KafkaException(found.error), f"topic {topic!r} cannot be read")
+    found = broker.topics().get(topic)
+    if found is None or found.error is not None:
+        error = found.error if found else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
+        raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")
     specs = {TopicPartition(topic, partition): at for partition in sorted(found.partitions)}
     futures = broker.client.list_offsets(specs, request_timeout=timeout)
     try:
