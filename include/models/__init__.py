@@ -1,0 +1,1 @@
+"""Fraud detectors and the fast form that scores transactions."""

@@ -1,0 +1,86 @@
+"""Gradient boosted trees on the labels that are known."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from include.models import tree_ensemble
+from include.models.base import checked
+from include.models.scorer import Scorer
+
+
+class GradientBoostingDetector(BaseEstimator):
+    """Histogram gradient boosting; the score is its probability of fraud.
+
+    Args:
+        trees: number of boosting rounds.
+        leaves: most leaves of a tree.
+        learning_rate: shrinkage of each tree.
+        regularization: L2 penalty of leaf values.
+        seed: of every random choice.
+    """
+
+    family = "gradient_boosting"
+    trusted_types = (
+        "include.models.gradient_boosting.GradientBoostingDetector",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    )
+
+    def __init__(
+        self,
+        trees: int = 150,
+        leaves: int = 15,
+        learning_rate: float = 0.06,
+        regularization: float = 1.0,
+        seed: int = 0,
+    ):
+        self.trees = trees
+        self.leaves = leaves
+        self.learning_rate = learning_rate
+        self.regularization = regularization
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:
+        """Boost trees on X and labels (N,) bool.
+
+        Raises:
+            ValueError: no labels, or labels of one class only.
+        """
+        X = checked(X)
+        if y is None or len(np.unique(y)) != 2:
+            raise ValueError("gradient boosting needs labels of both classes: fraud and not fraud")
+        self.n_features_in_ = X.shape[1]
+        self.reference_ = np.median(X, axis=0)
+        self.classifier_ = HistGradientBoostingClassifier(
+            max_iter=self.trees,
+            max_leaf_nodes=self.leaves,
+            learning_rate=self.learning_rate,
+            l2_regularization=self.regularization,
+            early_stopping=False,
+            random_state=self.seed,
+        ).fit(X, np.asarray(y, bool))
+        return self
+
+    def score(self, X: np.ndarray) -> np.ndarray:
+        """Scores (N,) in [0, 1], higher is more suspicious."""
+        return self.classifier_.predict_proba(checked(X, self.n_features_in_))[:, 1]
+
+    def to_onnx(self) -> bytes:
+        """One TreeEnsembleRegressor of log odds, then the logistic function."""
+        base = float(self.classifier_._baseline_prediction[0, 0])
+        trees = [_tree(predictors[0].nodes) for predictors in self.classifier_._predictors]
+        return tree_ensemble.model(trees, width=self.n_features_in_, base=base, scale=1, activation="Sigmoid")
+
+    def scorer(self, *, threshold: float, version: int, feature_set: int) -> Scorer:
+        """The fast form."""
+        return Scorer(self.to_onnx(), self.reference_, threshold, version, feature_set, self.family)
+
+
+def _tree(nodes: np.ndarray) -> tree_ensemble.Tree:
+    leaf = nodes["is_leaf"].astype(bool)
+    left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+    return tree_ensemble.Tree(nodes["feature_idx"], nodes["num_threshold"], left, right, nodes["value"])
