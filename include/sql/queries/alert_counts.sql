@@ -1,0 +1,8 @@
+-- How many alerts there are, how many have no verdict yet, and what the verdicts say.
+select count(*) as alerts,
+       count(*) filter (where v.at is null) as open,
+       count(*) filter (where v.is_fraud) as confirmed,
+       count(*) filter (where not v.is_fraud) as dismissed,
+       count(*) filter (where a.created_at > now() - interval '24 hours') as last_day
+from (select distinct on (transaction_id) transaction_id, created_at from shop.fraud_alerts) a
+left join monitoring.verdicts v using (transaction_id)

@@ -1,0 +1,2 @@
+-- Per UTC day: precision, recall and average precision of the scores against the labels known now, with counts.
+select * from monitoring.daily_performance(%(since)s, %(until)s) order by day

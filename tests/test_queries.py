@@ -1,0 +1,191 @@
+import re
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+from sklearn.metrics import average_precision_score
+
+from include import queries
+from include.settings import Settings
+from tests import sample_data
+from tests.conftest import EMPTY
+
+pytestmark = pytest.mark.services
+
+PARAMETERS = {
+    "version": None,
+    "inbox": "all",
+    "limit": 20,
+    "transaction_id": "tx-0007990",
+    "show_personal_data": False,
+    "user_id": "u00001",
+    "seconds": 60,
+    "is_fraud": True,
+    "analyst": "an analyst",
+    "note": "",
+}
+
+
+def used(name: str, **more: object) -> dict[str, object]:
+    """The parameters that a query names, out of the usual ones."""
+    now = datetime.now(UTC)
+    known = PARAMETERS | {"since": now - timedelta(days=30), "until": now} | more
+    return {key: known[key] for key in set(re.findall(r"%\((\w+)\)s", queries.text(name)))}
+
+
+@pytest.fixture(scope="module")
+def shop(postgres: Settings) -> Settings:
+    with psycopg.connect(postgres.conninfo("owner"), autocommit=True) as connection:
+        connection.execute(EMPTY)
+    sample_data.fill(postgres)
+    return postgres
+
+
+@pytest.fixture(scope="module")
+def app(shop: Settings):
+    engine = queries.engine(shop, "app")
+    yield engine
+    engine.dispose()
+
+
+# status_streams belongs to the command line and is written for a cursor of its own.
+OF_THE_APP = [name for name in queries.names() if not name.startswith("status_")]
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_first_line_says_what_a_query_returns(name):
+    assert re.match(r"-- [A-Z].{20,}", queries.text(name))
+
+
+@pytest.mark.parametrize("name", [name for name in OF_THE_APP if not name.startswith("add_")])
+def test_every_query_runs_as_the_app(app, name):
+    rows = queries.frame(app, name, **used(name))
+    empty = {"user_state", "verdicts"}
+    assert len(rows.columns) and (len(rows) > 0 or name in empty)
+
+
+def test_an_unknown_query_is_named(app):
+    with pytest.raises(KeyError, match="no query 'nothing'.*alerts"):
+        queries.frame(app, "nothing")
+
+
+def test_average_precision_equals_scikit_learns_with_ties(app, shop):
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("update shop.fraud_scores set score = round(score::numeric, 2)")
+        connection.execute("update shop.fraud_scores set score = 0.6 where score between 0.45 and 0.6")
+        truth = connection.execute("""
+            select date_trunc('day', s.timestamp, 'UTC'), is_fraud, score, is_alert
+            from shop.fraud_scores s join shop.labels_known(now()) using (transaction_id)""").fetchall()
+    rows = queries.frame(app, "daily_performance", **used("daily_performance")).set_index("day")
+    days = sorted({day for day, *_ in truth})
+    assert len(days) >= 6
+    for day in days:
+        fraud, score, alert = np.array([rest for at, *rest in truth if at == day], float).T
+        row = rows.loc[day]
+        assert row.average_precision == pytest.approx(average_precision_score(fraud, score), abs=1e-12)
+        assert row.recall == pytest.approx((fraud * alert).sum() / fraud.sum())
+        assert row.precision == pytest.approx((fraud * alert).sum() / alert.sum())
+
+
+def test_a_corrected_label_replaces_the_earlier_one_from_its_time_on(app, shop):
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+        corrected, known_at = connection.execute("""
+            select transaction_id, max(known_at) from shop.fraud_transactions where known_at < now()
+            group by 1 having count(*) = 2 limit 1""").fetchone()
+        current = "select is_fraud from monitoring.current_labels where transaction_id = %s"
+        assert connection.execute(current, [corrected]).fetchall() == [(False,)]
+        with connection.transaction(force_rollback=True):
+            connection.execute(
+                "update shop.fraud_transactions set known_at = now() + interval '1 h'"
+                " where transaction_id = %s and known_at = %s",
+                [corrected, known_at],
+            )
+            assert connection.execute(current, [corrected]).fetchall() == [(True,)]
+
+
+def test_a_score_of_an_event_that_lost_its_id_does_not_count(app, shop):
+    name = "daily_performance"
+    before = queries.frame(app, name, **used(name)).transactions.sum()
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("""
+            insert into shop.dead_letters (reason, detail, topic, partition, "offset")
+            select 'id_conflict', '', topic, partition, "offset" from shop.fraud_scores limit 1""")
+    assert queries.frame(app, name, **used(name)).transactions.sum() == before - 1
+
+
+def test_distribution_and_confusion_count_every_score_once(app, shop):
+    total = queries.frame(app, "daily_performance", **used("daily_performance")).transactions.sum()
+    for name in ("score_distribution", "confusion"):
+        assert queries.frame(app, name, **used(name)).transactions.sum() == total
+        versions = [queries.frame(app, name, **used(name, version=v)).transactions.sum() for v in (1, 2)]
+        assert sum(versions) == total and min(versions) > 0
+
+
+def test_names_and_email_are_masked_unless_asked_for(app):
+    masked = queries.frame(app, "transaction", **used("transaction")).iloc[0]
+    shown = queries.frame(app, "transaction", **used("transaction", show_personal_data=True)).iloc[0]
+    assert re.fullmatch(r"\w+ \w+", shown["name"]) and shown.email.endswith("@example.com")
+    assert re.fullmatch(r"\w••• \w•••", masked["name"]) and masked["name"][0] == shown["name"][0]
+    assert re.fullmatch(r"\w•••@•••", masked.email) and masked.email[0] == shown.email[0]
+
+
+@pytest.mark.parametrize("name", OF_THE_APP)
+def test_no_other_query_reads_names_or_email(name):
+    columns = re.findall(r"\b(first_name|last_name|full_name|email)\b", queries.text(name))
+    assert name == "transaction" or not columns
+
+
+def test_a_verdict_takes_an_alert_out_of_the_open_ones(app):
+    still_open = queries.frame(app, "alerts", inbox="open", limit=5)
+    one = still_open.transaction_id[0]
+    counts = queries.frame(app, "alert_counts").iloc[0]
+    verdict = {"transaction_id": one, "is_fraud": False, "analyst": "Robert'); drop table", "note": "<b>ok</b>"}
+    assert queries.execute(app, "add_verdict", **verdict) == 1
+
+    assert one not in set(queries.frame(app, "alerts", inbox="open", limit=1000).transaction_id)
+    decided = queries.frame(app, "alerts", inbox="decided", limit=1000).set_index("transaction_id")
+    assert decided.loc[one].verdict == False  # noqa: E712 - numpy's
+    assert queries.frame(app, "verdicts", transaction_id=one).analyst[0] == "Robert'); drop table"
+    after = queries.frame(app, "alert_counts").iloc[0]
+    assert (after.open, after.dismissed) == (counts.open - 1, counts.dismissed + 1)
+
+
+def test_no_verdict_without_an_alert(app):
+    nothing = {"transaction_id": "no such", "is_fraud": True, "analyst": "a", "note": ""}
+    assert queries.execute(app, "add_verdict", **nothing) == 0
+
+
+def test_behind_is_what_the_scorer_has_not_read_yet(app):
+    streams = queries.frame(app, "streams").set_index("stream")
+    assert streams.loc["fraud_stream"].behind == 2 * 3
+    assert np.isnan(streams.loc["transaction_stream"].behind)
+    assert streams.loc["producer"].partitions == 0
+
+
+def test_errors_are_named(shop, monkeypatch):
+    slow = queries.engine(shop, "app", timeout_seconds=0.05)
+    monkeypatch.setattr(queries, "text", {"slow": "select pg_sleep(5)", "wrong": "select nothing"}.get)
+    with pytest.raises(queries.QueryTooSlow, match="slow"):
+        queries.frame(slow, "slow")
+    with pytest.raises(queries.QueryError, match='query wrong: column "nothing"'):
+        queries.execute(slow, "wrong")
+    slow.dispose()
+
+
+def test_an_absent_database_is_named(shop):
+    away = queries.engine(shop.model_copy(update={"postgres_port": 1}), "app")
+    with pytest.raises(queries.DatabaseUnavailable, match="port 1"):
+        queries.frame(away, "streams")
+
+
+def test_a_lost_connection_is_replaced(shop, monkeypatch):
+    monkeypatch.setattr(queries, "text", {"pid": "select pg_backend_pid() as pid"}.get)
+    engine, other = (queries.engine(shop, "app", pool_size=1) for _ in range(2))
+    pid = int(queries.frame(engine, "pid").pid[0])
+    assert int(queries.frame(engine, "pid").pid[0]) == pid
+    with other.connect() as connection:
+        connection.exec_driver_sql("select pg_terminate_backend(%(pid)s)", {"pid": pid})
+    assert int(queries.frame(engine, "pid").pid[0]) != pid
+    engine.dispose()
+    other.dispose()
