@@ -21,12 +21,14 @@ converted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from include.rounds import NEVER, Kept, Latest, Rounds, decayed_sums
 
 if TYPE_CHECKING:
     from include.transaction import Transaction
@@ -41,9 +43,11 @@ FEATURES = (
     "mean_1d", "mean_7d", "growth", "spread_1d", "spread_7d", "spread",
     "since_last", "gap_ratio",
     "new_device", "new_country", "new_category", "new_merchant", "newness",
+    "known_devices", "known_countries", "known_merchants", "history",
     "foreign", "country_change", "speed", "distance",
     "hour_surprise", "tiny_burst", "large_after_tiny",
-    "known_devices", "known_countries", "known_merchants", "history",
+    "merchant_amount_z", "merchant_rate_1h", "merchant_rate_1d", "merchant_mean_1d", "merchant_tiny",
+    "merchant_history",
 )  # fmt: skip
 
 HOUR, DAY = 3600.0, 86400.0
@@ -56,26 +60,34 @@ TRAVEL_SLACK = 0.25  # hours added to a journey: clocks and positions are rough
 TOP_SPEED = 2000.0  # km/h; faster says nothing more
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.6, 4.0  # spread of log amounts that a short history is pulled towards
 
-# Columns of the decayed sums: per window count, sum, sum of logs, sum of squared logs; the habit's count and
-# logs; three harmonics of the hour of day; tiny amounts. Each has one of six decay times.
+# Columns of the decayed sums: count, sum, sum of logs and of squared logs in each window; the same without the
+# sum for the habit; three harmonics of the hour of day; tiny amounts in a burst and in 30 days.
 _DECAY = np.array([*WINDOWS, HABIT, BURST])
-_DECAY_OF = np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 3 + [3] * 6 + [5])
-_HABIT, _HOURS, _TINY = slice(16, 19), slice(19, 25), 25
+_DECAY_OF = np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 3 + [3] * 6 + [5, 3])
+_HABIT, _HOURS, _TINY, _TINY_30D = slice(16, 19), slice(19, 25), 25, 26
+_OF_CUSTOMER = np.arange(26)
+_OF_MERCHANT = np.array([*range(16), _TINY, _TINY_30D])
 _FEJER = 2 * np.repeat([0.75, 0.5, 0.25], 2)  # weights that keep a density of three harmonics non-negative
-_SETS, _SLOTS, _MERCHANTS = 3, 8, 16
 _NAME = "S20"
-_NEVER = np.iinfo(np.int64).min
 
-STATE = np.dtype([
+_COMMON = [
     ("layout", "<u2"),
     ("count", "<u4"),  # payments so far
     ("first", "<i8"),  # microseconds since 1970
+]
+STATE = np.dtype([
+    *_COMMON,
     ("latest", "<i8", (3,)),  # latest event; latest with a country; latest with a position
     ("country", _NAME),  # of the latest with a country
-    ("position", "<f4", (2,)),  # degrees
-    ("sums", "<f8", (len(_DECAY_OF),)),  # decayed to latest[0]
-    ("known", "<u8", (_SETS, _SLOTS)),  # devices, countries, categories: second << 32 | hash, 0 is empty
-    ("merchants", "<u8", (1, _MERCHANTS)),
+    ("position", "<f4", (2,)),  # degrees, of the latest with a position
+    ("sums", "<f8", (len(_OF_CUSTOMER),)),  # decayed to latest[0]
+    ("known", "<u8", (3, 8)),  # devices, countries, categories (include.rounds.Kept)
+    ("merchants", "<u8", (1, 16)),
+])  # fmt: skip
+MERCHANT_STATE = np.dtype([
+    *_COMMON,
+    ("latest", "<i8", (1,)),
+    ("sums", "<f8", (len(_OF_MERCHANT),)),
 ])  # fmt: skip
 
 
@@ -99,6 +111,10 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Columns:
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Columns(*[None if value is None else value[rows] for value in values])
 
 
 @lru_cache(maxsize=1 << 17)
@@ -141,239 +157,293 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
 
 def new_state(n: int) -> np.ndarray:
     """States (n,) of customers who have not paid yet."""
-    state = np.zeros(n, STATE)
-    state["layout"] = LAYOUT
-    state["latest"] = _NEVER
-    state["first"] = np.iinfo(np.int64).max
-    return state
+    return _empty(n, STATE)
 
 
-def compute(state: np.ndarray, user_index: np.ndarray, columns: Columns) -> np.ndarray:
-    """Feature vectors of rows in log order; each row's payment is then added to its customer's state.
+def new_merchant_state(n: int) -> np.ndarray:
+    """States (n,) of merchants whom nobody has paid yet, as one Kafka partition sees them."""
+    return _empty(n, MERCHANT_STATE)
+
+
+def compute(
+    state: np.ndarray,
+    user_index: np.ndarray,
+    columns: Columns,
+    merchant_state: np.ndarray | None = None,
+    merchant_index: np.ndarray | None = None,
+) -> np.ndarray:
+    """Feature vectors of rows in log order; each row's payment is then added to its states.
 
     Args:
         state: (U,) of `STATE`, changed in place.
         user_index: (N,) which state each row belongs to.
         columns: N rows in the order of the log.
+        merchant_state: (M,) of `MERCHANT_STATE`, changed in place. A Kafka partition keeps its own, so that
+            partitions neither wait for one another nor depend on which of them came first. Without it the
+            merchants' features are neutral.
+        merchant_index: (N,) which of them each row belongs to, -1 for a row without a merchant.
 
     Returns:
         (N, len(FEATURES)) float32, all finite.
 
     Raises:
-        ValueError: shapes do not fit, or a state has another layout.
+        ValueError: shapes or dtypes do not fit, or a state has another layout.
     """
-    user_index = np.asarray(user_index, np.int64)
-    if state.dtype != STATE or user_index.shape != (len(columns),):
-        raise ValueError(f"need STATE and {len(columns)} indices, got {state.dtype} and {user_index.shape}")
+    _check(state, STATE, user_index, columns)
+    vectors = np.zeros((len(columns), len(FEATURES)), np.float32)
+    columns.previous_country = np.zeros(len(columns), _NAME)
     if len(columns) == 0:
-        columns.previous_country = np.empty(0, _NAME)
-        return np.empty((0, len(FEATURES)), np.float32)
+        return vectors
+    log_amount, harmonics, amounts = _amounts(columns)
+    vectors[:, : -len(_MERCHANT_FEATURES)] = _customer(state, user_index, columns, log_amount, harmonics, amounts)
+    if merchant_state is not None:
+        _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
+        has = np.flatnonzero(np.asarray(merchant_index) >= 0)
+        if len(has):
+            vectors[has, -len(_MERCHANT_FEATURES) :] = _merchant(
+                merchant_state, np.asarray(merchant_index)[has], columns.time[has], log_amount[has], amounts[has]
+            )
+    return vectors
 
-    # Round k holds the k-th row of every customer who has one. With the busiest customers first, each round
-    # is a prefix of the customers and a slice of the rows, so the loops below work on views only.
-    users, inverse, counts = np.unique(user_index, return_inverse=True, return_counts=True)
-    old = state[users]
-    if (old["layout"] != LAYOUT).any():
-        raise ValueError(f"states have layout {set(old['layout'].tolist())}, this code has {LAYOUT}")
-    by_user = np.argsort(inverse, kind="stable")
-    occurrence = np.empty(len(by_user), np.int64)
-    occurrence[by_user] = np.arange(len(by_user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    busiest = np.argsort(-counts, kind="stable")
-    place = np.empty(len(users), np.int64)
-    place[busiest] = np.arange(len(users))
-    order = np.lexsort((place[inverse], occurrence))
-    ends = np.cumsum(np.bincount(occurrence)).tolist()
-    rounds = list(zip([0, *ends], ends, strict=False))
-    users, old = users[busiest], old[busiest]
-    user = place[inverse][order]
 
-    time, amount = columns.time[order], columns.amount[order]
-    country, position = columns.country[order], columns.position[order]
-    hashes = columns.hashes[order]
+def _empty(n: int, dtype: np.dtype) -> np.ndarray:
+    state = np.zeros(n, dtype)
+    state["layout"] = LAYOUT
+    state["latest"] = NEVER
+    state["first"] = -NEVER - 1
+    return state
 
-    # Latest event, latest with a country, latest with a position: its time, and its row (U + row, or the
-    # customer's own number while it still stands in the old state).
-    located = ~np.isnan(position).any(axis=1)
-    present = np.stack([np.ones_like(located), hashes[:, 1] != 0, located], axis=1)
-    times = np.where(present, time[:, None], _NEVER)
-    latest, first = old["latest"].copy(), old["first"].copy()
-    row = np.repeat(np.arange(len(time))[:, None] + len(users), 3, axis=1)
-    holder = np.repeat(np.arange(len(users))[:, None], 3, axis=1)
-    latest_before, holder_before = np.empty_like(times), np.empty_like(row)
-    first_before = np.empty_like(time)
-    for a, b in rounds:
-        n = b - a
-        latest_before[a:b], holder_before[a:b], first_before[a:b] = latest[:n], holder[:n], first[:n]
-        newer = times[a:b] > latest[:n]
-        np.copyto(latest[:n], times[a:b], where=newer)
-        np.copyto(holder[:n], row[a:b], where=newer)
-        np.minimum(first[:n], time[a:b], out=first[:n])
 
-    seen_before = old["count"][user].astype(np.int64) + occurrence[order]
-    has_history = seen_before > 0
-    now = np.where(has_history, np.maximum(time, latest_before[:, 0]), time)
-    elapsed = np.where(has_history, now - latest_before[:, 0], 0) / 1e6
-    behind = (now - time) / 1e6
+def _check(state: np.ndarray, dtype: np.dtype, index: np.ndarray, columns: Columns) -> None:
+    if state.dtype != dtype or np.shape(index) != (len(columns),):
+        raise ValueError(f"got states of {state.dtype} and {np.shape(index)} indices for {len(columns)} rows")
+    if (state["layout"] != LAYOUT).any():
+        raise ValueError(f"states have layout {set(state['layout'].tolist())}, this code has {LAYOUT}")
 
-    log_amount = np.log1p(amount)
-    angle = (time % int(DAY * 1e6)) * (2 * np.pi / (DAY * 1e6))
+
+def _amounts(columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log amounts (N,), harmonics of the hour (N, 6), and what a payment adds to every sum (N, 27)."""
+    amount, log_amount = columns.amount, np.log1p(columns.amount)
+    angle = (columns.time % int(DAY * 1e6)) * (2 * np.pi / (DAY * 1e6))
     harmonics = np.stack([f(k * angle) for k in (1, 2, 3) for f in (np.cos, np.sin)], axis=1)
-    added = np.empty((len(time), len(_DECAY_OF)))
     basic = np.stack([np.ones_like(amount), amount, log_amount, log_amount**2], axis=1)
+    added = np.empty((len(columns), len(_DECAY_OF)))
     added[:, : 4 * len(WINDOWS)] = np.tile(basic, len(WINDOWS))
-    added[:, _HABIT] = added[:, [0, 2, 3]]
+    added[:, _HABIT] = basic[:, [0, 2, 3]]
     added[:, _HOURS] = harmonics
-    added[:, _TINY] = amount <= TINY_AMOUNT
+    added[:, _TINY] = added[:, _TINY_30D] = amount <= TINY_AMOUNT
+    return log_amount, harmonics, added
+
+
+class _Looked(NamedTuple):
+    """What rows find in their entities' states."""
+
+    count: np.ndarray  # payments before
+    now: np.ndarray  # where the state's clock stands, microseconds
+    age: np.ndarray  # seconds since the first payment, at least a day
+    sums: np.ndarray
+
+
+def _look(
+    rounds: Rounds, latest: Latest, old: np.ndarray, new: np.ndarray, time: np.ndarray, amounts: np.ndarray,
+    columns: np.ndarray,
+) -> _Looked:  # fmt: skip
+    """Run the decayed sums; `new` gets count, first, latest and sums. latest's last kind is minus the first."""
+    count = old["count"][rounds.entity].astype(np.int64) + rounds.occurrence
+    stood = np.where(count > 0, latest.before[:, 0], time)
+    now = np.maximum(stood, time)
+    decay_of = _DECAY_OF[columns]
+    added = amounts[:, columns]
+    behind = (now - time) / 1e6
     if behind.any():
-        added *= np.exp(-behind[:, None] / _DECAY)[:, _DECAY_OF]
-    decay = np.exp(-elapsed[:, None] / _DECAY)[:, _DECAY_OF]
-
-    second = np.clip(time // 1_000_000, 1, 2**32 - 1).astype(np.uint64) << np.uint64(32)
-    seen = np.where(hashes != 0, second[:, None] | hashes, 0)
+        added *= np.exp(-behind[:, None] / _DECAY)[:, decay_of]
+    decay = np.exp((stood - now)[:, None] / (1e6 * _DECAY))[:, decay_of]
     sums = old["sums"].copy()
-    before = np.empty_like(added)
-    kept = _Kept(old["known"], seen[:, :3]), _Kept(old["merchants"], seen[:, 3:])
-    for a, b in rounds:
-        s = sums[: b - a]
-        s *= decay[a:b]
-        before[a:b] = s
-        s += added[a:b]
-        for sets in kept:
-            sets.add(a, b)
+    before = decayed_sums(rounds, sums, decay, added)
+    new["count"] = np.minimum(old["count"].astype(np.int64) + rounds.counts, 2**32 - 1)
+    new["first"], new["latest"], new["sums"] = -latest.final[:, -1], latest.final[:, :-1], sums
+    first = np.where(count > 0, -latest.before[:, -1], now)
+    return _Looked(count, now, np.maximum((now - first) / 1e6, DAY), before)
 
-    known = np.concatenate([sets.known for sets in kept], axis=1)
-    sizes = np.concatenate([sets.sizes for sets in kept], axis=1)
-    previous_country = np.concatenate([old["country"], country])[holder_before[:, 1]]
-    previous_position = np.concatenate([old["position"], position])[holder_before[:, 2]]
 
-    new = state[users]
-    new["count"] = np.minimum(old["count"] + counts[busiest], 2**32 - 1)
-    new["first"], new["latest"], new["sums"] = first, latest, sums
-    new["known"], new["merchants"] = kept[0].slots, kept[1].slots
-    new["country"] = np.concatenate([old["country"], country])[holder[:, 1]]
-    new["position"] = np.concatenate([old["position"], position])[holder[:, 2]]
-    state[users] = new
+def _expected(rate: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """Payments (N, 4) that a rate per second leaves in each decayed window after `age` seconds."""
+    return rate[:, None] * (_DECAY[:4] * -np.expm1(-age[:, None] / _DECAY[:4]))
 
-    vectors = _vectors(
-        time=time, now=now, amount=amount, log_amount=log_amount, harmonics=harmonics, before=before,
-        seen_before=seen_before, first=first_before, known=known, sizes=sizes, hashes=hashes,
-        home=columns.home[order], country=country, previous_country=previous_country, position=position,
-        previous_position=previous_position, latest=latest_before,
-    )  # fmt: skip
-    result = np.empty((len(time), len(FEATURES)), np.float32)
-    result[order] = vectors
-    columns.previous_country = np.empty(len(time), _NAME)
-    columns.previous_country[order] = previous_country
+
+def _customer(
+    state: np.ndarray, index: np.ndarray, columns: Columns, log_amount: np.ndarray, harmonics: np.ndarray,
+    amounts: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    rounds = Rounds(index)
+    old, new = state[rounds.entities], state[rounds.entities]
+    row, log_amount, harmonics = columns[rounds.order], log_amount[rounds.order], harmonics[rounds.order]
+    located, given = ~np.isnan(row.position).any(axis=1), row.hashes != 0
+
+    happened = np.stack([np.ones_like(located), given[:, 1], located, np.ones_like(located)], axis=1)
+    times = np.where(happened, row.time[:, None] * np.array([1, 1, 1, -1]), NEVER)
+    latest = Latest(rounds, times, np.column_stack([old["latest"], -old["first"]]))
+    look = _look(rounds, latest, old, new, row.time, amounts[rounds.order], _OF_CUSTOMER)
+
+    second = np.clip(row.time // 1_000_000, 1, 2**32 - 1).astype(np.uint64) << np.uint64(32)
+    seen = np.where(given, second[:, None] | row.hashes, 0)
+    sets = Kept(rounds, old["known"], seen[:, :3]), Kept(rounds, old["merchants"], seen[:, 3:])
+    known = np.concatenate([kept.known for kept in sets], axis=1)
+    sizes = np.concatenate([kept.sizes for kept in sets], axis=1)
+
+    countries = np.concatenate([old["country"], row.country])
+    positions = np.concatenate([old["position"], row.position])
+    previous_country, previous_position = countries[latest.before_row[:, 1]], positions[latest.before_row[:, 2]]
+    new["known"], new["merchants"] = sets[0].slots, sets[1].slots
+    new["country"], new["position"] = countries[latest.final_row[:, 1]], positions[latest.final_row[:, 2]]
+    state[rounds.entities] = new
+
+    features = _habits(look, row, log_amount, latest.before[:, 0])
+    features |= _novelty(look, given & ~known, sizes)
+    features |= _travel(row, latest.before, previous_country, previous_position)
+    features |= _hours_and_bursts(look, row.amount, log_amount, harmonics)
+    result = np.empty((len(index), len(features)), np.float32)
+    result[rounds.order] = np.stack([features[name] for name in FEATURES[: len(features)]], axis=1)
+    columns.previous_country[rounds.order] = previous_country
     return result
 
 
-class _Kept:
-    """Sets of the values with the latest event times, for all customers at once.
-
-    A slot is `second << 32 | hash`, so the largest slots are the latest values and keeping the larger of two
-    is the whole rule; that is why any order of the rows leaves the same set.
-    """
-
-    def __init__(self, slots: np.ndarray, seen: np.ndarray):
-        self.slots = slots.copy()
-        self.seen = seen
-        self.known = np.empty(seen.shape, bool)
-        self.sizes = np.empty(seen.shape, np.int64)
-        self._hash = seen.astype(np.uint32)[:, :, None]
-        self._hashes = self.slots.view("<u4")[..., ::2]
-        self._flat = self.slots.reshape(-1)
-        self._start = np.arange(0, self.slots.size, slots.shape[2]).reshape(slots.shape[:2])
-
-    def add(self, a: int, b: int) -> None:
-        """Note which values of rows a..b were known, then keep them."""
-        slots = self.slots[: b - a]
-        hit = self._hashes[: b - a] == self._hash[a:b]
-        known = hit.any(axis=2)
-        self.known[a:b] = known
-        self.sizes[a:b] = np.count_nonzero(slots, axis=2)
-        slot = self._start[: b - a] + np.where(known, hit.argmax(axis=2), slots.argmin(axis=2))
-        self._flat[slot] = np.maximum(self._flat[slot], self.seen[a:b])
-
-
-def _vectors(
-    *, time, now, amount, log_amount, harmonics, before, seen_before, first, known, sizes, hashes, home,
-    country, previous_country, position, previous_position, latest,
-) -> np.ndarray:  # fmt: skip
-    """The features from what each row saw: (N, len(FEATURES))."""
-    f: dict[str, np.ndarray] = {}
-    history = seen_before > 0
-    count, spent = before[:, 0:16:4], before[:, 1:16:4]
-    logs, squares = before[:, 2:16:4], before[:, 3:16:4]
-    habit_count, habit_logs, habit_squares = before[:, _HABIT].T
-
-    # The customer's usual amount (in logs) and rate; a habit that has decayed away is no habit.
-    habit = history & (habit_count > 1e-6)
+def _habits(look: _Looked, row: Columns, log_amount: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
+    """Amounts and pace against the customer's own habit. A habit that has decayed away is no habit."""
+    count, spent, logs, squares = (look.sums[:, j:16:4] for j in range(4))
+    habit_count, habit_logs, habit_squares = look.sums[:, _HABIT].T
+    habit = (look.count > 0) & (habit_count > 1e-6)
     weight = np.where(habit, habit_count, 1.0)
     mean = np.where(habit, habit_logs / weight, log_amount)
     variance = np.where(habit, np.maximum(habit_squares / weight - mean**2, 0), 0)
+    weighed = np.where(habit, habit_count, 0)
     spread = np.sqrt(
-        (np.where(habit, habit_count * variance, 0) + PRIOR_WEIGHT * PRIOR_SPREAD**2)
-        / (np.where(habit, habit_count, 0) + PRIOR_WEIGHT)
+        (weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT)
     )
     usual = np.maximum(np.expm1(mean), 1.0)
-    age = np.where(history, np.maximum((now - np.where(history, first, now)) / 1e6, DAY), DAY)
-    rate = np.where(habit, habit_count, 0) / (HABIT * -np.expm1(-age / HABIT))
-    expected = rate[:, None] * (_DECAY[:4] * -np.expm1(-age[:, None] / _DECAY[:4]))
+    rate = weighed / (HABIT * -np.expm1(-look.age / HABIT))
+    expected = _expected(rate, look.age)
 
-    f["amount"] = log_amount
-    f["amount_ratio"] = log_amount - mean
-    f["amount_z"] = (log_amount - mean) / (spread * np.sqrt(1 + 1 / weight))
-
-    f["count_1h"], f["count_1d"] = np.log1p(count[:, 0]), np.log1p(count[:, 1])
-    rates = np.where(habit[:, None], np.log((count + 1) / (expected + 1)), 0)
-    f["rate_1h"], f["rate_1d"], f["rate_7d"] = rates[:, 0], rates[:, 1], rates[:, 2]
-    spends = np.log((spent + (amount + usual)[:, None]) / (usual[:, None] * (expected + 2)))
-    spends = np.where(habit[:, None], spends, 0)
-    f["spend_1h"], f["spend_1d"], f["spend_7d"] = spends[:, 0], spends[:, 1], spends[:, 2]
-
+    rates = np.log((count + 1) / (expected + 1))
+    # Spending includes this payment, and one usual payment on both sides damps the ratio.
+    spends = np.log((spent + (row.amount + usual)[:, None]) / (usual[:, None] * (expected + 2)))
     # Means and spreads of a window are pulled towards the habit as if one usual payment were in it.
-    means = np.where(habit[:, None], (logs - count * mean[:, None]) / (count + 1), 0)
-    f["mean_1d"], f["mean_7d"] = means[:, 1], means[:, 2]
-    f["growth"] = means[:, 2] - means[:, 3]
+    means = (logs - count * mean[:, None]) / (count + 1)
     deviation = np.maximum(squares - 2 * mean[:, None] * logs + count * (mean**2)[:, None], 0)
-    spreads = 0.5 * np.log((deviation / (spread**2)[:, None] + 1) / (count + 1))
-    spreads = np.where(habit[:, None], np.maximum(spreads, -5), 0)
-    f["spread_1d"], f["spread_7d"], f["spread"] = spreads[:, 1], spreads[:, 2], spread
+    spreads = np.maximum(0.5 * np.log((deviation / (spread**2)[:, None] + 1) / (count + 1)), -5)
+    rates, spends, means, spreads = (np.where(habit[:, None], x, 0) for x in (rates, spends, means, spreads))
 
-    since = np.abs(time - np.where(history, latest[:, 0], time)) / 1e6
-    f["since_last"] = np.log1p(np.where(history, np.minimum(since, 30 * DAY), DAY))
-    f["gap_ratio"] = np.where(habit, np.log((since + 60) / (1 / np.maximum(rate, 1e-9) + 60)), 0)
+    since = np.abs(row.time - np.where(look.count > 0, last, row.time)) / 1e6
+    gap = np.log((since + 60) / (1 / np.maximum(rate, 1e-9) + 60))
+    return {
+        "amount": log_amount,
+        "amount_ratio": log_amount - mean,
+        "amount_z": (log_amount - mean) / (spread * np.sqrt(1 + 1 / weight)),
+        "count_1h": np.log1p(count[:, 0]),
+        "count_1d": np.log1p(count[:, 1]),
+        "rate_1h": rates[:, 0],
+        "rate_1d": rates[:, 1],
+        "rate_7d": rates[:, 2],
+        "spend_1h": spends[:, 0],
+        "spend_1d": spends[:, 1],
+        "spend_7d": spends[:, 2],
+        "mean_1d": means[:, 1],
+        "mean_7d": means[:, 2],
+        "growth": means[:, 2] - means[:, 3],
+        "spread_1d": spreads[:, 1],
+        "spread_7d": spreads[:, 2],
+        "spread": spread,
+        "since_last": np.log1p(np.where(look.count > 0, np.minimum(since, 30 * DAY), DAY)),
+        "gap_ratio": np.where(habit, gap, 0),
+    }
 
-    # A new value means more the longer the history: n / (n + 3).
-    given = hashes != 0
-    newness = np.where(given & ~known & history[:, None], (seen_before / (seen_before + 3))[:, None], 0)
-    for j, name in enumerate(("new_device", "new_country", "new_category", "new_merchant")):
-        f[name] = newness[:, j]
-    f["newness"] = newness[:, 0] + newness[:, 1] + newness[:, 2] + newness[:, 3]
 
-    f["foreign"] = given[:, 1] & (home != 0) & (home != hashes[:, 1])
-    changed = given[:, 1] & (previous_country != b"") & (previous_country != country)
-    since_country = np.abs(time - np.where(changed, latest[:, 1], time)) / 1e6
-    f["country_change"] = np.where(changed, np.exp(-since_country / TRAVEL_MEMORY), 0)
-    moved = ~np.isnan(position).any(axis=1) & (latest[:, 2] != _NEVER)
-    here, there = np.where(moved[:, None], position, 0), np.where(moved[:, None], previous_position, 0)
+def _novelty(look: _Looked, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Values that the customer has not used lately; they mean more the longer the history: n / (n + 3)."""
+    newness = np.where(new, (look.count / (look.count + 3))[:, None], 0)
+    return {
+        "new_device": newness[:, 0],
+        "new_country": newness[:, 1],
+        "new_category": newness[:, 2],
+        "new_merchant": newness[:, 3],
+        "newness": newness[:, 0] + newness[:, 1] + newness[:, 2] + newness[:, 3],
+        "known_devices": sizes[:, 0],
+        "known_countries": sizes[:, 1],
+        "known_merchants": sizes[:, 3],
+        "history": np.log1p(np.minimum(look.count, 500)),
+    }
+
+
+def _travel(
+    row: Columns, latest: np.ndarray, previous_country: np.ndarray, previous_position: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Countries and positions against home and against the last ones that are known."""
+    given = row.country != b""
+    changed = given & (previous_country != b"") & (previous_country != row.country)
+    since = np.abs(row.time - np.where(changed, latest[:, 1], row.time)) / 1e6
+    moved = ~np.isnan(row.position).any(axis=1) & (latest[:, 2] != NEVER)
+    here, there = (np.where(moved[:, None], p, 0) for p in (row.position, previous_position))
     distance = _kilometres(here, there)
-    hours = np.abs(time - np.where(moved, latest[:, 2], time)) / 3.6e9
-    f["speed"] = np.log1p(np.minimum(distance / (hours + TRAVEL_SLACK), TOP_SPEED))
-    f["distance"] = np.log1p(distance)
+    hours = np.abs(row.time - np.where(moved, latest[:, 2], row.time)) / 3.6e9
+    return {
+        "foreign": given & (row.home != 0) & (row.home != row.hashes[:, 1]),
+        "country_change": np.where(changed, np.exp(-since / TRAVEL_MEMORY), 0),
+        "speed": np.log1p(np.minimum(distance / (hours + TRAVEL_SLACK), TOP_SPEED)),
+        "distance": np.log1p(distance),
+    }
 
-    # How rare this hour is among the customer's own: minus log of a Fejér density, 1 being even hours.
-    terms = before[:, _HOURS] * harmonics * _FEJER
-    density = count[:, 3] + terms[:, 0] + terms[:, 1] + terms[:, 2] + terms[:, 3] + terms[:, 4] + terms[:, 5]
-    f["hour_surprise"] = -np.log((np.maximum(density, 0) + 3) / (count[:, 3] + 3))
 
-    tiny = before[:, _TINY]
-    f["tiny_burst"] = np.log1p(tiny + (amount <= TINY_AMOUNT))
-    f["large_after_tiny"] = np.log1p(tiny) * np.maximum(log_amount - np.log1p(TINY_AMOUNT), 0)
+def _hours_and_bursts(
+    look: _Looked, amount: np.ndarray, log_amount: np.ndarray, harmonics: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Rarity of the hour, as minus the log of a Fejér density of the own hours (1: even), and tiny amounts."""
+    terms, steady = look.sums[:, _HOURS] * harmonics * _FEJER, look.sums[:, 12]
+    density = steady + terms[:, 0] + terms[:, 1] + terms[:, 2] + terms[:, 3] + terms[:, 4] + terms[:, 5]
+    tiny = look.sums[:, _TINY]
+    return {
+        "hour_surprise": -np.log((np.maximum(density, 0) + 3) / (steady + 3)),
+        "tiny_burst": np.log1p(tiny + (amount <= TINY_AMOUNT)),
+        "large_after_tiny": np.log1p(tiny) * np.maximum(log_amount - np.log1p(TINY_AMOUNT), 0),
+    }
 
-    f["known_devices"], f["known_countries"], f["known_merchants"] = sizes[:, 0], sizes[:, 1], sizes[:, 3]
-    f["history"] = np.log1p(np.minimum(seen_before, 500))
-    return np.stack([f[name] for name in FEATURES], axis=1)
+
+_MERCHANT_FEATURES = tuple(name for name in FEATURES if name.startswith("merchant_"))
+
+
+def _merchant(
+    state: np.ndarray, index: np.ndarray, time: np.ndarray, log_amount: np.ndarray, amounts: np.ndarray
+) -> np.ndarray:
+    """A payment against its merchant's habit over 30 days, and the merchant's last hour and day against it."""
+    rounds = Rounds(index)
+    old, new = state[rounds.entities], state[rounds.entities]
+    time, log_amount = time[rounds.order], log_amount[rounds.order]
+    latest = Latest(rounds, np.stack([time, -time], axis=1), np.column_stack([old["latest"], -old["first"]]))
+    look = _look(rounds, latest, old, new, time, amounts[rounds.order], _OF_MERCHANT)
+    state[rounds.entities] = new
+
+    count, logs, squares = (look.sums[:, j:16:4] for j in (0, 2, 3))
+    tiny, tiny_30d = look.sums[:, 16], look.sums[:, 17]
+    steady = count[:, 3]
+    habit = (look.count > 0) & (steady > 1e-6)
+    weight = np.where(habit, steady, 1.0)
+    mean = np.where(habit, logs[:, 3] / weight, log_amount)
+    variance = np.where(habit, np.maximum(squares[:, 3] / weight - mean**2, 0), 0)
+    weighed = np.where(habit, steady, 0)
+    spread = np.sqrt((weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT))
+    exposure = WINDOWS[3] * -np.expm1(-look.age / WINDOWS[3])
+    rates = np.log((count + 1) / (_expected(weighed / exposure, look.age) + 1))
+    expected_tiny = tiny_30d / exposure * BURST
+    values = {
+        "merchant_amount_z": (log_amount - mean) / (spread * np.sqrt(1 + 1 / weight)),
+        "merchant_rate_1h": np.where(habit, rates[:, 0], 0),
+        "merchant_rate_1d": np.where(habit, rates[:, 1], 0),
+        "merchant_mean_1d": np.where(habit, (logs[:, 1] - count[:, 1] * mean) / (count[:, 1] + 1), 0),
+        "merchant_tiny": np.log((tiny + 1) / (expected_tiny + 1)),
+        "merchant_history": np.log1p(np.minimum(look.count, 500)),
+    }
+    result = np.empty((len(index), len(_MERCHANT_FEATURES)), np.float32)
+    result[rounds.order] = np.stack([values[name] for name in _MERCHANT_FEATURES], axis=1)
+    return result
 
 
 def _kilometres(here: np.ndarray, there: np.ndarray) -> np.ndarray:
