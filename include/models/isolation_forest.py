@@ -39,8 +39,14 @@ class IsolationForestDetector(BaseEstimator):
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:
-        """Grow the trees on X; labels are not looked at."""
+        """Grow the trees on X; labels are not looked at.
+
+        Raises:
+            ValueError: fewer than two rows.
+        """
         X = checked(X)
+        if len(X) < 2:
+            raise ValueError(f"an isolation forest needs at least 2 rows to separate, got {len(X)}")
         self.n_features_in_ = X.shape[1]
         self.columns_ = np.arange(X.shape[1]) if self.columns is None else np.asarray(self.columns)
         self.reference_ = np.median(X, axis=0)
