@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -56,28 +56,25 @@ class Rejected(ValueError):
         return Rejected, (self.reason, self.detail)
 
 
-Record = TypeVar("Record", bound=msgspec.Struct)
-
-
-class StrictReader(Generic[Record]):
+class StrictReader:
     """Reads a struct from JSON and refuses what JSON parsers usually let pass: duplicate keys, NUL, NaN.
 
     Args:
         record: a struct whose optional fields default to `UNSET` and whose last field is the boolean one.
     """
 
-    def __init__(self, record: type[Record]):
+    def __init__(self, record: type[msgspec.Struct]):
         self._decode = msgspec.json.Decoder(record).decode
         fields = msgspec.structs.fields(record)
         self._names = frozenset(field.encode_name for field in fields)
-        strings = sum(_is_text(field.type) for field in fields)
-        self._quotes_when_full = 2 * (len(fields) + strings)
+        self._pairs_when_full = len(fields) + sum(_is_text(field.type) for field in fields)
 
-    def read(self, value: bytes | None, max_bytes: int) -> tuple[Record, tuple, int]:
-        """The record of a Kafka value.
+    def read(self, value: bytes | None, max_bytes: int) -> tuple[tuple, int]:
+        """The fields of a Kafka value.
 
         Returns:
-            the struct, its values in field order, and the number of fields that it does not declare.
+            the values in the struct's field order, None for what is absent or null, and the number of fields
+            that the struct does not declare.
 
         Raises:
             Rejected: for any value that is not one strictly valid object of the declared form.
@@ -87,25 +84,32 @@ class StrictReader(Generic[Record]):
         if len(value) > max_bytes:
             raise Rejected(Reason.TOO_LARGE, f"{len(value)} bytes, the limit is {max_bytes}")
         try:
-            record = self._decode(value)
+            fields = astuple(self._decode(value))
         except (ValueError, RecursionError) as error:
             raise_reason(value, error)
-        values = astuple(record)
         # Without escaped quotes each key and each string is exactly one pair of quotes. As many pairs as the
         # struct has keys and strings: no key came twice and none is unknown. Anything else is parsed again.
+        if all(fields[:-1]):
+            pairs = self._pairs_when_full
+            if fields[-1] is UNSET:
+                pairs, fields = pairs - 1, (*fields[:-1], None)
+        else:
+            pairs, fields = _count_pairs(fields)
         unknown = 0
         escapes = b"\\" in value
-        if (escapes and b'\\"' in value) or value.count(b'"') != self._quotes(values):
+        if value.count(b'"') != 2 * pairs or (escapes and b'\\"' in value):
             unknown = len(unique_keys(value) - self._names)
-        if escapes and b"\\u0000" in value:
-            _refuse_nul(record)
-        return record, values, unknown
+        if escapes and b"\\u0000" in value and any("\0" in item for item in fields if isinstance(item, str)):
+            raise Rejected(Reason.INVALID_TEXT, "a text contains the character NUL")
+        return fields, unknown
 
-    def _quotes(self, values: tuple) -> int:
-        if all(values[:-1]) and values[-1].__class__ is bool:
-            return self._quotes_when_full
-        kinds = list(map(type, values))
-        return 2 * (len(kinds) - kinds.count(UnsetType) + kinds.count(str) + kinds.count(datetime))
+
+def _count_pairs(fields: tuple) -> tuple[int, tuple]:
+    """Pairs of quotes that these fields take in JSON, and the fields with None for what is absent."""
+    kinds = list(map(type, fields))
+    absent = kinds.count(UnsetType)
+    pairs = len(kinds) - absent + kinds.count(str) + kinds.count(datetime)
+    return pairs, tuple([None if item is UNSET else item for item in fields]) if absent else fields
 
 
 def _is_text(kind: object) -> bool:
@@ -150,33 +154,19 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 _EXACT = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=str)
 
 
-def _refuse_nul(record: msgspec.Struct) -> None:
-    for field in record.__struct_fields__:
-        text = getattr(record, field)
-        if isinstance(text, str) and "\0" in text:
-            raise Rejected(Reason.INVALID_TEXT, f"{field}: contains the character NUL")
-
-
-def utc(field: str, moment: datetime) -> datetime:
+def event_time(field: str, moment: datetime, latest: datetime) -> datetime:
     """A timestamp in UTC; one without an offset is taken as UTC.
 
     Raises:
-        Rejected: before the year 2000, which is a wrong unit or a default and not a payment.
+        Rejected: after latest, or before the year 2000, which is a wrong unit or a default and not a payment.
     """
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if moment > latest:
+        raise Rejected(Reason.IN_THE_FUTURE, f"{field}: too far in the future")
     if moment < EARLIEST:
         raise Rejected(Reason.INVALID_TIMESTAMP, f"{field}: before the year 2000")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise Rejected(Reason.INVALID_TIMESTAMP, f"{field}: after the year 9999") from None
-
-
-def refuse_future(field: str, moment: datetime, broker_time: datetime, tolerance: timedelta) -> None:
-    """Raises `Rejected` when a timestamp is ahead of the broker's time by more than the tolerance."""
-    if moment > broker_time + tolerance:
-        seconds = int(tolerance.total_seconds())
-        raise Rejected(Reason.IN_THE_FUTURE, f"{field}: more than {seconds} s ahead of the broker's time")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -230,4 +220,4 @@ def _malformed(value: bytes) -> Rejected:
     return Rejected(Reason.INVALID_JSON, "empty" if not text.strip() else "malformed JSON")
 
 
-__all__ = ["UNSET", "Reason", "Rejected", "StrictReader", "refuse_future", "utc"]
+__all__ = ["Reason", "Rejected", "StrictReader", "event_time"]

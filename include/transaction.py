@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from include.strict_json import Reason, Rejected, StrictReader, refuse_future, utc
+from include.strict_json import Reason, Rejected, StrictReader, event_time
 
 __all__ = ["Decoded", "Reason", "Rejected", "Transaction", "decode", "encode"]
 
@@ -81,8 +81,9 @@ def _event_fields():
 
 _READER = StrictReader(msgspec.defstruct("_Event", _event_fields(), kw_only=True))
 _FIELDS = Transaction.__struct_fields__
-_AMOUNT = _FIELDS.index("amount")
-_TIMESTAMP = _FIELDS.index("timestamp")
+_TRANSACTION_ID, _USER_ID, _TIMESTAMP, _AMOUNT = map(
+    _FIELDS.index, ("transaction_id", "user_id", "timestamp", "amount")
+)
 
 
 def decode(
@@ -99,33 +100,27 @@ def decode(
     Raises:
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
-    event, values, unknown_fields = _READER.read(value, max_bytes)
-    if event.transaction_id.isspace() or event.user_id.isspace():
+    fields, unknown_fields = _READER.read(value, max_bytes)
+    if fields[_TRANSACTION_ID].isspace() or fields[_USER_ID].isspace():
         raise Rejected(Reason.BLANK, "transaction_id or user_id: only white space")
-    timestamp = utc("timestamp", event.timestamp)
-    refuse_future("timestamp", timestamp, broker_time, future_tolerance)
-    content = [None if item is UNSET else item for item in values]
-    content[_TIMESTAMP] = timestamp
-    content[_AMOUNT] = amount(event.amount)
-    return Decoded(Transaction(*content[:-1]), content[-1], unknown_fields, _fingerprint(content))
+    content = list(fields)
+    content[_TIMESTAMP] = event_time("timestamp", fields[_TIMESTAMP], broker_time + future_tolerance)
+    content[_AMOUNT] = _amount(fields[_AMOUNT])
+    fingerprint = _fingerprint(content)
+    is_fraud = content.pop()
+    return Decoded(Transaction(*content), is_fraud, unknown_fields, fingerprint)
 
 
-def amount(raw: msgspec.Raw) -> float:
-    """The amount that a JSON number spells.
-
-    Raises:
-        Rejected: no number, negative, over `MAX_AMOUNT` or with more than 2 decimals. Zeros at the end do not
-            count as decimals. The digits decide, not the nearest float.
-    """
-    digits = bytes(raw)
+def _amount(raw: msgspec.Raw | None) -> float:
+    """The amount that a JSON value spells; its digits decide, not the nearest float."""
+    digits = b"" if raw is None else bytes(raw)
     if len(digits) - digits.find(b".") <= 3 and len(digits) <= 13:  # the usual form: 12 or 12.3 or 12.34
         try:
             number = float(digits)
         except ValueError:
-            pass
-        else:
-            if 0 < number <= _LARGEST:
-                return number
+            number = 0.0
+        if 0 < number <= _LARGEST:
+            return number
     return _unusual_amount(digits)
 
 
