@@ -1,0 +1,1 @@
+"""Synthetic transactions with known fraud: the same seed gives the same bytes, and any slot of time by itself."""

@@ -1,0 +1,162 @@
+"""A stretch of generated transactions with their truth, and its JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.generator.volume import SECOND
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECONDS = pa.timestamp("us", tz="UTC")
+TRUTH = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", MICROSECONDS),
+        ("is_fraud", pa.bool_()),
+        ("scenario_id", pa.string()),
+        ("oddity", pa.string()),
+    ]
+)
+LABELS = pa.schema(
+    [
+        ("transaction_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", MICROSECONDS),
+        ("is_fraud", pa.bool_()),
+        ("known_at", MICROSECONDS),
+        ("scenario_id", pa.string()),
+    ]
+)
+
+
+class Message(NamedTuple):
+    """A Kafka record: at which event time it happened (microseconds since 1970), key and value."""
+
+    time: int
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transactions in order of event time.
+
+    Attributes:
+        time: (N,) int64 event times, microseconds since 1970 UTC.
+        events: one row each, columns as in the JSON.
+        truth: one row each, see `TRUTH`; `oddity` names what is odd about an honest one.
+        labels: what the shop gets to know, see `LABELS`: late, incomplete and sometimes wrong, in order of `timestamp`.
+    """
+
+    time: np.ndarray
+    events: pa.Table
+    truth: pa.Table
+    labels: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def between(self, start: int, end: int) -> Batch:
+        """The transactions in [start, end) and their labels."""
+        first, last = np.searchsorted(self.time, [start, end])
+        if first == 0 and last == len(self):
+            return self
+        times = self.labels["timestamp"].to_numpy().astype(np.int64)
+        label_first, label_last = np.searchsorted(times, [start, end])
+        return Batch(
+            self.time[first:last],
+            self.events.slice(first, last - first),
+            self.truth.slice(first, last - first),
+            self.labels.slice(label_first, label_last - label_first),
+        )
+
+    def transactions(self) -> list[Message]:
+        """Records of the transactions topic, in order of event time."""
+        return _messages(self.time, self.events)
+
+    def label_records(self) -> list[Message]:
+        """Records of the labels topic, in order of their transactions' event times."""
+        return _messages(self.labels["timestamp"].to_numpy().astype(np.int64), self.labels)
+
+
+def micros(at: datetime | int) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return at if isinstance(at, int) else (at - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(at: int) -> datetime:
+    return EPOCH + timedelta(microseconds=at)
+
+
+def text_of_times(times: np.ndarray) -> np.ndarray:
+    """(N, 27) bytes `2026-11-24T06:00:00.000000Z` of times in microseconds since 1970."""
+    text = np.empty((len(times), 27), np.uint8)
+    if not len(times):
+        return text
+    seconds, rest = np.divmod(times, SECOND)
+    minutes, second = np.divmod(seconds, 60)
+    # the text of a minute is written once: most rows share it with others
+    unique, row = np.unique(minutes, return_inverse=True)
+    stems = b"".join(moment(int(minute) * 60 * SECOND).strftime("%Y-%m-%dT%H:%M:00.000000Z").encode() for minute in unique)
+    text[:] = np.frombuffer(stems, np.uint8).reshape(-1, 27)[row]
+    for place, digit in ((17, second // 10), (18, second % 10)):
+        text[:, place] = digit + 48
+    rest = rest.astype(np.int32)
+    for place in range(25, 19, -1):
+        rest, digit = np.divmod(rest, 10)
+        text[:, place] = digit + 48
+    return text
+
+
+def fixed_text(text: np.ndarray) -> pa.Array:
+    """Arrow strings from (N, width) ASCII bytes."""
+    count, width = text.shape
+    offsets = np.arange(0, (count + 1) * width, width, dtype=np.int32)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(text)))
+
+
+def uuids(rng: np.random.Generator, count: int) -> pa.Array:
+    """`count` random UUIDs (version 4) as text."""
+    digits = np.frombuffer(rng.bytes(16 * count).hex().encode(), np.uint8).reshape(count, 32)
+    text = np.full((count, 36), ord("-"), np.uint8)
+    for start, end, place in ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24)):
+        text[:, place : place + end - start] = digits[:, start:end]
+    text[:, 14], text[:, 19] = ord("4"), ord("a")
+    return fixed_text(text)
+
+
+def json_lines(rows: pa.Table) -> pa.Array:
+    """JSON objects, one for each row; strings must need no escaping (see `catalogue`)."""
+    parts: list = []
+    between = "{"
+    for name, column in zip(rows.column_names, rows.itercolumns(), strict=True):
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        quote = ""
+        if pa.types.is_timestamp(column.type):
+            quote = '"'
+            column = fixed_text(text_of_times(column.cast(pa.int64()).to_numpy()))
+        elif pa.types.is_string(column.type):
+            if column.null_count:
+                column = pc.if_else(column.is_null(), "null", pc.binary_join_element_wise('"', column, '"', ""))
+            else:
+                quote = '"'
+        else:
+            column = pc.cast(column, pa.string()).fill_null("null")
+        parts += [f'{between}"{name}":{quote}', column]
+        between = f"{quote},"
+    return pc.binary_join_element_wise(*parts, f"{between[:-1]}}}", "")
+
+
+def _messages(times: np.ndarray, rows: pa.Table) -> list[Message]:
+    if not len(rows):
+        return []
+    keys = rows["user_id"].cast(pa.binary()).to_pylist()
+    values = json_lines(rows).cast(pa.binary()).to_pylist()
+    return list(map(Message._make, zip(times.tolist(), keys, values, strict=True)))

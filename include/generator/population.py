@@ -1,0 +1,208 @@
+"""Who lives in the simulated world: customers with homes, devices and habits, and the merchants around them."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from include.generator.catalogue import CATEGORIES, CITIES, COUNTRIES, CULTURES, DEVICES
+from include.generator.hashing import again, hashed, salt, unit
+from include.generator.volume import DAY
+
+TABLE = 4096  # entries of a table that turns a hash into a weighted choice
+
+COUNTRY_NAMES = tuple(COUNTRIES)
+CITY_COUNTRY = np.array([COUNTRY_NAMES.index(city.country) for city in CITIES], np.int16)
+CITY_LATITUDE = np.array([city.latitude for city in CITIES])
+CITY_LONGITUDE = np.array([city.longitude for city in CITIES])
+CITY_WEIGHT = np.array([city.weight for city in CITIES])
+PLACES = pa.array([f"{city.name}, {city.country}" for city in CITIES])
+CATEGORY_NAMES = pa.array([category.name for category in CATEGORIES])
+DEVICE_NAMES = pa.array([device.name for device in DEVICES])
+PRICE = np.log([category.price for category in CATEGORIES])
+MICRO = np.array([category.micro for category in CATEGORIES])
+GIFT_CARDS = next(i for i, category in enumerate(CATEGORIES) if category.name == "gift cards")
+_CONTINENT = np.array([COUNTRIES[name][2] for name in COUNTRY_NAMES])
+
+
+def weighted_table(weights: np.ndarray, size: int = TABLE) -> np.ndarray:
+    """(size,) indices; each occurs about in proportion to its weight."""
+    shares = np.cumsum(weights) / np.sum(weights)
+    return np.searchsorted(shares, (np.arange(size) + 0.5) / size).astype(np.int32)
+
+
+DEVICE_TABLE = weighted_table(np.array([device.weight for device in DEVICES]))
+LATER_DEVICE_TABLE = weighted_table(np.array([device.later for device in DEVICES]))
+CITY_TABLE = weighted_table(CITY_WEIGHT)
+
+
+class Groups:
+    """Members of each group, to choose one by a hash: `members[first[g] + hash % size[g]]`."""
+
+    def __init__(self, group_of: np.ndarray, groups: int, members: np.ndarray | None = None):
+        order = np.argsort(group_of, kind="stable")
+        self.members = order if members is None else members[order]
+        self.size = np.bincount(group_of, minlength=groups)
+        self.first = np.cumsum(self.size) - self.size
+
+    def choose(self, group: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+        """A member of each group; where a group is empty, of any group."""
+        size, first = self.size[group], self.first[group]
+        empty = size == 0
+        if empty.any():
+            size, first = np.where(empty, len(self.members), size), np.where(empty, 0, first)
+        return self.members[first + (hashes % size.astype(np.uint64)).astype(np.int64)]
+
+
+CITIES_OF_COUNTRY = Groups(CITY_COUNTRY, len(COUNTRY_NAMES))
+
+
+class Customers:
+    """Habits of each customer, arrays of shape (customers,), and where they are and what they use at a time."""
+
+    def __init__(self, seed: int, count: int):
+        rng = np.random.default_rng([seed, 1, count])
+        self.count = count
+        self._salt = salt(seed, "customers")
+        self.index = np.arange(count)
+        city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
+        self.country = CITY_COUNTRY[city]
+        self.amount = rng.normal(np.log(28.0), 0.65, count)  # mean of the logarithm of a payment
+        self.spread = rng.uniform(0.3, 0.7, count)
+        self.mean = np.exp(self.amount + self.spread**2 / 2)
+        self.activity = rng.lognormal(0.0, 0.8, count)  # payments per day, relative to the others
+        self.peak = rng.normal(15.0, 3.0, count)  # the hour, own time, of most payments
+        self.focus = rng.uniform(0.6, 2.2, count)  # how much they keep to it
+        self.devices = rng.choice([1, 2, 3], count, p=[0.45, 0.4, 0.15])
+        self.device_life = (rng.uniform(150, 900, count) * DAY).astype(np.int64)
+        self.residence_life = (rng.uniform(3, 9, count) * 365 * DAY).astype(np.int64)
+        self.phase = (rng.random(count) * 10 * 365 * DAY).astype(np.int64)
+        self.name = rng.integers(0, 1 << 32, count)
+        self._hours: dict[int, np.ndarray] = {}
+
+    def chances(self, hour: int) -> np.ndarray:
+        """(customers,) cumulative weights of being the one who pays, at an hour of the day in UTC, or -1: any."""
+        if hour not in self._hours:
+            weights = self.activity
+            if hour >= 0:
+                offset = CITY_LONGITUDE[self.home(self.index, np.zeros(self.count, np.int64))[1]] / 15
+                angle = (hour + 0.5 + offset - self.peak) * (2 * np.pi / 24)
+                weights = weights * (0.02 + np.exp(self.focus * (np.cos(angle) - 1)) * np.sqrt(self.focus))
+            if len(self._hours) > 3 and self.count > 100_000:
+                self._hours.clear()
+            self._hours[hour] = np.cumsum(weights)
+        return self._hours[hour]
+
+    def choose(self, uniform: np.ndarray, hour: int, present: int) -> np.ndarray:
+        """(N,) customers of the first `present` ones, from uniform numbers in [0, 1)."""
+        chances = self.chances(hour)
+        return np.searchsorted(chances[:present], uniform * chances[present - 1], side="right").astype(np.int32)
+
+    def home(self, customer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How often they moved, and the city where they live then; a move stays within the country."""
+        moves = (at + self.phase[customer]) // self.residence_life[customer]
+        return moves, CITIES_OF_COUNTRY.choose(self.country[customer], hashed(self._salt, customer, moves))
+
+    def position(self, customer: np.ndarray, city: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Latitude and longitude of their home in a city, in degrees, within about 15 km of its centre."""
+        h = hashed(self._salt ^ np.uint64(5), customer, city)
+        return CITY_LATITUDE[city] + 0.26 * (unit(h) - 0.5), CITY_LONGITUDE[city] + 0.3 * (again(h, 1) - 0.5)
+
+    def device(self, customer: np.ndarray, at: np.ndarray, which: np.ndarray, drift_at: int | None) -> np.ndarray:
+        """Model of a customer's first, second or third device at a time; each is replaced now and then.
+
+        In the month after the drift, two customers in five change to what is popular then.
+        """
+        generation = (at + self.phase[customer]) // self.device_life[customer]
+        model = DEVICE_TABLE[hashed(self._salt ^ np.uint64(7), customer, which, generation) % np.uint64(TABLE)]
+        if drift_at is not None and at.size and at[-1] >= drift_at:
+            h = hashed(self._salt ^ np.uint64(11), customer, which)
+            changed = (unit(h) < 0.4) & (at >= drift_at + again(h, 1) * 30 * DAY)
+            model = np.where(changed, LATER_DEVICE_TABLE[(again(h, 2) * TABLE).astype(np.int64)], model)
+        return model
+
+    def device_is_new(self, customer: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """True on a device's first day."""
+        return (at + self.phase[customer]) % self.device_life[customer] < DAY
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        return pa.array([f"user_{k:07d}" for k in range(self.count)])
+
+    @cached_property
+    def names(self) -> pa.Table:
+        """first_name, last_name, full_name, email and currency of each customer."""
+        return names_of(self.country, self.name, self.index)
+
+
+def names_of(country: np.ndarray, draw: np.ndarray, number: np.ndarray) -> pa.Table:
+    """Names and e-mail addresses from random numbers; `number` makes an address unique."""
+    cultures = [CULTURES[COUNTRIES[name][0]] for name in COUNTRY_NAMES]
+    first, last = [culture.first for culture in cultures], [culture.last for culture in cultures]
+    plain = [[[_ascii(word) for word in pool] for pool in culture] for culture in cultures]
+    rows: dict[str, list[str]] = {key: [] for key in ("first_name", "last_name", "full_name", "email", "currency")}
+    currencies = [COUNTRIES[name][1] for name in COUNTRY_NAMES]
+    for c, d, n in zip(country.tolist(), draw.tolist(), number.tolist(), strict=True):
+        i, j = d % len(first[c]), d // 64 % len(last[c])
+        rows["first_name"].append(first[c][i])
+        rows["last_name"].append(last[c][j])
+        rows["full_name"].append(f"{first[c][i]} {last[c][j]}")
+        rows["email"].append(f"{plain[c][0][i]}.{plain[c][1][j]}{n}@example.{('com', 'org', 'net')[d % 3]}")
+        rows["currency"].append(currencies[c])
+    return pa.table(rows)
+
+
+def _ascii(word: str) -> str:
+    plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode().lower()
+    return "".join(letter for letter in plain if letter.isalnum()) or "mail"
+
+
+class Merchants:
+    """Category, city, price level and position of each merchant, arrays of shape (merchants,)."""
+
+    def __init__(self, seed: int, count: int):
+        rng = np.random.default_rng([seed, 2, count])
+        self.count = count
+        weights = np.array([category.weight for category in CATEGORIES])
+        self.category = rng.choice(len(CATEGORIES), count, p=weights / weights.sum())
+        online = np.array([category.online for category in CATEGORIES])
+        big = np.array([category.big for category in CATEGORIES])
+        # the first ones make sure that each kind of choice has a merchant
+        needed = [0, GIFT_CARDS, *(np.flatnonzero(which)[0] for which in (online, big & online, big & ~online))]
+        self.category[: len(needed)] = needed
+        self.city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
+        self.price = PRICE[self.category] + rng.normal(0, 0.25, count)
+        self.latitude = CITY_LATITUDE[self.city] + 0.16 * (rng.random(count) - 0.5)
+        self.longitude = CITY_LONGITUDE[self.city] + 0.2 * (rng.random(count) - 0.5)
+        self.online = online[self.category]
+        popularity = rng.lognormal(0.0, 0.7, count)
+        shops = np.flatnonzero(~self.online)
+        self.in_city = Groups(self.city[shops], len(CITIES), shops)
+        self.online_table = self._table(self.online, popularity)
+        self.big_table = self._table(big[self.category], popularity)
+        self.gift_table = self._table(self.category == GIFT_CARDS, popularity)
+
+    @staticmethod
+    def _table(which: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+        members = np.flatnonzero(which)
+        return members[weighted_table(popularity[members])]
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        return pa.array([f"merchant_{m:06d}" for m in range(self.count)])
+
+
+def foreign_city(country: np.ndarray, h: np.ndarray, far: bool = False) -> np.ndarray:
+    """(N,) cities outside a country, and with `far` on another continent, chosen by hashes."""
+    city = CITY_TABLE[h % np.uint64(TABLE)]
+    place = _CONTINENT if far else np.arange(len(COUNTRY_NAMES))
+    for attempt in range(1, 40):
+        same = place[CITY_COUNTRY[city]] == place[country]
+        if not same.any():
+            break
+        city = np.where(same, CITY_TABLE[(again(h, attempt) * TABLE).astype(np.int64)], city)
+    return city
+
