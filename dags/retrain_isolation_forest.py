@@ -10,7 +10,8 @@ Trains on the feature vectors that the stream logged in the training window, mea
 whose labels are known, and registers the model in MLflow as `fraud-detector`. The first model becomes
 `champion`; a later one does when it is better on the same transactions, and is `challenger` otherwise.
 
-- **Not enough data?** The task fails and says how many transactions it found and how many it needs.
+- **It failed?** The task's log ends with the reason, for instance how many transactions it found and how many
+  it needs. Mend it and trigger the DAG again: nothing is left half-done.
 - **It was killed half-way?** The champion is the old one or the new one, never half; trigger it again.
 """
 

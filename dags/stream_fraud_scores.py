@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from include.spark_submit import spark_job
+from include.spark_submit import STREAM_START, spark_job
 
 DOC = """
 ### Scores the transactions
@@ -20,6 +20,7 @@ with DAG(
     dag_id="stream_fraud_scores",
     description="Kafka to PostgreSQL: scores, reasons and alerts",
     schedule="@continuous",
+    start_date=STREAM_START,
     max_active_runs=1,
     catchup=False,
     tags=["stream"],

@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from include.spark_submit import spark_job
+from include.spark_submit import STREAM_START, spark_job
 
 DOC = """
 ### Stores the transactions
@@ -19,6 +19,7 @@ with DAG(
     dag_id="stream_transactions",
     description="Kafka to PostgreSQL: transactions, labels and dead letters",
     schedule="@continuous",
+    start_date=STREAM_START,
     max_active_runs=1,
     catchup=False,
     tags=["stream"],

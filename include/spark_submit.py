@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
@@ -10,6 +10,9 @@ from include.platform import jars
 from include.settings import PROJECT_ROOT
 
 POOL = "streams"
+
+# Without a start date, the first two runs of an @continuous DAG get the same logical date: the second is never made.
+STREAM_START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def spark_job(name: str, arguments: list[str] | None = None, retries: int = 0) -> SparkSubmitOperator:

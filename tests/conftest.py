@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from include.platform import jars, mlflow, ports, secrets
 from include.platform import kafka as kafka_server
 from include.platform import postgres as postgres_server
 from include.settings import Settings
+
+
+# Airflow reads these when it is imported, and would else make a folder in the user's home.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="fraudstream-airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
 @contextmanager

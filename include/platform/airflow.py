@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     return {
+        "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",  # spark-submit
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": settings.spark_master}),
         "PYSPARK_PYTHON": sys.executable,

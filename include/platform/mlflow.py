@@ -18,6 +18,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_REGISTRY_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow-artifacts"),
         "MLFLOW_SERVE_ARTIFACTS": "true",
+        # Its job runner is for evaluation of language models: eight idle processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }

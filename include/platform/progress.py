@@ -33,7 +33,8 @@ class Progress:
         began, step = time.monotonic(), Step()
         try:
             yield step
-        except BaseException:
+        except BaseException as error:
+            step.note(str(error) or type(error).__name__)
             self._line("[red]failed[/red]", name, began, step)
             raise
         self._line("[green]done[/green]  ", name, began, step)

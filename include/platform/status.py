@@ -20,7 +20,10 @@ UP_RECORD = "up.json"
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """The object that `fraudstream status --json` prints; parts that cannot be read are None and named in `problems`."""
+    """The object that `fraudstream status --json` prints.
+
+    Parts that cannot be read are None, and `problems` says why.
+    """
     found: dict[str, Any] = {
         "services": _services(settings),
         "streams": {},
@@ -95,8 +98,10 @@ def _lag(row: dict[str, Any], ends: dict, begins: dict, settings: Settings) -> i
 
 def _counts(connection: psycopg.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     ledger = {row["stream"]: row for row in rows}
-    tables = "(select count(*) from shop.fraud_alerts) as alerts, (select count(*) from shop.fraud_transactions) as labels"
-    counted = connection.execute(f"select {tables}").fetchone()
+    counted = connection.execute(
+        "select (select count(*) from shop.fraud_alerts) as alerts,"
+        " (select count(*) from shop.fraud_transactions) as labels"
+    ).fetchone()
     return {
         "transactions": ledger["transaction_stream"]["stored"],
         "scored": ledger["fraud_stream"]["stored"],

@@ -1,0 +1,74 @@
+"""The DAGs load, say what they do, and stay thin."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from include.platform.airflow import PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
+from include.settings import PROJECT_ROOT
+
+FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def dags():
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(PROJECT_ROOT / "dags")
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def test_every_dag_that_the_platform_names_exists(dags):
+    assert {*STREAM_DAGS, PRODUCER_DAG, RETRAIN_DAG} <= dags.keys()
+
+
+def test_every_dag_tells_an_operator_what_it_does(dags):
+    assert [name for name, dag in dags.items() if not dag.doc_md or "failed" not in dag.doc_md] == []
+
+
+def test_every_file_is_named_like_its_dag_and_thin(dags):
+    assert {file.stem for file in FILES} == dags.keys()
+    assert [file.name for file in FILES if len(file.read_text().splitlines()) > 80] == []
+
+
+@pytest.mark.parametrize("name", STREAM_DAGS)
+def test_a_stream_has_one_run_in_its_pool_without_time_out(dags, name):
+    (task,) = dags[name].tasks
+    assert dags[name].max_active_runs == 1
+    assert task.pool == "streams"
+    assert task.execution_timeout is None
+
+
+@pytest.mark.parametrize("name", STREAM_DAGS)
+def test_a_second_run_of_a_stream_gets_another_logical_date(dags, name):
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import TimeRestriction
+
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(dags[name]))
+    restriction = TimeRestriction(earliest=dag.start_date, latest=None, catchup=False)
+    first = dag.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+    second = dag.timetable.next_dagrun_info(
+        last_automated_data_interval=first.data_interval, restriction=restriction
+    )
+    assert first.logical_date < second.logical_date <= datetime.now(UTC)
+
+
+def test_forms_start_from_the_settings(dags):
+    params = dags[PRODUCER_DAG].params
+    assert {"rate", "fraud_rate", "profile", "seed"} <= params.keys()
+    assert {"window_days", "trees", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_reading_a_dag_loads_nothing_heavy(file):
+    code = (
+        f"import runpy, sys; runpy.run_path({str(file)!r}); "
+        "print([name for name in ('pyspark', 'sklearn', 'mlflow', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
