@@ -15,7 +15,7 @@ __all__ = ["Label", "decode_label", "encode_label"]
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class Label(msgspec.Struct):
+class Label(msgspec.Struct, gc=False):
     """What is known about a transaction since known_at; a corrected label has a later known_at.
 
     timestamp is the transaction's own time; both times are aware and in UTC. scenario_id names the simulated
@@ -29,7 +29,7 @@ class Label(msgspec.Struct):
     scenario_id: Id | None = None
 
 
-class _Event(msgspec.Struct, kw_only=True):
+class _Event(msgspec.Struct, kw_only=True, gc=False):
     transaction_id: Id
     user_id: Id | None | UnsetType = UNSET
     timestamp: datetime

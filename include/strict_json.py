@@ -89,10 +89,11 @@ class StrictReader:
             raise_reason(value, error)
         # Without escaped quotes each key and each string is exactly one pair of quotes. As many pairs as the
         # struct has keys and strings: no key came twice and none is unknown. Anything else is parsed again.
-        if all(fields[:-1]):
+        *most, last = fields
+        if all(most):
             pairs = self._pairs_when_full
-            if fields[-1] is UNSET:
-                pairs, fields = pairs - 1, (*fields[:-1], None)
+            if last is UNSET:
+                pairs, fields = pairs - 1, (*most, None)
         else:
             pairs, fields = _count_pairs(fields)
         unknown = 0
