@@ -104,7 +104,9 @@ def text_of_times(times: np.ndarray) -> np.ndarray:
     minutes, second = np.divmod(seconds, 60)
     # the text of a minute is written once: most rows share it with others
     unique, row = np.unique(minutes, return_inverse=True)
-    stems = b"".join(moment(int(minute) * 60 * SECOND).strftime("%Y-%m-%dT%H:%M:00.000000Z").encode() for minute in unique)
+    stems = b"".join(
+        moment(int(minute) * 60 * SECOND).strftime("%Y-%m-%dT%H:%M:00.000000Z").encode() for minute in unique
+    )
     text[:] = np.frombuffer(stems, np.uint8).reshape(-1, 27)[row]
     for place, digit in ((17, second // 10), (18, second % 10)):
         text[:, place] = digit + 48
@@ -144,7 +146,9 @@ def json_lines(rows: pa.Table) -> pa.Array:
             column = fixed_text(text_of_times(column.cast(pa.int64()).to_numpy()))
         elif pa.types.is_string(column.type):
             if column.null_count:
-                column = pc.if_else(column.is_null(), "null", pc.binary_join_element_wise('"', column, '"', ""))
+                column = pc.if_else(
+                    column.is_null(), "null", pc.binary_join_element_wise('"', column, '"', "")
+                )
             else:
                 quote = '"'
         else:

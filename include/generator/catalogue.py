@@ -45,17 +45,47 @@ CULTURES = {
         "Łukasz Zofia Мария Иван Olena Jiří Božena Миљан Agnieszka Dušan Ольга Stanisław",
         "Kowalski Nováková Иванов Петренко Wójcik Dvořák Horvat Јовановић Kamiński Соколова Żak",
     ),
-    "turkish": _names("Ayşe Mehmet Elif Çağlar Gül Şeyma Ömer Işıl", "Yılmaz Çelik Şahin Öztürk Aydın Koç Doğan Güneş"),
-    "arabic": _names("محمد فاطمة علي Layla Omar Yasmin خالد Nour", "العلي حسن Haddad المصري Mansour Khoury سالم Nasser"),
-    "hebrew": _names("נועה David Yael איתן Maya דניאל", "כהן Levi Mizrahi פרץ Friedman אברהם"),
-    "indian": _names("Aarav प्रिया Ananya Rohan Lakshmi अर्जुन Neha Vikram", "Sharma Patel सिंह Reddy Iyer Gupta कुमार Nair"),
-    "chinese": _names("伟 芳 Wei Xiuying 娜 Jun Mei 静", "王 李 Zhang 刘 Chen 杨 Huang 赵"),
-    "japanese": _names("陽翔 さくら Haruto Yui 蓮 Aoi 美咲 Ren", "佐藤 鈴木 Takahashi 田中 Watanabe 伊藤 Yamamoto 中村"),
-    "korean": _names("민준 서연 Jisoo 도윤 Minji Hyun 지우 Seojun", "김 이 Park 최 Jung 강 Cho 윤"),
-    "vietnamese": _names("Nguyệt Minh Thảo Đức Hương Quân", "Nguyễn Trần Lê Phạm Hoàng Đặng"),
-    "african": _names("Amara Kwame Zainab Tendai Chidi Wanjirũ Thabo Ngozi", "Okafor Mensah Dlamini Adeyemi Njorogé Diallo Nkosi Banda"),
-    "portuguese": _names("João Beatriz Miguel Letícia Thiago Inês Antônio Luísa", "Silva Santos Araújo Conceição Pereira Gonçalves Simões Rocha"),
-}  # fmt: skip
+    "turkish": _names(
+        "Ayşe Mehmet Elif Çağlar Gül Şeyma Ömer Işıl",
+        "Yılmaz Çelik Şahin Öztürk Aydın Koç Doğan Güneş",
+    ),
+    "arabic": _names(
+        "محمد فاطمة علي Layla Omar Yasmin خالد Nour",
+        "العلي حسن Haddad المصري Mansour Khoury سالم Nasser",
+    ),
+    "hebrew": _names(
+        "נועה David Yael איתן Maya דניאל",
+        "כהן Levi Mizrahi פרץ Friedman אברהם",
+    ),
+    "indian": _names(
+        "Aarav प्रिया Ananya Rohan Lakshmi अर्जुन Neha Vikram",
+        "Sharma Patel सिंह Reddy Iyer Gupta कुमार Nair",
+    ),
+    "chinese": _names(
+        "伟 芳 Wei Xiuying 娜 Jun Mei 静",
+        "王 李 Zhang 刘 Chen 杨 Huang 赵",
+    ),
+    "japanese": _names(
+        "陽翔 さくら Haruto Yui 蓮 Aoi 美咲 Ren",
+        "佐藤 鈴木 Takahashi 田中 Watanabe 伊藤 Yamamoto 中村",
+    ),
+    "korean": _names(
+        "민준 서연 Jisoo 도윤 Minji Hyun 지우 Seojun",
+        "김 이 Park 최 Jung 강 Cho 윤",
+    ),
+    "vietnamese": _names(
+        "Nguyệt Minh Thảo Đức Hương Quân",
+        "Nguyễn Trần Lê Phạm Hoàng Đặng",
+    ),
+    "african": _names(
+        "Amara Kwame Zainab Tendai Chidi Wanjirũ Thabo Ngozi",
+        "Okafor Mensah Dlamini Adeyemi Njorogé Diallo Nkosi Banda",
+    ),
+    "portuguese": _names(
+        "João Beatriz Miguel Letícia Thiago Inês Antônio Luísa",
+        "Silva Santos Araújo Conceição Pereira Gonçalves Simões Rocha",
+    ),
+}
 
 
 class City(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from include.generator.catalogue import CATEGORIES, CITIES, COUNTRIES, CULTURES, DEVICES
 from include.generator.hashing import again, hashed, salt, unit
@@ -25,6 +26,7 @@ DEVICE_NAMES = pa.array([device.name for device in DEVICES])
 PRICE = np.log([category.price for category in CATEGORIES])
 MICRO = np.array([category.micro for category in CATEGORIES])
 GIFT_CARDS = next(i for i, category in enumerate(CATEGORIES) if category.name == "gift cards")
+CURRENCIES = pa.array([COUNTRIES[name][1] for name in COUNTRY_NAMES])
 _CONTINENT = np.array([COUNTRIES[name][2] for name in COUNTRY_NAMES])
 
 
@@ -99,7 +101,9 @@ class Customers:
     def choose(self, uniform: np.ndarray, hour: int, present: int) -> np.ndarray:
         """(N,) customers of the first `present` ones, from uniform numbers in [0, 1)."""
         chances = self.chances(hour)
-        return np.searchsorted(chances[:present], uniform * chances[present - 1], side="right").astype(np.int32)
+        return np.searchsorted(chances[:present], uniform * chances[present - 1], side="right").astype(
+            np.int32
+        )
 
     def home(self, customer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How often they moved, and the city where they live then; a move stays within the country."""
@@ -111,13 +115,17 @@ class Customers:
         h = hashed(self._salt ^ np.uint64(5), customer, city)
         return CITY_LATITUDE[city] + 0.26 * (unit(h) - 0.5), CITY_LONGITUDE[city] + 0.3 * (again(h, 1) - 0.5)
 
-    def device(self, customer: np.ndarray, at: np.ndarray, which: np.ndarray, drift_at: int | None) -> np.ndarray:
+    def device(
+        self, customer: np.ndarray, at: np.ndarray, which: np.ndarray, drift_at: int | None
+    ) -> np.ndarray:
         """Model of a customer's first, second or third device at a time; each is replaced now and then.
 
         In the month after the drift, two customers in five change to what is popular then.
         """
         generation = (at + self.phase[customer]) // self.device_life[customer]
-        model = DEVICE_TABLE[hashed(self._salt ^ np.uint64(7), customer, which, generation) % np.uint64(TABLE)]
+        model = DEVICE_TABLE[
+            hashed(self._salt ^ np.uint64(7), customer, which, generation) % np.uint64(TABLE)
+        ]
         if drift_at is not None and at.size and at[-1] >= drift_at:
             h = hashed(self._salt ^ np.uint64(11), customer, which)
             changed = (unit(h) < 0.4) & (at >= drift_at + again(h, 1) * 30 * DAY)
@@ -135,24 +143,38 @@ class Customers:
     @cached_property
     def names(self) -> pa.Table:
         """first_name, last_name, full_name, email and currency of each customer."""
-        return names_of(self.country, self.name, self.index)
+        return names_of(self.country, self.name, pa.array(self.index).cast(pa.string()))
 
 
-def names_of(country: np.ndarray, draw: np.ndarray, number: np.ndarray) -> pa.Table:
-    """Names and e-mail addresses from random numbers; `number` makes an address unique."""
-    cultures = [CULTURES[COUNTRIES[name][0]] for name in COUNTRY_NAMES]
-    first, last = [culture.first for culture in cultures], [culture.last for culture in cultures]
-    plain = [[[_ascii(word) for word in pool] for pool in culture] for culture in cultures]
-    rows: dict[str, list[str]] = {key: [] for key in ("first_name", "last_name", "full_name", "email", "currency")}
-    currencies = [COUNTRIES[name][1] for name in COUNTRY_NAMES]
-    for c, d, n in zip(country.tolist(), draw.tolist(), number.tolist(), strict=True):
-        i, j = d % len(first[c]), d // 64 % len(last[c])
-        rows["first_name"].append(first[c][i])
-        rows["last_name"].append(last[c][j])
-        rows["full_name"].append(f"{first[c][i]} {last[c][j]}")
-        rows["email"].append(f"{plain[c][0][i]}.{plain[c][1][j]}{n}@example.{('com', 'org', 'net')[d % 3]}")
-        rows["currency"].append(currencies[c])
-    return pa.table(rows)
+def names_of(country: np.ndarray, draw: np.ndarray, number: pa.Array) -> pa.Table:
+    """first_name, last_name, full_name and e-mail address from random numbers, and the currency of the country.
+
+    `number` (texts) makes an address unique.
+    """
+    names, first, size = _all_names()
+    who = names.take(pa.array(first[country] + draw % size[country]))
+    ending = pa.array(["@example.com", "@example.org", "@example.net"]).take(pa.array(draw // 7 % 3))
+    email = pc.binary_join_element_wise(who["address"].combine_chunks(), number, ending, "")
+    return (
+        who.drop_columns("address")
+        .append_column("email", email)
+        .append_column("currency", CURRENCIES.take(pa.array(country)))
+    )
+
+
+@cache
+def _all_names() -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """Each pair of names of each culture once; where those of a country begin, and how many they are."""
+    rows, first, size = [], [], []
+    begins: dict[str, int] = {}
+    for culture, (given, family) in CULTURES.items():
+        begins[culture] = len(rows)
+        rows += [(a, b, f"{a} {b}", f"{_ascii(a)}.{_ascii(b)}") for a in given for b in family]
+    for culture, _, _ in COUNTRIES.values():
+        first.append(begins[culture])
+        size.append(len(CULTURES[culture].first) * len(CULTURES[culture].last))
+    columns = zip(("first_name", "last_name", "full_name", "address"), zip(*rows, strict=True), strict=True)
+    return pa.table({name: list(values) for name, values in columns}), np.array(first), np.array(size)
 
 
 def _ascii(word: str) -> str:
@@ -171,7 +193,11 @@ class Merchants:
         online = np.array([category.online for category in CATEGORIES])
         big = np.array([category.big for category in CATEGORIES])
         # the first ones make sure that each kind of choice has a merchant
-        needed = [0, GIFT_CARDS, *(np.flatnonzero(which)[0] for which in (online, big & online, big & ~online))]
+        needed = [
+            0,
+            GIFT_CARDS,
+            *(np.flatnonzero(which)[0] for which in (online, big & online, big & ~online)),
+        ]
         self.category[: len(needed)] = needed
         self.city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
         self.price = PRICE[self.category] + rng.normal(0, 0.25, count)
@@ -205,4 +231,3 @@ def foreign_city(country: np.ndarray, h: np.ndarray, far: bool = False) -> np.nd
             break
         city = np.where(same, CITY_TABLE[(again(h, attempt) * TABLE).astype(np.int64)], city)
     return city
-

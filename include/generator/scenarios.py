@@ -15,7 +15,6 @@ import numpy as np
 from include.generator.hashing import again, hashed, unit
 from include.generator.population import (
     DEVICE_TABLE,
-    TABLE,
     Customers,
     Merchants,
     foreign_city,
@@ -116,7 +115,9 @@ def account_takeover(draft: Draft, i: np.ndarray, people: People, rng: np.random
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], h)
     draft.amount[i] = people.customers.mean[draft.customer[i]] * rng.uniform(2, 6, len(i))
     draft.remote[i] = False
-    draft.merchant[i] = people.merchants.in_city.choose(draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64))
+    draft.merchant[i] = people.merchants.in_city.choose(
+        draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
+    )
 
 
 def card_testing(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
@@ -134,7 +135,9 @@ def impossible_travel(draft: Draft, i: np.ndarray, people: People, rng: np.rando
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], draft.campaign[i], far=True)
     draft.amount[i] = people.customers.mean[draft.customer[i]] * rng.uniform(0.5, 2.5, len(i))
     draft.remote[i] = False
-    draft.merchant[i] = people.merchants.in_city.choose(draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64))
+    draft.merchant[i] = people.merchants.in_city.choose(
+        draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
+    )
 
 
 def low_and_slow(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
@@ -208,7 +211,9 @@ class Campaign:
 EPISODES = {
     "stolen_credentials": Episode(stolen_credentials, False, window=20, shortest=2, longest=7, share=0.35),
     "low_and_slow": Episode(low_and_slow, False, window=40, shortest=10, longest=25, share=0.3),
-    "compromised_merchant": Episode(compromised_merchant, True, window=42, shortest=14, longest=28, share=0.2),
+    "compromised_merchant": Episode(
+        compromised_merchant, True, window=42, shortest=14, longest=28, share=0.2
+    ),
 }
 SINGLE = {"large_amount": large_amount, "unknown_device": unknown_device, "location_change": location_change}
 CAMPAIGNS = {

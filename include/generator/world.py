@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
-
 import numpy as np
 import pyarrow as pa
 
@@ -23,7 +20,8 @@ from include.generator.population import (
     foreign_city,
 )
 from include.generator.scenarios import CODE, ODD, Draft, Extra, People
-from include.generator.volume import DAY, HOUR, SECOND, Flat, Growth, Volume
+from include.generator.simulation import Simulation
+from include.generator.volume import DAY, HOUR, SECOND, Volume
 
 HOLIDAY = dict(window=60, chance=0.025, days=(4.0, 12.0))
 BIG_PURCHASES, BORROWED_DEVICES = 0.002, 0.0015  # shares of the honest payments
@@ -35,64 +33,29 @@ SCENARIO_NAMES = pa.array(scenarios.SCENARIOS, pa.string())
 ODDITY_NAMES = pa.array(scenarios.ODDITIES, pa.string())
 
 
-class World:
-    """Generates any slot of time by itself: the same configuration and slot give the same bytes.
-
-    All times are aware datetimes or microseconds since 1970 UTC.
-    """
+class World(Simulation):
+    """Persistent customers at persistent merchants; see docs/generator.md."""
 
     def __init__(self, config: Config):
-        self.config = config
+        super().__init__(config)
         self.customers = Customers(config.seed, config.customers)
         self.merchants = Merchants(config.seed, config.merchants)
         self.people = People(self.customers, self.merchants)
         self._drift = None if config.drift_at is None else micros(config.drift_at)
-        self._key = [config.seed, config.customers, config.merchants, round(config.fraud_rate * 1e6), self._drift or 0]
+        self._key = [
+            config.seed,
+            config.customers,
+            config.merchants,
+            round(config.fraud_rate * 1e6),
+            self._drift or 0,
+        ]
         self._extras: dict[tuple[Volume, int], Extra] = {}
         names = (*scenarios.EPISODES, "holiday", "favourite")
         self._salts = {name: salt(config.seed, name) for name in names}
 
-    def history(self, end: datetime | int, resume_at: datetime | int | None = None) -> Iterator[Batch]:
-        """The history before `end`, which grows to the configured rate; from the slot of `resume_at` if given."""
-        volume = self.growth(end)
-        if volume.length:
-            yield from self._slots(max(volume.start, micros(resume_at or volume.start)), volume.end, volume)
-
-    def growth(self, end: datetime | int) -> Growth:
-        """Volume of the history before `end`."""
-        config = self.config
-        return Growth(micros(end), config.history_days * DAY, config.history_events, config.rate)
-
-    def live(self, start: datetime | int, rate: float | None = None) -> Iterator[Batch]:
-        """Transactions from `start` on, without end, at a constant rate per second (default: the configured one)."""
-        yield from self._slots(micros(start), None, Flat(rate or self.config.rate))
-
-    def window(
-        self, start: datetime | int, end: datetime | int, events: int | None = None, rate: float | None = None
-    ) -> Iterator[Batch]:
-        """Transactions in [start, end) at a constant rate: about `events` of them, or `rate` per second."""
-        start, end = micros(start), micros(end)
-        if events is not None:
-            rate = events / ((end - start) / SECOND)
-        yield from self._slots(start, end, Flat(rate or self.config.rate))
-
-    def _slots(self, start: int, end: int | None, volume: Volume) -> Iterator[Batch]:
-        at = start // volume.slot * volume.slot
-        while end is None or at < end:
-            stop = at + volume.slot if end is None else min(end, at + volume.slot)
-            batch = self.slot(at, volume).between(max(start, at), stop)
-            if len(batch):
-                yield batch
-            at += volume.slot
-
-    def slot(self, start: datetime | int, volume: Volume) -> Batch:
-        """All transactions of the slot that begins at `start`, a multiple of `volume.slot`."""
-        start = micros(start)
-        end = start + volume.slot
-        if start % volume.slot:
-            raise ValueError(f"{start} is not a multiple of the slot's length, {volume.slot}")
+    def slot(self, start: int, volume: Volume) -> Batch:
         rng = np.random.default_rng([*self._key, 3, *volume.key, start])
-        draft = self._draft(start, end, volume, rng)
+        draft = self._draft(start, start + volume.slot, volume, rng)
         self._oddities(draft, rng)
         self._fraud(draft, rng)
         return self._batch(draft, rng)
@@ -100,7 +63,9 @@ class World:
     def _draft(self, start: int, end: int, volume: Volume, rng: np.random.Generator) -> Draft:
         """Ordinary payments of ordinary customers, and those of campaigns."""
         customers, merchants = self.customers, self.merchants
-        parts = [self._extra(start // HOUR - back, volume) for back in range(scenarios.LONGEST_CAMPAIGN_HOURS)]
+        parts = [
+            self._extra(start // HOUR - back, volume) for back in range(scenarios.LONGEST_CAMPAIGN_HOURS)
+        ]
         extra = Extra.joined([part.between(start, end) for part in parts])
         count = max(0, volume.count(start, end) - len(extra.time))
         time = start + (rng.random(count) * (end - start)).astype(np.int64)
@@ -138,7 +103,18 @@ class World:
         ):  # fmt: skip
             column[added] = values[order[added] - count]
         return Draft(
-            time, customer, home, home.copy(), merchant, remote, amount, device, scenario, oddity, campaign, place
+            time,
+            customer,
+            home,
+            home.copy(),
+            merchant,
+            remote,
+            amount,
+            device,
+            scenario,
+            oddity,
+            campaign,
+            place,
         )
 
     def _present(self, at: int, volume: Volume) -> int:
@@ -162,7 +138,9 @@ class World:
         draft.oddity[i] = ODD["big_purchase"]
         i, h, _ = scenarios.active(self._salts["holiday"], draft.customer, draft.time, **HOLIDAY)
         draft.city[i] = foreign_city(customers.country[draft.customer[i]], h)
-        draft.merchant[i] = merchants.in_city.choose(draft.city[i], rng.integers(0, 1 << 63, len(i), np.uint64))
+        draft.merchant[i] = merchants.in_city.choose(
+            draft.city[i], rng.integers(0, 1 << 63, len(i), np.uint64)
+        )
         draft.remote[i] = False
         draft.oddity[i] = ODD["holiday"]
 
@@ -185,9 +163,7 @@ class World:
             owner = draft.merchant if episode.of_merchant else draft.customer
             chance, share = episode.chance(self.config.fraud_rate * shares[name] / ordinary)
             days = (episode.shortest, episode.longest)
-            i, h, place = scenarios.active(
-                self._salts[name], owner, draft.time, episode.window, chance, days
-            )
+            i, h, place = scenarios.active(self._salts[name], owner, draft.time, episode.window, chance, days)
             turned = (draw[i] < share) & (draft.scenario[i] == 0) & (draft.oddity[i] == 0)
             i = i[turned]
             draft.campaign[i], draft.place[i], draft.scenario[i] = h[turned], place[turned], CODE[name]
@@ -236,7 +212,9 @@ class World:
                 nth = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
                 place = nth / np.maximum(sizes - 1, 1)[group]
                 # not evenly spaced: each payment but the first and the last moves a little
-                moved = np.where((place > 0) & (place < 1), (rng.random(len(group)) - 0.5) / sizes[group], 0.0)
+                moved = np.where(
+                    (place > 0) & (place < 1), (rng.random(len(group)) - 0.5) / sizes[group], 0.0
+                )
                 time = begins[group] + ((place + moved) * lasts[group]).astype(np.int64)
                 code = np.full(len(group), CODE[name], np.int8)
                 oddity = np.zeros(len(group), np.int8)
@@ -314,5 +292,3 @@ class World:
             ],
             schema=LABELS,
         )  # fmt: skip
-
-
