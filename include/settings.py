@@ -57,6 +57,7 @@ class Settings(BaseSettings):
 
     airflow_port: int = Field(8080, ge=1, le=65535)
     streamlit_port: int = Field(8501, ge=1, le=65535)
+    app_show_personal_data: bool = Field(False, description="the app shows customers' names and e-mail unmasked")
 
     spark_master: str = "local[2]"
     trigger_interval_ms: int = Field(500, ge=0, le=60_000, description="pause between micro-batches")
