@@ -206,6 +206,8 @@ def copy(
     rows: Sequence[Sequence],
 ) -> None:
     """Copies rows: `statement` ends in `from stdin (format binary)`, `types` are the types of its columns."""
+    if not rows:
+        return
     middle = len(rows) // 2
     with connection.cursor().copy(statement) as target:
         target.set_types(types)
