@@ -130,7 +130,8 @@ def test_the_truth_in_an_event_changes_nothing(connection, write, shop):
     without = rows(connection, query)
     with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
         owner.execute(
-            "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.user_state, shop.merchant_state"
+            "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, "
+            "shop.user_state, shop.merchant_state"
         )
     write([event_bytes(**each, is_fraud=i % 2 == 0) for i, each in enumerate(fields)])
     assert rows(connection, query) == without
