@@ -10,6 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from include.models import tree_ensemble
 from include.models.base import checked
+from include.models.reference import reference
 from include.models.scorer import Scorer
 
 
@@ -54,7 +55,7 @@ class GradientBoostingDetector(BaseEstimator):
         if y is None or len(np.unique(y)) != 2:
             raise ValueError("gradient boosting needs labels of both classes: fraud and not fraud")
         self.n_features_in_ = X.shape[1]
-        self.reference_ = np.median(X, axis=0)
+        self.reference_ = reference(X)
         self.classifier_ = HistGradientBoostingClassifier(
             max_iter=self.trees,
             max_leaf_nodes=self.leaves,

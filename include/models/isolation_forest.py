@@ -10,6 +10,7 @@ from sklearn.ensemble import IsolationForest
 
 from include.models import tree_ensemble
 from include.models.base import checked
+from include.models.reference import reference
 from include.models.scorer import Scorer
 
 
@@ -49,7 +50,7 @@ class IsolationForestDetector(BaseEstimator):
             raise ValueError(f"an isolation forest needs at least 2 rows to separate, got {len(X)}")
         self.n_features_in_ = X.shape[1]
         self.columns_ = np.arange(X.shape[1]) if self.columns is None else np.asarray(self.columns)
-        self.reference_ = np.median(X, axis=0)
+        self.reference_ = reference(X)
         self.forest_ = IsolationForest(
             n_estimators=self.trees, max_samples=min(self.samples, len(X)), random_state=self.seed
         ).fit(X[:, self.columns_])

@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 
 from include.models.base import checked
+from include.models.reference import median, rarity
 
 _SESSIONS: dict[tuple[int, str], object] = {}
 _KEPT_SESSIONS = 4  # champion, challenger, and the ones they replace
@@ -19,7 +20,7 @@ class Scorer:
 
     Args:
         onnx: graph from float32 (N, F) to scores (N, 1).
-        reference: (F,) the medians of the training vectors, what an ordinary transaction looks like.
+        reference: (2 Q, F) quantiles of the training vectors (include.models.reference).
         threshold: scores at or above it are alerts.
         version: of the registered model.
         feature_set: `include.features.FEATURE_SET` that it was trained on.
@@ -43,7 +44,7 @@ class Scorer:
         Raises:
             UnusableFeatures: X is not finite or has another width.
         """
-        X = checked(X, len(self.reference))
+        X = checked(X, self.width)
         if len(X) == 0:
             return np.empty(0)
         scores = self._session().run(None, {"features": X})[0]
@@ -53,22 +54,40 @@ class Scorer:
         """Which scores reach the threshold."""
         return scores >= self.threshold
 
-    def attributions(self, X: np.ndarray) -> np.ndarray:
+    def attributions(self, X: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         """How much each feature raises the score of each vector: (N, F) log odds, positive = more suspicious.
 
-        The mean of two questions (the first and the last step of a Shapley value, Lundberg and Lee, 2017): by
+        The mean of two questions (the last and the first step of a Shapley value, Lundberg and Lee, 2017): by
         how much does the score fall when this feature alone becomes ordinary, and by how much does an ordinary
-        transaction's score rise when it alone gets this value. Costs 2 F scores a row: for alerts, not for all.
+        vector's score rise when this feature alone gets this value. Costs two scores per feature.
+
+        Args:
+            where: (N, F) bool, which to compute; the others are 0.
         """
-        X = checked(X, len(self.reference))
-        n, width = X.shape
-        diagonal = np.eye(width, dtype=bool)
-        without = np.where(diagonal, self.reference, X[:, None, :])
-        alone = np.where(diagonal, X[:, None, :], self.reference)
-        rows = np.concatenate([without.reshape(-1, width), alone.reshape(-1, width), X, self.reference[None]])
-        odds = _log_odds(self.score(rows))
-        without, alone = odds[: n * width].reshape(n, width), odds[n * width : 2 * n * width].reshape(n, width)
-        return ((odds[2 * n * width : -1, None] - without) + (alone - odds[-1])) / 2
+        X = checked(X, self.width)
+        row, feature = np.nonzero(np.ones(X.shape, bool) if where is None else where)
+        pair, ordinary = np.arange(len(row)), median(self.reference)
+        without, alone = X[row], np.tile(ordinary, (len(row), 1))
+        without[pair, feature], alone[pair, feature] = ordinary[feature], X[row, feature]
+        odds = _log_odds(self.score(np.concatenate([without, alone, X, ordinary[None]])))
+        without, alone, whole = odds[: len(row)], odds[len(row) : 2 * len(row)], odds[2 * len(row) : -1]
+        attributions = np.zeros(X.shape)
+        attributions[row, feature] = ((whole[row] - without) + (alone - odds[-1])) / 2
+        return attributions
+
+    def evidence(self, X: np.ndarray) -> np.ndarray:
+        """How strongly each feature speaks for an alert: (N, F), 0 where it does not.
+
+        The attribution, where it is positive, times how rare the value was in training: the model decides what
+        matters and which way, and a value that half of all transactions have is no reason.
+        """
+        rare = rarity(self.reference, checked(X, self.width))
+        return np.maximum(self.attributions(X, where=rare > 0), 0) * rare
+
+    @property
+    def width(self) -> int:
+        """Features of a vector."""
+        return self.reference.shape[1]
 
     def _session(self):
         key = (self.version, self.sha256)

@@ -44,4 +44,15 @@ def test_the_same_version_with_other_bytes_is_another_session(vectors):
 
 def test_an_ordinary_transaction_has_no_attribution(vectors):
     scorer = make(vectors)
-    np.testing.assert_allclose(scorer.attributions(scorer.reference[None]), 0, atol=1e-6)
+    np.testing.assert_allclose(scorer.attributions(scorer.reference[:1]), 0, atol=1e-6)
+    assert (scorer.evidence(scorer.reference[:1]) == 0).all()
+
+
+def test_evidence_is_what_is_both_rare_and_suspicious(vectors):
+    scorer = make(vectors)
+    rows = np.tile(scorer.reference[:1], (3, 1))
+    rows[0, 1], rows[1, 1], rows[2, 1] = 9, 0.3, -9
+    evidence = scorer.evidence(rows)
+    assert evidence[0, 1] > 0 and evidence[2, 1] > 0
+    assert evidence[1, 1] == 0
+    assert (np.delete(evidence, 1, axis=1) == 0).all()

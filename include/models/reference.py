@@ -1,0 +1,27 @@
+"""What ordinary feature values are: quantiles of the training vectors, for reasons."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_TAILS = np.array([0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.0])
+
+
+def reference(X: np.ndarray) -> np.ndarray:
+    """Upper and lower quantiles (2 Q, F) of vectors (N, F); the first row is the median."""
+    upper = np.quantile(X, 1 - _TAILS, axis=0, method="lower")
+    lower = np.quantile(X, _TAILS, axis=0, method="higher")
+    return np.concatenate([upper, lower]).astype(X.dtype)
+
+
+def median(reference: np.ndarray) -> np.ndarray:
+    """(F,) an ordinary vector."""
+    return reference[0]
+
+
+def rarity(reference: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """How far out each value lies on its side of the training values: (N, F) log(0.5 / tail), 0 near the median."""
+    upper, lower = np.split(reference, 2)
+    beyond = np.maximum((X[:, None] > upper).sum(axis=1), (X[:, None] < lower).sum(axis=1))
+    rarities = np.log(0.5 / np.maximum(_TAILS, _TAILS[-2] / 2))
+    return np.where(beyond > 0, rarities[beyond - 1], 0.0)
