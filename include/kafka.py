@@ -48,6 +48,9 @@ _REFUSALS = {
 }
 _MISSING = {ErrorCode.UNKNOWN_TOPIC_OR_PART, ErrorCode._UNKNOWN_TOPIC, ErrorCode._UNKNOWN_PARTITION}
 
+# A partition's leader is just being chosen, or has not heard of it yet.
+_MOVING = {ErrorCode.NOT_LEADER_FOR_PARTITION, ErrorCode.LEADER_NOT_AVAILABLE}
+
 
 def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
     """Configuration of a confluent-kafka client.
@@ -132,6 +135,8 @@ def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
                 f"a leader after {timeout:.0f} s: see the broker's log"
             )
         time.sleep(0.1)
+    for topic in topics:
+        _offsets(settings, topic, OffsetSpec.latest(), timeout)
 
 
 def topic_id(settings: Settings, topic: str, timeout: float = 10.0) -> str:
@@ -226,8 +231,12 @@ def _offsets(settings: Settings, topic: str, at: OffsetSpec, timeout: float) -> 
         error = found.error if found else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
         raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")
     specs = {TopicPartition(topic, partition): at for partition in sorted(found.partitions)}
-    futures = broker.client.list_offsets(specs, request_timeout=timeout)
-    try:
-        return {asked.partition: broker.call(future.result).offset for asked, future in futures.items()}
-    except KafkaException as error:
-        raise broker.problem(error, f"offsets of {topic!r} cannot be read") from error
+    deadline = time.monotonic() + timeout
+    while True:
+        futures = broker.client.list_offsets(specs, request_timeout=timeout)
+        try:
+            return {asked.partition: broker.call(future.result).offset for asked, future in futures.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                raise broker.problem(error, f"offsets of {topic!r} cannot be read") from error
+        time.sleep(0.1)

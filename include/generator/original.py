@@ -29,7 +29,8 @@ class Original(Simulation):
     def slot(self, start: int, volume: Volume) -> Batch:
         rng = np.random.default_rng([*self._key, 5, *volume.key, start])
         n = volume.count(start, start + volume.slot)
-        times = np.sort(start + (rng.random(n) * volume.slot).astype(np.int64))
+        first, last = volume.clip(start, start + volume.slot)
+        times = np.sort(first + (rng.random(n) * (last - first)).astype(np.int64))
         kind = np.where(rng.random(n) < self.config.fraud_rate, rng.integers(1, 4, n), 0)
         country = rng.integers(0, len(COUNTRIES), n)
         elsewhere = (country + rng.integers(1, len(COUNTRIES), n)) % len(COUNTRIES)

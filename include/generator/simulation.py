@@ -17,6 +17,9 @@ class Simulation(ABC):
     All times are aware datetimes or microseconds since 1970 UTC.
     """
 
+    longest_campaign = 0
+    """How long payments go on that began in a slot, in microseconds."""
+
     def __init__(self, config: Config):
         self.config = config
 
@@ -52,7 +55,8 @@ class Simulation(ABC):
         at = start // volume.slot * volume.slot
         while end is None or at < end:
             stop = at + volume.slot if end is None else min(end, at + volume.slot)
-            batch = self.slot(at, volume).between(max(start, at), stop)
-            if len(batch):
-                yield batch
+            if volume.count(at - self.longest_campaign, stop):
+                batch = self.slot(at, volume).between(max(start, at), stop)
+                if len(batch):
+                    yield batch
             at += volume.slot

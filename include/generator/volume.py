@@ -31,6 +31,10 @@ class Volume:
     def total(self, at: int) -> int:
         raise NotImplementedError
 
+    def clip(self, start: int, end: int) -> tuple[int, int]:
+        """The part of [start, end) in which there are transactions."""
+        return start, end
+
     def population(self, at: int) -> float:
         """Share of all customers that are customers already."""
         raise NotImplementedError
@@ -101,6 +105,9 @@ class Growth(Volume):
             -self.growth * seconds
         )
         return math.floor(self.events * share)
+
+    def clip(self, start: int, end: int) -> tuple[int, int]:
+        return max(start, self.start), min(end, self.end)
 
     def population(self, at: int) -> float:
         return math.exp(-self.growth * max(0, self.end - at) / SECOND)

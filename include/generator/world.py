@@ -36,6 +36,8 @@ ODDITY_NAMES = pa.array(scenarios.ODDITIES, pa.string())
 class World(Simulation):
     """Persistent customers at persistent merchants; see docs/generator.md."""
 
+    longest_campaign = scenarios.LONGEST_CAMPAIGN_HOURS * HOUR
+
     def __init__(self, config: Config):
         super().__init__(config)
         self.customers = Customers(config.seed, config.customers)
@@ -68,7 +70,8 @@ class World(Simulation):
         ]
         extra = Extra.joined([part.between(start, end) for part in parts])
         count = max(0, volume.count(start, end) - len(extra.time))
-        time = start + (rng.random(count) * (end - start)).astype(np.int64)
+        first, last = volume.clip(start, end)
+        time = first + (rng.random(count) * (last - first)).astype(np.int64)
         customer = customers.choose(rng.random(count), start // HOUR % 24, self._present(start, volume))
         time, customer = np.concatenate([time, extra.time]), np.concatenate([customer, extra.customer])
         order = np.argsort(time, kind="stable")

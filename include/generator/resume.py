@@ -1,0 +1,91 @@
+"""Finds out from the topic itself how far a history got: the producer keeps no state of its own."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from include.generator.config import Config
+from include.kafka import KafkaUnavailable, begin_offsets, client_config, end_offsets
+from include.settings import Settings
+
+HEADER = "history"
+
+
+class Mark(NamedTuple):
+    """Header of each record of a history.
+
+    Attributes:
+        end: of the history, microseconds since 1970.
+        slot: start of the record's slot, likewise.
+        config: tells configurations apart.
+    """
+
+    end: int
+    slot: int
+    config: int
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [(HEADER, b"%d %d %d" % self)]
+
+    @classmethod
+    def read(cls, headers: list[tuple[str, bytes]] | None) -> Mark | None:
+        value = dict(headers or ()).get(HEADER)
+        return None if value is None else cls(*map(int, value.split()))
+
+
+def fingerprint(config: Config) -> int:
+    return zlib.crc32(repr(config).encode())
+
+
+class Progress(NamedTuple):
+    """What the topic has: nothing at all, or the marks of an unfinished history; else the history is done."""
+
+    empty: bool
+    unfinished: Mark | None
+
+
+def progress(settings: Settings, timeout: float = 20.0) -> Progress:
+    """Reads the last record of each partition of the transactions topic.
+
+    A history is unfinished when every partition ends with one of its records; `unfinished.slot` is the earliest
+    of their slots. Sending from there again is harmless: equal transactions have equal ids.
+
+    Raises:
+        KafkaError: the topic cannot be read (`include.kafka`).
+    """
+    ends = end_offsets(settings, settings.transactions_topic)
+    if not any(ends.values()):
+        return Progress(True, None)
+    begins = begin_offsets(settings, settings.transactions_topic)
+    wanted = {partition: end - 1 for partition, end in ends.items() if end > begins[partition]}
+    marks = [Mark.read(message.headers()) for message in _last_records(settings, wanted, timeout)]
+    if not marks or None in marks:
+        return Progress(False, None)
+    # a partition without records: where the history stopped there is unknown
+    slot = 0 if 0 in ends.values() else min(mark.slot for mark in marks)
+    return Progress(False, marks[0]._replace(slot=slot))
+
+
+def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -> list[Message]:
+    topic = settings.transactions_topic
+    consumer = Consumer(client_config(settings, group_id="fraudstream-progress", enable_auto_commit=False))
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
+        found: dict[int, Message] = {}
+        deadline = time.monotonic() + timeout
+        while len(found) < len(offsets):
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                found.setdefault(message.partition(), message)
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(
+                    f"the last records of {topic} at {settings.kafka_bootstrap_servers} could not be read within "
+                    f"{timeout:.0f} s: see the broker's log"
+                )
+        return list(found.values())
+    finally:
+        consumer.close()
