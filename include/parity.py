@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from include import features
 from include.features import FEATURES
+from include.replay import BATCH, States
 
 if TYPE_CHECKING:
     from include.transaction import Transaction
 
-BATCH = 20_000
 TOLERANCE = 1e-5  # vectors are float32; another processor's exp and log may differ in the last bit
 
 
@@ -31,43 +31,33 @@ class Mismatch(NamedTuple):
 
 
 class Replay:
-    """The feature vectors of a log, batch after batch, from empty states.
+    """The feature vectors of a log from empty states, batch after batch."""
 
-    Args:
-        merchants: keep merchants' states, as the stream does; without them their features are neutral.
-    """
-
-    def __init__(self, *, merchants: bool = True):
-        self._merchants = merchants
-        self._users: dict[int, _States] = {}
-        self._shops: dict[int, _States] = {}
+    def __init__(self) -> None:
+        self._states: dict[int, tuple[States, States]] = {}
 
     def vectors(self, partition: int, transactions: Sequence[Transaction]) -> np.ndarray:
         """(N, len(FEATURES)) float32 of transactions of one partition, in the order of its log."""
+        if partition not in self._states:
+            self._states[partition] = States(features.new_state), States(features.new_merchant_state)
+        customers, merchants = self._states[partition]
+        customer_of = customers.index([t.user_id for t in transactions])
+        merchant_of = merchants.index([t.merchant_id for t in transactions])
         columns = features.columns(transactions)
-        users = self._users.setdefault(partition, _States(features.new_state))
-        user_index = users.index(t.user_id for t in transactions)
-        if not self._merchants:
-            return features.compute(users.states, user_index, columns)
-        shops = self._shops.setdefault(partition, _States(features.new_merchant_state))
-        shop_index = shops.index(t.merchant_id for t in transactions)
-        return features.compute(users.states, user_index, columns, shops.states, shop_index)
+        return features.compute(customers.states, customer_of, columns, merchants.states, merchant_of)
 
 
-def recompute(
-    transactions: Sequence[Transaction], partitions: Sequence[int], *, merchants: bool = True
-) -> np.ndarray:
+def recompute(transactions: Sequence[Transaction], partitions: Sequence[int]) -> np.ndarray:
     """Feature vectors of scored transactions, replayed from the first one.
 
     Args:
         transactions: N transactions that the stream scored, in the order of the log within each partition.
         partitions: (N,) their Kafka partitions.
-        merchants: as for `Replay`.
 
     Returns:
         (N, len(FEATURES)) float32 in the order of `transactions`.
     """
-    replay = Replay(merchants=merchants)
+    replay = Replay()
     partitions = np.asarray(partitions)
     result = np.empty((len(transactions), len(FEATURES)), np.float32)
     for partition in np.unique(partitions).tolist():
@@ -110,21 +100,3 @@ def require(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLER
             f"recomputed features differ from the logged ones ({len(logged)} rows): "
             + "; ".join(f"{m.feature} in {m.rows} rows, by up to {m.largest:.3g} (row {m.row})" for m in mismatches)
         )
-
-
-class _States:
-    """States of keys as they come, in an array that grows."""
-
-    def __init__(self, new):
-        self._new = new
-        self._numbers: dict[str, int] = {}
-        self.states = new(0)
-
-    def index(self, keys: Iterable[str | None]) -> np.ndarray:
-        """The number of each key, -1 for None; states of new keys are added."""
-        numbers = self._numbers
-        index = np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
-        missing = len(numbers) - len(self.states)
-        if missing > 0:
-            self.states = np.concatenate([self.states, self._new(max(missing, len(self.states)))])
-        return index

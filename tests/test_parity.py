@@ -62,15 +62,6 @@ def test_interleaved_partitions_do_not_matter():
     )
 
 
-def test_merchants_can_be_left_out():
-    transactions, partitions = log(100)
-    without = parity.recompute(transactions, partitions, merchants=False)
-    with_merchants = parity.recompute(transactions, partitions)
-    first = FEATURES.index("merchant_amount_z")
-    assert (without[:, first:] == 0).all() and (with_merchants[:, first:] != 0).any()
-    np.testing.assert_array_equal(without[:, :first], with_merchants[:, :first])
-
-
 def test_a_forgotten_transaction_is_found_and_named():
     transactions, partitions = log(60)
     logged = parity.recompute(transactions, partitions)
