@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from include.platform import secrets
+from include.platform.http import client
 from include.settings import PROJECT_ROOT, Settings
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -28,7 +29,6 @@ class AirflowError(RuntimeError):
 def environment(settings: Settings) -> dict[str, str]:
     """What every Airflow process and every task needs."""
     keys = secrets.ensure(settings)
-    address = f"http://127.0.0.1:{settings.airflow_port}"
     database = f"airflow@{settings.postgres_host}:{settings.postgres_port}/airflow"
     passfile = f"passfile={settings.postgres_passfile}"
     options = {
@@ -38,14 +38,14 @@ def environment(settings: Settings) -> dict[str, str]:
         "CORE__PLUGINS_FOLDER": PROJECT_ROOT / "plugins",
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__FERNET_KEY": keys["airflow_fernet"],
-        "CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": secrets.folder(settings) / "airflow-users.json",
         "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}?{passfile}",
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}?{passfile}",
-        "API__HOST": "127.0.0.1",
+        "API__HOST": settings.listen_address,
         "API__PORT": settings.airflow_port,
-        "API__BASE_URL": address,
+        "API__BASE_URL": f"http://127.0.0.1:{settings.airflow_port}",
         "API__WORKERS": "1",
         "API__SECRET_KEY": keys["airflow_api_secret"],
         "API_AUTH__JWT_SECRET": keys["airflow_jwt"],
@@ -91,17 +91,17 @@ def migrate(settings: Settings, env: dict[str, str]) -> None:
 
 
 class Client:
-    """Airflow's REST API on loopback, as the administrator."""
+    """Airflow's REST API, as the administrator."""
 
     def __init__(self, settings: Settings):
-        self._password = secrets.ensure(settings)["airflow_admin"]
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{settings.airflow_port}", timeout=15)
+        self._settings = settings
+        self._address = settings.airflow_url
         self._token = ""
 
     def health(self) -> dict[str, str]:
         """State by component, e.g. `{"scheduler": "healthy"}`; empty when the API does not answer."""
         try:
-            answer = self._http.get("/api/v2/monitor/health")
+            answer = client().get(f"{self._address}/api/v2/monitor/health", timeout=5)
         except httpx.HTTPError:
             return {}
         if answer.status_code != 200:
@@ -115,13 +115,15 @@ class Client:
             AirflowError: the answer is an error whose status is not in `allow`.
         """
         if not self._token:
-            login = self._http.post("/auth/token", json={"username": "admin", "password": self._password})
+            password = secrets.ensure(self._settings)["airflow_admin"]
+            login = client().post(
+                f"{self._address}/auth/token", json={"username": "admin", "password": password}
+            )
             if login.status_code >= 400:
                 raise AirflowError(f"Airflow refused the administrator's login: {login.status_code}")
             self._token = login.json()["access_token"]
-        answer = self._http.request(
-            method, f"/api/v2{path}", json=body, headers={"Authorization": f"Bearer {self._token}"}
-        )
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = client().request(method, f"{self._address}/api/v2{path}", json=body, headers=headers)
         if answer.status_code >= 400 and answer.status_code not in allow:
             raise AirflowError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else {}

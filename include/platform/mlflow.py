@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import httpx
-
+from include.platform.http import answers
 from include.settings import Settings
 
 
@@ -27,11 +26,9 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def command(settings: Settings) -> list[str]:
     mlflow = str(Path(sys.prefix) / "bin" / "mlflow")
-    return [mlflow, "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]
+    address = ["--host", settings.listen_address, "--port", str(settings.mlflow_port)]
+    return [mlflow, "server", *address, "--workers", "1"]
 
 
 def ready(settings: Settings) -> bool:
-    try:
-        return httpx.get(f"{settings.mlflow_tracking_uri}/health", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return answers(f"{settings.mlflow_tracking_uri}/health")

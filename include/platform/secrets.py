@@ -28,11 +28,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def ensure(settings: Settings) -> dict[str, str]:
-    """All secrets by name; missing ones are generated.
+    """All secrets by name; missing ones are generated, unless secrets are mounted from outside.
 
     `secrets.json` holds them, `pgpass` the database passwords in libpq's format, `airflow-users.json`
     the administrator's password in the format of Airflow's simple auth manager.
     """
+    if settings.mounted_secrets is not None:
+        return _mounted(settings.mounted_secrets, settings)
     path = folder(settings) / "secrets.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     missing = [name for name in (*DATABASE_ROLES, *KEYS, "airflow_fernet") if name not in known]
@@ -44,9 +46,21 @@ def ensure(settings: Settings) -> dict[str, str]:
         )
     if missing:
         write_private(path, json.dumps(known, indent=1))
-        write_private(
-            folder(settings) / "pgpass",
-            "".join(f"*:*:*:{role}:{known[role]}\n" for role in DATABASE_ROLES),
-        )
-        write_private(folder(settings) / "airflow-users.json", json.dumps({"admin": known["airflow_admin"]}))
+        _write_files(known, settings)
     return known
+
+
+def _mounted(source: Path, settings: Settings) -> dict[str, str]:
+    """The secrets that this container was given; a container gets those that its work needs."""
+    known = {path.name: path.read_text().strip() for path in source.iterdir() if path.is_file()}
+    if not (folder(settings) / "pgpass").exists():
+        _write_files(known, settings)
+    return known
+
+
+def _write_files(known: dict[str, str], settings: Settings) -> None:
+    roles = [role for role in DATABASE_ROLES if role in known]
+    lines = "".join(f"*:*:*:{role}:{known[role]}\n" for role in roles)
+    if "airflow_admin" in known:
+        write_private(folder(settings) / "airflow-users.json", json.dumps({"admin": known["airflow_admin"]}))
+    write_private(folder(settings) / "pgpass", lines)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from include.platform import airflow, kafka, mlflow, postgres, secrets
+from include.platform.http import answers
 from include.settings import PROJECT_ROOT, Settings
 
 
@@ -35,7 +34,7 @@ class Service:
 def _streamlit(settings: Settings) -> list[str]:
     streamlit = str(Path(sys.prefix) / "bin" / "streamlit")
     options = {
-        "server.address": "127.0.0.1",
+        "server.address": settings.listen_address,
         "server.port": settings.streamlit_port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
@@ -43,13 +42,6 @@ def _streamlit(settings: Settings) -> list[str]:
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     return [streamlit, "run", str(PROJECT_ROOT / "streamlit_app" / "app.py"), *arguments]
-
-
-def _http_ok(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _airflow_component(component: str) -> Service:
@@ -61,7 +53,7 @@ def _airflow_component(component: str) -> Service:
         environment=airflow.environment,
         ready=lambda settings: airflow.Client(settings).health().get(key) == "healthy",
         port=lambda settings: settings.airflow_port if component == "api-server" else None,
-        stop_seconds=40 if component == "scheduler" else 15,
+        stop_seconds=25 if component == "scheduler" else 15,
     )
 
 
@@ -84,7 +76,7 @@ SERVICES: dict[str, Service] = {
         Service(
             "streamlit",
             _streamlit,
-            lambda s: _http_ok(f"http://127.0.0.1:{s.streamlit_port}/_stcore/health"),
+            lambda s: answers(f"http://127.0.0.1:{s.streamlit_port}/_stcore/health"),
             lambda s: s.streamlit_port,
             environment=lambda s: {"STREAMLIT_SERVER_COOKIE_SECRET": secrets.ensure(s)["streamlit_cookie"]},
         ),
@@ -94,7 +86,8 @@ SERVICES: dict[str, Service] = {
 
 def environment(settings: Settings, service: Service | None = None) -> dict[str, str]:
     """The environment of a service's process. `FRAUDSTREAM_HOME` in it marks the process as ours."""
-    return os.environ | settings.as_environment() | (service.environment(settings) if service else {})
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | settings.as_environment() | (service.environment(settings) if service else {})
 
 
 def main() -> None:

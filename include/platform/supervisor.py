@@ -116,23 +116,25 @@ def states(settings: Settings) -> dict[str, str]:
         return dict.fromkeys(SERVICES, "STOPPED")
 
 
-def start(settings: Settings, name: str, timeout: float = 120) -> None:
-    """Starts a service unless it runs, and waits until it is ready.
+def start(settings: Settings, *names: str, timeout: float = 120) -> None:
+    """Starts services unless they run, and waits until all are ready.
 
     Raises:
-        SupervisorError: it was not ready within `timeout` seconds; names its log.
+        SupervisorError: one was not ready within `timeout` seconds; names its log.
     """
-    try:
-        _proxy(settings).startProcess(name, False)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode != Faults.ALREADY_STARTED:
-            raise SupervisorError(f"{name} could not be started: {fault.faultString}") from fault
+    for name in names:
+        try:
+            _proxy(settings).startProcess(name, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != Faults.ALREADY_STARTED:
+                raise SupervisorError(f"{name} could not be started: {fault.faultString}") from fault
     deadline = time.monotonic() + timeout
-    while not SERVICES[name].ready(settings):
-        if time.monotonic() > deadline:
-            log = settings.home / "logs" / f"{name}.log"
-            raise SupervisorError(f"{name} was not ready within {timeout:.0f} s: see {log}")
-        time.sleep(0.2)
+    for name in names:
+        while not SERVICES[name].ready(settings):
+            if time.monotonic() > deadline:
+                log = settings.home / "logs" / f"{name}.log"
+                raise SupervisorError(f"{name} was not ready within {timeout:.0f} s: see {log}")
+            time.sleep(0.3)
 
 
 def stop(settings: Settings, name: str) -> None:

@@ -45,16 +45,16 @@ def up(settings: Settings, progress: Progress) -> None:
         broker = pool.submit(_start_kafka, settings, progress)
         _start_postgres(settings, progress)
         others = [pool.submit(_start, settings, progress, name) for name in ("mlflow", "streamlit")]
-        _start_airflow(settings, progress, pool)
+        _start_airflow(settings, progress)
         broker.result()
         client = airflow.Client(settings)
         with progress.step("Airflow's DAGs are switched on"):
             switch_on(settings, client)
         for each in others:
             each.result()
-    _first_champion(settings, client, progress)
+    first_champion(settings, client, progress)
     with progress.step("First live transaction scored"):
-        _wait_for_live_score(settings, client)
+        wait_for_live_score(settings, client)
     if not already or not status(settings)["first_scored_seconds"]:
         record_up(settings, progress.elapsed())
 
@@ -82,12 +82,11 @@ def _start_kafka(settings: Settings, progress: Progress) -> None:
         kafka.ensure_topics(settings)
 
 
-def _start_airflow(settings: Settings, progress: Progress, pool: ThreadPoolExecutor) -> None:
+def _start_airflow(settings: Settings, progress: Progress) -> None:
     with progress.step("Airflow is ready"):
         if supervisor.states(settings).get("airflow-api-server") != "RUNNING":
             airflow.migrate(settings, services.environment(settings, services.SERVICES["airflow-api-server"]))
-        names = [f"airflow-{component}" for component in airflow.COMPONENTS]
-        list(pool.map(lambda name: supervisor.start(settings, name), names))
+        supervisor.start(settings, *(f"airflow-{component}" for component in airflow.COMPONENTS))
 
 
 def switch_on(settings: Settings, client: airflow.Client) -> None:
@@ -115,7 +114,12 @@ def switch_on(settings: Settings, client: airflow.Client) -> None:
         client.trigger(airflow.PRODUCER_DAG)
 
 
-def _first_champion(settings: Settings, client: airflow.Client, progress: Progress) -> None:
+def first_champion(settings: Settings, client: airflow.Client, progress: Progress) -> None:
+    """Trains the first model once the simulated history is stored; does nothing when there is a model.
+
+    Raises:
+        NotReady: the history was not stored in time, or the training failed.
+    """
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         if connection.execute("select exists (select from shop.models)").fetchone()[0]:
             return
@@ -146,7 +150,7 @@ def _history_stored(settings: Settings, connection: psycopg.Connection) -> bool:
 LIVE = "select exists (select from shop.fraud_scores where timestamp > %s and scored_at > %s)"
 
 
-def _wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
+def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
     """Waits until an event that happened after now is scored; a paused stream or producer is not waited for."""
     paused = [
         dag_id for dag_id in (airflow.PRODUCER_DAG, *airflow.STREAM_DAGS) if client.dags().get(dag_id, False)

@@ -1,0 +1,118 @@
+"""What a container of the image becomes: `python -m include.platform.container NAME`.
+
+NAME is a service of the embedded platform (`airflow-scheduler`, `mlflow`, …), a part of the Spark cluster, one of
+the steps `provision`, `start` and `drain`, or any other program with its arguments. Each gets the environment
+that the embedded platform would give it, made from the secrets that are mounted into this container; what the
+container's own environment says is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+
+from include import kafka
+from include.platform import airflow, down, postgres, secrets, services, up
+from include.platform.progress import Progress
+from include.settings import PROJECT_ROOT, Settings, SettingsError, load
+
+SPARK_MASTER_UI, SPARK_WORKER_UI = 8080, 8081
+SPARK_DEFAULTS = PROJECT_ROOT / "docker" / "spark-defaults.conf"
+
+
+def provision(settings: Settings) -> None:
+    """Roles, databases, migrations and topics, Airflow's tables; may be repeated."""
+    progress = Progress(Console())
+    with progress.step("PostgreSQL has its roles, databases and migrations"):
+        postgres.provision(settings)
+        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+            connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
+    with progress.step("Kafka has its topics"):
+        kafka.ensure_topics(settings, timeout=60)
+    with progress.step("Airflow's database is up to date"):
+        (settings.home / "logs").mkdir(exist_ok=True)
+        airflow.migrate(settings, environment(settings, "airflow-scheduler"))
+
+
+def start(settings: Settings) -> None:
+    """Switches the DAGs on, trains the first model, and waits for the first scored transaction; may be repeated."""
+    progress, client = Progress(Console()), airflow.Client(settings)
+    with progress.step("Airflow's DAGs are switched on"):
+        up.switch_on(settings, client)
+    up.first_champion(settings, client, progress)
+    with progress.step("First live transaction scored"):
+        up.wait_for_live_score(settings, client)
+
+
+def drain(settings: Settings) -> None:
+    """Asks the streams to end after their current batch, before the scheduler stops."""
+    down.drain(settings)
+
+
+STEPS: dict[str, Callable[[Settings], None]] = {"provision": provision, "start": start, "drain": drain}
+
+
+def environment(settings: Settings, name: str) -> dict[str, str]:
+    """The embedded platform's environment of a service, under what the container was given."""
+    spark = {"SPARK_CONF_DIR": str(_spark_configuration(settings))} if _in_spark(name) else {}
+    return services.environment(settings, services.SERVICES.get(name)) | spark | os.environ
+
+
+def command(settings: Settings, name: str) -> list[str]:
+    """The command line of a service; it holds no secret."""
+    if name in services.SERVICES:
+        return services.SERVICES[name].command(settings)
+    import pyspark
+
+    spark_class = str(Path(pyspark.__file__).parent / "bin" / "spark-class")
+    if name == "spark-master":
+        host = settings.spark_master.removeprefix("spark://").split(":")[0]
+        return [
+            spark_class, "org.apache.spark.deploy.master.Master",
+            "--host", host, "--port", "7077", "--webui-port", str(SPARK_MASTER_UI),
+        ]  # fmt: skip
+    return [
+        spark_class, "org.apache.spark.deploy.worker.Worker", settings.spark_master,
+        "--webui-port", str(SPARK_WORKER_UI), "--work-dir", "/tmp/spark",
+    ]  # fmt: skip
+
+
+def _in_spark(name: str) -> bool:
+    return name in ("spark-master", "spark-worker", "airflow-scheduler")
+
+
+def _spark_configuration(settings: Settings) -> Path:
+    """Spark's configuration folder: the file beside the compose file, and the secret that all of Spark shares."""
+    place = secrets.folder(settings) / "spark"
+    shared = secrets.ensure(settings)["spark_secret"]
+    text = SPARK_DEFAULTS.read_text() + f"spark.authenticate.secret {shared}\n"
+    secrets.write_private(place / "spark-defaults.conf", text)
+    return place
+
+
+def main() -> None:
+    try:
+        settings = load()
+    except SettingsError as error:
+        raise SystemExit(f"fraudstream: {error}") from None
+    name, *arguments = sys.argv[1:]
+    secrets.ensure(settings)
+    if name in STEPS:
+        try:
+            STEPS[name](settings)
+        except (up.NotReady, airflow.AirflowError, kafka.KafkaError, psycopg.Error) as error:
+            raise SystemExit(f"{name}: {error}") from None
+        return
+    known = name in services.SERVICES or name in ("spark-master", "spark-worker")
+    program = command(settings, name) if known else [name, *arguments]
+    os.chdir(PROJECT_ROOT)
+    os.execvpe(program[0], program, environment(settings, name if known else "airflow-scheduler"))
+
+
+if __name__ == "__main__":
+    main()
