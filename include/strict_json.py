@@ -87,8 +87,8 @@ class StrictReader:
             fields = astuple(self._decode(value))
         except (ValueError, RecursionError) as error:
             raise_reason(value, error)
-        # Without escaped quotes each key and each string is exactly one pair of quotes. As many pairs as the
-        # struct has keys and strings: no key came twice and none is unknown. Anything else is parsed again.
+        # Each key and each string takes a pair of quotes. As many quotes as the struct's own keys and strings need:
+        # no key came twice, none is unknown, no text holds a quote. With more of them it is parsed again.
         *most, last = fields
         if all(most):
             pairs = self._pairs_when_full
@@ -97,10 +97,9 @@ class StrictReader:
         else:
             pairs, fields = _count_pairs(fields)
         unknown = 0
-        escapes = b"\\" in value
-        if value.count(b'"') != 2 * pairs or (escapes and b'\\"' in value):
+        if value.count(b'"') != 2 * pairs:
             unknown = len(unique_keys(value) - self._names)
-        if escapes and b"\\u0000" in value and any("\0" in item for item in fields if isinstance(item, str)):
+        if b"\\" in value and b"\\u0000" in value and _holds_nul(fields):
             raise Rejected(Reason.INVALID_TEXT, "a text contains the character NUL")
         return fields, unknown
 
@@ -111,6 +110,10 @@ def _count_pairs(fields: tuple) -> tuple[int, tuple]:
     absent = kinds.count(UnsetType)
     pairs = len(kinds) - absent + kinds.count(str) + kinds.count(datetime)
     return pairs, tuple([None if item is UNSET else item for item in fields]) if absent else fields
+
+
+def _holds_nul(fields: tuple) -> bool:
+    return any("\0" in item for item in fields if isinstance(item, str))
 
 
 def _is_text(kind: object) -> bool:

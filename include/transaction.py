@@ -115,7 +115,7 @@ def decode(
 def _amount(raw: msgspec.Raw | None) -> float:
     """The amount that a JSON value spells; its digits decide, not the nearest float."""
     digits = b"" if raw is None else bytes(raw)
-    if len(digits) - digits.find(b".") <= 3 and len(digits) <= 13:  # the usual form: 12 or 12.3 or 12.34
+    if len(digits) - digits.find(b".") <= 3:  # the usual form: 12 or 12.3 or 12.34
         try:
             number = float(digits)
         except ValueError:

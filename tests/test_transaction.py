@@ -88,7 +88,7 @@ REJECTED = {
     "lone surrogate in an unknown field": (with_raw("extra", rb'"\uD800"'), Reason.INVALID_TEXT),
     # size and depth
     "1 MB field": (event_bytes(device="x" * 1_000_000), Reason.TOO_LARGE),
-    "deep": (with_raw("extra", b"[" * 33 + b"]" * 33), Reason.TOO_DEEP),
+    "deep": (with_raw("extra", b"[" * 32 + b"]" * 32), Reason.TOO_DEEP),
     "deep objects": (with_raw("extra", b'{"a":' * 500 + b"1" + b"}" * 500), Reason.TOO_DEEP),
     # keys
     "key twice": (VALID[:-1] + b', "amount": 42.5}', Reason.DUPLICATE_KEY),
@@ -356,6 +356,17 @@ def test_unknown_fields_are_accepted_and_counted():
     assert decoded.unknown_fields == 3
     assert decoded.transaction.amount == 42.5
     assert read(with_raw("extra", b"[" * 31 + DIGITS + b"]" * 31)).unknown_fields == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"is_fraud": False}, {"device": None}, {"device": ABSENT, "is_fraud": True}, {"latitude": 0}],
+)
+def test_a_usual_event_is_parsed_only_once(fields, monkeypatch):
+    monkeypatch.delattr("include.strict_json.unique_keys")
+    read(event_bytes(**fields))
+    with pytest.raises(NameError):
+        read(event_bytes(**fields, extra=1))
 
 
 SAME = {"transaction_id": "one"}
