@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,12 +35,8 @@ LABELS = pa.schema(
 )
 
 
-class Message(NamedTuple):
-    """A Kafka record: at which event time it happened (microseconds since 1970), key and value."""
-
-    time: int
-    key: bytes
-    value: bytes
+Record = tuple[int, bytes, bytes]
+"""Event time (microseconds since 1970), key and value of a Kafka record."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +72,13 @@ class Batch:
             self.labels.slice(label_first, label_last - label_first),
         )
 
-    def transactions(self) -> list[Message]:
+    def transactions(self) -> list[Record]:
         """Records of the transactions topic, in order of event time."""
-        return _messages(self.time, self.events)
+        return _records(self.time, self.events)
 
-    def label_records(self) -> list[Message]:
+    def label_records(self) -> list[Record]:
         """Records of the labels topic, in order of their transactions' event times."""
-        return _messages(self.labels["timestamp"].to_numpy().astype(np.int64), self.labels)
+        return _records(self.labels["timestamp"].to_numpy().astype(np.int64), self.labels)
 
 
 def micros(at: datetime | int) -> int:
@@ -158,9 +153,9 @@ def json_lines(rows: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(*parts, f"{between[:-1]}}}", "")
 
 
-def _messages(times: np.ndarray, rows: pa.Table) -> list[Message]:
+def _records(times: np.ndarray, rows: pa.Table) -> list[Record]:
     if not len(rows):
         return []
     keys = rows["user_id"].cast(pa.binary()).to_pylist()
     values = json_lines(rows).cast(pa.binary()).to_pylist()
-    return list(map(Message._make, zip(times.tolist(), keys, values, strict=True)))
+    return list(zip(times.tolist(), keys, values, strict=True))

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 Record = tuple[str, bytes, bytes, list | None]  # topic, key, value, headers
 
 QUEUE = 100_000  # records that wait in memory while no broker answers; then sending waits
+PAUSE = 0.5  # seconds before a failed record is sent again
 MOST_RESTARTS = 5  # of the client, within a minute
 
 # Failures of a record that end by themselves, or with a new client: such a record is sent again.
@@ -55,6 +56,7 @@ class Publisher:
         self._settings = settings
         self._stopping = stopping
         self._again: deque[Record] = deque()
+        self._again_at = 0.0
         self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
         self._failed: DeliveryFailed | None = None
         self._fatal: KafkaError | None = None
@@ -104,9 +106,9 @@ class Publisher:
             raise self._failed
         if self._fatal:
             self._restart()
-        for _ in range(len(self._again)):
-            if not self._queue(self._again.popleft()):
-                return
+        if self._again and time.monotonic() > self._again_at:
+            for _ in range(len(self._again)):
+                self._queue(self._again.popleft())
 
     def flush(self, timeout: float | None = None) -> int:
         """Waits until all is acknowledged, `timeout` is over, or (without one) it is asked to stop.
@@ -131,13 +133,10 @@ class Publisher:
                 if self._failed:
                     raise self._failed from None
                 if self._stopping.is_set():
-                    self._again.append(record)
+                    self._send_again(record)
                     return False
-            except KafkaException as error:
-                if error.args[0].code() not in PASSING:
-                    raise DeliveryFailed(f"{topic}: {error.args[0].str()}") from error
-                self._again.append(record)
-                self._fatal = self._fatal or error.args[0]
+            except KafkaException as problem:
+                self._not_sent(record, problem.args[0], f"topic {topic}")
                 return True
 
     def _on_delivery(self, error: KafkaError | None, message) -> None:
@@ -145,19 +144,24 @@ class Publisher:
             self.acknowledged += 1
             self.problem = None
             return
+        record = message.topic(), message.key(), message.value(), message.headers()
+        self._not_sent(record, error, f"topic {message.topic()}, partition {message.partition()}")
+
+    def _not_sent(self, record: Record, error: KafkaError, where: str) -> None:
         self.failed += 1
-        where = f"topic {message.topic()}, partition {message.partition()}"
-        if error.code() in PASSING:
-            self.problem = f"{where}: {error.str()}"
-            log.debug("%s: a record is sent again: %s", where, error.str())
-            self._again.append((message.topic(), message.key(), message.value(), message.headers()))
-        else:
-            self._failed = self._failed or DeliveryFailed(
-                f"{where} at {self._settings.kafka_bootstrap_servers}: {error.str()}"
-            )
+        self.problem = f"{where} at {self._settings.kafka_bootstrap_servers}: {error.str()}"
+        if error.code() not in PASSING:
+            self._failed = self._failed or DeliveryFailed(self.problem)
+        if error.fatal():
+            self._fatal = self._fatal or error
+        self._send_again(record)
+
+    def _send_again(self, record: Record) -> None:
+        self._again.append(record)
+        self._again_at = time.monotonic() + PAUSE
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError._FATAL:
+        if error.fatal():
             self._fatal = error
         elif self.problem is None:
             self.problem = f"{self._settings.kafka_bootstrap_servers}: {error.str()}"

@@ -60,6 +60,7 @@ class Draft:
     time: np.ndarray
     customer: np.ndarray
     home: np.ndarray  # city of residence
+    on_file: np.ndarray  # city of the address that the shop has
     city: np.ndarray  # where the payment is made
     merchant: np.ndarray
     remote: np.ndarray  # bool: paid from home, the position is the customer's

@@ -78,6 +78,7 @@ class World(Simulation):
         time, customer, n = time[order], customer[order], len(time)
 
         moves, home = customers.home(customer, time)
+        on_file = customers.home(customer, time - NEW_ADDRESS_AFTER)[1]
         draws = rng.random((4, n))
         # five favourite shops near home and three on the net, the first ones most; sometimes any other
         remote = draws[0] < 0.27
@@ -106,18 +107,19 @@ class World(Simulation):
         ):  # fmt: skip
             column[added] = values[order[added] - count]
         return Draft(
-            time,
-            customer,
-            home,
-            home.copy(),
-            merchant,
-            remote,
-            amount,
-            device,
-            scenario,
-            oddity,
-            campaign,
-            place,
+            time=time,
+            customer=customer,
+            home=home,
+            on_file=on_file,
+            city=home.copy(),
+            merchant=merchant,
+            remote=remote,
+            amount=amount,
+            device=device,
+            scenario=scenario,
+            oddity=oddity,
+            campaign=campaign,
+            place=place,
         )
 
     def _present(self, at: int, volume: Volume) -> int:
@@ -129,7 +131,7 @@ class World(Simulation):
         draws = rng.random((2, n))
         i = np.flatnonzero(customers.device_is_new(draft.customer, draft.time))
         draft.oddity[i] = ODD["new_device"]
-        i = np.flatnonzero(customers.home(draft.customer, draft.time - NEW_ADDRESS_AFTER)[1] != draft.home)
+        i = np.flatnonzero(draft.on_file != draft.home)
         draft.oddity[i] = ODD["moved"]
         i = np.flatnonzero(draws[0] < BORROWED_DEVICES)
         draft.device[i] = scenarios.pick(DEVICE_TABLE, rng.random(len(i)))
@@ -236,7 +238,6 @@ class World(Simulation):
         latitude += 0.004 * (draws[0] - 0.5)
         longitude += 0.004 * (draws[1] - 0.5)
         amount = np.maximum(np.rint(draft.amount * 100), 50) / 100
-        on_file = customers.home(draft.customer, draft.time - NEW_ADDRESS_AFTER)[1]
         names = customers.names
         who = pa.array(draft.customer)
         time = pa.array(draft.time, MICROSECONDS)
@@ -250,7 +251,7 @@ class World(Simulation):
             "last_name": names["last_name"].take(who),
             "full_name": names["full_name"].take(who),
             "email": names["email"].take(who),
-            "location": PLACES.take(pa.array(on_file)),
+            "location": PLACES.take(pa.array(draft.on_file)),
             "transaction_location": PLACES.take(pa.array(draft.city)),
             "amount": pa.array(amount),
             "device": DEVICE_NAMES.take(pa.array(draft.device, mask=draws[3] < NO_DEVICE)),
