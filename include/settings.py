@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=PROJECT_ROOT / ".env", extra="ignore")
 
     home: Path = Field(PROJECT_ROOT / ".fraudstream", description="state, logs and generated secrets")
+    mounted_secrets: Path | None = Field(
+        None, description="folder of secrets from outside, one a file; default: generated in home"
+    )
+    listen_address: str = Field(
+        "127.0.0.1", description="where MLflow, Airflow and Streamlit listen; another one in a container only"
+    )
 
     postgres_host: str = "127.0.0.1"
     postgres_port: int = Field(5433, ge=1, le=65535)
@@ -56,6 +62,7 @@ class Settings(BaseSettings):
     model_name: str = "fraud-detector"
 
     airflow_port: int = Field(8080, ge=1, le=65535)
+    airflow_url: str | None = Field(None, description="Airflow's API; default: 127.0.0.1 and airflow_port")
     streamlit_port: int = Field(8501, ge=1, le=65535)
     app_show_personal_data: bool = Field(False, description="the app shows customers' names and e-mail unmasked")
 
@@ -101,6 +108,11 @@ class Settings(BaseSettings):
             self.kafka_bootstrap_servers = f"127.0.0.1:{self.kafka_port}"
         if self.mlflow_tracking_uri is None:
             self.mlflow_tracking_uri = f"http://127.0.0.1:{self.mlflow_port}"
+        if self.airflow_url is None:
+            self.airflow_url = f"http://127.0.0.1:{self.airflow_port}"
+        if self.mounted_secrets is not None and self.kafka_sasl_password is None:
+            mounted = self.mounted_secrets / "kafka_sasl_password"
+            self.kafka_sasl_password = SecretStr(mounted.read_text().strip()) if mounted.exists() else None
         if self.kafka_security_protocol.startswith("SASL") and not (
             self.kafka_sasl_username and self.kafka_sasl_password
         ):

@@ -36,7 +36,7 @@ def provision(settings: Settings) -> None:
         kafka.ensure_topics(settings, timeout=60)
     with progress.step("Airflow's database is up to date"):
         (settings.home / "logs").mkdir(exist_ok=True)
-        airflow.migrate(settings, environment(settings, "airflow-scheduler"))
+        airflow.migrate(settings, environment(settings, "airflow-api-server"))
 
 
 def start(settings: Settings) -> None:

@@ -18,7 +18,7 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
     """Stops everything of this state folder; with `wipe` the state folder is deleted too."""
     if supervisor.running(settings):
         with progress.step("Streams finish their batch"):
-            _drain(settings)
+            drain(settings)
             # The scheduler waits for its tasks, and they end by themselves now.
             supervisor.stop(settings, "airflow-scheduler")
         with progress.step("Services stop"):
@@ -42,7 +42,7 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
             shutil.rmtree(settings.home)
 
 
-def _drain(settings: Settings) -> None:
+def drain(settings: Settings) -> None:
     """Asks the jobs to stop after their current batch; without a database there is nobody to ask."""
     try:
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
