@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import psycopg
@@ -22,6 +22,9 @@ from include.models.scorer import Scorer
 from include.reasons import reasons
 from include.store import Outcome, Range, Record, Writer, copy, stage
 from include.transaction import Transaction, decode
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
 
 FLOAT4, FLOAT4_ARRAY = 700, 1021  # oids of PostgreSQL
 ALERTS_AT_ONCE = 1_000  # explaining one takes about 100 kB
@@ -95,6 +98,11 @@ def scores(
         watermark=max((transaction.timestamp for _, transaction in new), default=watermark),
         alerts=alerts,
     )
+
+
+def scores_by(scorer: Broadcast, *arguments) -> Outcome:
+    """`scores` with a scorer that Spark sends to its workers."""
+    return scores(scorer.value, *arguments)
 
 
 def load_states(

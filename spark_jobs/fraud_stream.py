@@ -1,0 +1,23 @@
+"""Spark job: transactions from Kafka, scored by the champion model, into PostgreSQL, each exactly once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from include import stream
+from include.champion import Champion
+from include.settings import load
+
+
+def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="fraud_stream", description=__doc__).parse_args(argv)
+    settings = load()
+    champion = Champion(settings)
+    topics = (settings.transactions_topic,)
+    job = stream.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says)
+    return stream.main(settings, job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

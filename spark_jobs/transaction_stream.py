@@ -1,0 +1,20 @@
+"""Spark job: transactions and labels from Kafka into PostgreSQL, each record exactly once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from include import ingest, stream
+from include.settings import load
+
+
+def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="transaction_stream", description=__doc__).parse_args(argv)
+    settings = load()
+    handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
+    return stream.main(settings, stream.Job("transaction_stream", tuple(handlers), lambda spark: handlers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
