@@ -1,0 +1,1 @@
+"""The pages: live overview, model performance and the analysts' alerts."""

@@ -1,0 +1,180 @@
+"""The form that scores a transaction which somebody typed in, as the stream would score it now."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pandas
+import streamlit as st
+
+from include import features, reasons, scoring
+from include.models.scorer import Scorer
+from include.settings import load
+from include.transaction import Rejected, Transaction, decode
+from streamlit_app import champion, data, words
+
+
+class Scored(NamedTuple):
+    """A score in [0, 1], the reasons for it, and (F,) the vector and each feature's push in log odds."""
+
+    score: float
+    is_alert: bool
+    reasons: list[dict]
+    vector: np.ndarray
+    attributions: np.ndarray
+    earlier_payments: int
+
+
+def score(scorer: Scorer, transaction: Transaction, customer: np.ndarray, merchant: np.ndarray) -> Scored:
+    """The score of one transaction that comes after the given states (1,), which stay as they are."""
+    columns = features.columns([transaction])
+    of_merchant = np.array([0 if transaction.merchant_id else -1])
+    vectors = features.compute(customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant)
+    value = scorer.score(vectors)
+    why = reasons.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
+    attributions = scorer.attributions(vectors)[0]
+    earlier = int(customer["count"][0])
+    return Scored(float(value[0]), bool(scorer.is_alert(value)[0]), why, vectors[0], attributions, earlier)
+
+
+def read(fields: dict[str, object], now: datetime) -> Transaction:
+    """The transaction of the form's fields, by the same rules as an event from Kafka.
+
+    Raises:
+        Rejected: a field breaks a rule.
+    """
+    settings = load()
+    event = {"transaction_id": f"by-hand-{uuid.uuid4()}"} | {k: v for k, v in fields.items() if v not in (None, "")}
+    tolerance = timedelta(seconds=settings.future_tolerance_seconds)
+    value = msgspec.json.encode(event)
+    return decode(value, now, max_bytes=settings.max_event_bytes, future_tolerance=tolerance).transaction
+
+
+def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray, np.ndarray]:
+    """The states (1,) that the stream keeps of the customer and of the merchant; new ones where it has none."""
+    with data.engine().connect() as connection:
+        driver = connection.connection.driver_connection
+        return tuple(
+            scoring.load_states(driver, table, [key or ""], partition)
+            for table, key in ((scoring.CUSTOMERS, transaction.user_id), (scoring.MERCHANTS, transaction.merchant_id))
+        )
+
+
+@st.fragment
+def form() -> None:
+    """Draws the form and, once it was sent, the score with its reasons."""
+    st.subheader("Score a transaction by hand")
+    model = champion.current()
+    if model is None:
+        st.caption("As soon as there is a champion, a transaction can be scored here.")
+        return
+    st.caption(
+        "The champion scores it as if it came now: with the behaviour stored of the customer and of the merchant. "
+        "Nothing is stored."
+    )
+    values = data.slow("recent_values")
+    choices = {field: rows["value"].tolist() for field, rows in values.groupby("field")}
+    customer = st.selectbox(
+        "Customer", choices.get("user_id", []), accept_new_options=True, key="by_hand_customer", index=0,
+        help="A customer of the last 2,000 transactions, or type any id.", width=420,
+    )  # fmt: skip
+    if not customer:
+        return
+    last = data.live("last_transaction", user_id=customer)
+    last = last.iloc[0].replace({np.nan: None}).to_dict() if len(last) else {}
+    fields = draw_fields(customer, last, choices)
+    if fields is None:
+        return
+    try:
+        transaction = read(fields, datetime.now(UTC))
+    except Rejected as rejected:
+        st.error(f"**This would become a dead letter**: {words.plain(rejected)}", icon=":material/block:")
+        return
+    with data.explained():
+        scorer = data.scorer(int(model["version"]), model["sha256"])
+        draw(scorer, score(scorer, transaction, *stored_states(transaction, last.get("partition") or 0)))
+
+
+def draw_fields(customer: str, last: dict, choices: dict[str, list[str]]) -> dict[str, object] | None:
+    """The fields, filled in from the customer's last transaction; None until the form was sent."""
+
+    def choose(column, label: str, field: str, value: str | None) -> str | None:
+        options = list(dict.fromkeys([*([value] if value else []), *choices.get(field, [])]))
+        return column.selectbox(
+            label, options, index=0 if value else None, accept_new_options=True, key=f"by_hand_{label}_{customer}",
+            placeholder="not given",
+        )  # fmt: skip
+
+    newest = data.live("latest_event")["at"][0]
+    at = datetime.now(UTC)
+    if not pandas.isna(newest) and at - newest > timedelta(days=1):  # imported history lies in the past
+        at = newest.to_pydatetime() + timedelta(minutes=1)
+    with st.form(f"by_hand_{customer}", border=True):
+        row = st.columns(4)
+        amount = row[0].number_input(
+            "Amount", min_value=0.0, value=float(last.get("amount", 50.0)), step=10.0, format="%.2f",
+            key=f"by_hand_amount_{customer}",
+        )  # fmt: skip
+        currency = choose(row[1], "Currency", "currency", last.get("currency"))
+        country = choose(row[2], "Place of payment", "location", last.get("transaction_location"))
+        device = choose(row[3], "Device", "device", last.get("device"))
+        row = st.columns(4)
+        merchant = choose(row[0], "Merchant", "merchant_id", last.get("merchant_id"))
+        category = choose(row[1], "Merchant category", "merchant_category", last.get("merchant_category"))
+        when = row[2].datetime_input("Time (UTC)", value=at.replace(tzinfo=None), key=f"by_hand_time_{customer}")
+        home = row[3].text_input("Home", value=last.get("location") or "", key=f"by_hand_home_{customer}")
+        row = st.columns(4, vertical_alignment="bottom")
+        latitude, longitude = (
+            row[i].number_input(
+                f"{name} (degrees)", value=last.get(name.lower()), min_value=-bound, max_value=bound,
+                format="%.4f", placeholder="not given", key=f"by_hand_{name}_{customer}",
+            )
+            for i, (name, bound) in enumerate((("Latitude", 90.0), ("Longitude", 180.0)))
+        )  # fmt: skip
+        if not row[2].form_submit_button("Score it", type="primary", width="stretch"):
+            return None
+    return {
+        "user_id": customer,
+        "timestamp": when.replace(tzinfo=UTC),
+        "location": home,
+        "transaction_location": country,
+        "amount": round(amount, 2),
+        "device": device,
+        "merchant_id": merchant,
+        "merchant_category": category,
+        "currency": currency,
+        "latitude": latitude,
+        "longitude": longitude,
+    }
+
+
+def draw(scorer: Scorer, scored: Scored) -> None:
+    """The score against the threshold, the reasons, and on demand every feature."""
+    left, right = st.columns([1, 2])
+    with left.container(border=True):
+        st.metric(f"Score by version {scorer.version}", f"{scored.score:.3f}")
+        decision = "alert" if scored.is_alert else "no alert"
+        st.badge(decision, color="red" if scored.is_alert else "green")
+        st.caption(f"The threshold is {scorer.threshold:.3f}.")
+    with right.container(border=True):
+        st.markdown("**What raises the score**" if scored.reasons else "**Nothing raises the score**")
+        st.markdown("\n".join(f"{i}. {words.plain(text)}" for i, text in enumerate(words.reasons(scored.reasons), 1)))
+        st.caption(
+            f"Compared with {scored.earlier_payments:,} earlier payments of this customer."
+            if scored.earlier_payments
+            else "The stream has not scored this customer yet: the payment counts as the first one."
+        )
+    with st.expander("All features"):
+        rows = pandas.DataFrame(
+            {"feature": features.FEATURES, "value": scored.vector, "push in log odds": scored.attributions}
+        ).sort_values("push in log odds", ascending=False)
+        st.dataframe(rows, hide_index=True, height=320, column_config={
+            "value": st.column_config.NumberColumn(format="%.3f"),
+            "push in log odds": st.column_config.NumberColumn(
+                format="%+.3f", help="How much the feature raises the score; negative lowers it."
+            ),
+        })  # fmt: skip

@@ -1,0 +1,37 @@
+"""Which model version is champion, also while MLflow is away."""
+
+from __future__ import annotations
+
+import pandas
+
+from include import registry
+from streamlit_app import data
+
+SCORING = "scoring now"
+
+
+def roles(streams: pandas.DataFrame, aliases: dict[int, str]) -> dict[int, str]:
+    """The roles of versions in words: their aliases, and which one the fraud stream scores with."""
+    found = dict(aliases)
+    scoring = streams.set_index("stream")["model_version"].get("fraud_stream")
+    if scoring is not None and not pandas.isna(scoring):
+        found[int(scoring)] = ", ".join(filter(None, [found.get(int(scoring)), SCORING]))
+    return found
+
+
+def of(models: pandas.DataFrame, roles: dict[int, str]) -> pandas.Series | None:
+    """The champion's row of `models`; without one in `roles`, the version that scores; or None."""
+    for role in (registry.CHAMPION, SCORING):
+        for _, model in models.iterrows():
+            if role in roles.get(int(model["version"]), "").split(", "):
+                return model
+    return None
+
+
+def current() -> pandas.Series | None:
+    """The champion's row of the query `models`; the version that scores while MLflow is away; or None."""
+    try:
+        aliases = data.aliases()
+    except registry.RegistryUnavailable:
+        aliases = {}
+    return of(data.live("models"), roles(data.live("streams"), aliases))

@@ -1,0 +1,227 @@
+"""Model performance: the champion and its history, and how well its scores find the fraud that is known now."""
+
+import pandas
+import streamlit as st
+
+from streamlit_app import by_hand, champion, charts, data, words
+
+PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90}
+TRAINING_METRICS = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "precision_at_threshold": "precision",
+    "recall_at_threshold": "recall",
+}
+
+
+def no_champion(streams: pandas.DataFrame) -> None:
+    stored = streams.set_index("stream")["stored"].get("transaction_stream", 0)
+    st.info(
+        f"**There is no champion model yet**; {stored:,} rows are stored to train one from. "
+        + (
+            "The first run of `retrain_isolation_forest` in Airflow trains and registers it; the fraud stream then "
+            "starts to score by itself."
+            if stored
+            else "First switch on `produce_transactions` and `stream_transactions` in Airflow: a model learns from "
+            "stored transactions."
+        ),
+        icon=":material/hourglass_top:",
+    )
+
+
+def champion_figures(model: pandas.Series, role: str) -> None:
+    metrics = model["metrics"]
+    trained = f"{model['trained_from']:%d %b} – {model['trained_to']:%d %b %Y}"
+    figures = [
+        ("Champion" if "champion" in role else "Scoring now", f"Version {model['version']}",
+         f"{model['family'].replace('_', ' ')}, registered {words.when(model['created_at'])} UTC"),
+        ("Trained on", trained, "Event time of the transactions that it learned from."),
+        ("Alert threshold", f"{model['threshold']:.3f}", "A score at or above it is an alert."),
+        ("Average precision", percent(metrics.get("average_precision")),
+         "At training, on time later than what it learned from, with the labels known then."),
+        ("AUC", number(metrics.get("auc")), "At training, likewise."),
+    ]  # fmt: skip
+    for column, (label, value, note) in zip(st.columns([1, 1.5, 1, 1, 1]), figures, strict=True):
+        column.metric(label, value, help=note, border=True, height="stretch")
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def version_history(models: pandas.DataFrame, roles: dict[int, str]) -> None:
+    rows = pandas.DataFrame(
+        {
+            "version": models["version"],
+            "role": [roles.get(int(version), "") for version in models["version"]],
+            "family": models["family"].str.replace("_", " "),
+            "registered": models["created_at"],
+            "trained from": models["trained_from"],
+            "trained to": models["trained_to"],
+            "threshold": models["threshold"],
+        }
+    )
+    for key, title in TRAINING_METRICS.items():
+        rows[title] = [metrics.get(key) for metrics in models["metrics"]]
+    day = {"format": "DD MMM YYYY", "timezone": "UTC"}
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=min(38 * (len(rows) + 1), 300),
+        column_config={
+            "registered": st.column_config.DatetimeColumn(
+                "registered (UTC)", format="DD MMM YYYY, HH:mm", timezone="UTC"
+            ),
+            "trained from": st.column_config.DatetimeColumn(**day),
+            "trained to": st.column_config.DatetimeColumn(**day),
+            "threshold": st.column_config.NumberColumn(format="%.3f"),
+            "AUC": st.column_config.NumberColumn(format="%.3f"),
+        }
+        | {
+            name: st.column_config.NumberColumn(format="percent")
+            for name in ("average precision", "precision", "recall")
+        },
+    )  # fmt: skip
+
+
+def over_time(daily: pandas.DataFrame, models: pandas.DataFrame) -> None:
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Precision, recall and average precision per day")
+        if daily["frauds"].sum() == 0:
+            st.info("No fraud of this period is known yet: labels come hours to days after their transactions.")
+        else:
+            st.altair_chart(charts.measures_per_day(daily, models))
+    with right:
+        st.subheader("Alerts and known frauds per day")
+        st.altair_chart(charts.outcomes_per_day(daily))
+    known = words.share(daily["labelled"].sum(), daily["transactions"].sum())
+    st.caption(
+        f"Measured against the labels known now: {known} of the period's {daily['transactions'].sum():,} scored "
+        "transactions have one. The newest days change as labels arrive. Dashed lines: a model version was registered. "
+        "Days before a version's line that it scored itself were part of what it learned from."
+    )
+
+
+def distribution_and_confusion(period: dict, version: int | None, threshold: float | None) -> None:
+    bins = data.slow("score_distribution", **period, version=version)
+    counts = data.slow("confusion", **period, version=version)
+    if bins.empty:
+        st.info(f"Version {version} has scored nothing in this period. Choose another version or a longer period.")
+        return
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Scores by class")
+        st.altair_chart(charts.score_distribution(bins, threshold))
+        if version is None:
+            st.caption("Each version has a threshold of its own; the line is the champion's.")
+    with right:
+        st.subheader("Decisions at the threshold")
+        st.altair_chart(charts.confusion(counts))
+        unknown = int(counts.loc[counts["is_fraud"].isna(), "transactions"].sum())
+        money = data.slow("fraud_amounts", **period, version=version)
+        caught = ", ".join(
+            f"{words.money(row.caught_amount)} of {words.money(row.fraud_amount, row.currency)}"
+            for row in money.head(3).itertuples()
+        )
+        note = f"{unknown:,} transactions have no label yet and are left out."
+        st.caption(note + (f" Money in alerted frauds: {words.plain(caught)}." if caught else ""))
+
+
+def scenarios_and_alerts(period: dict, version: int | None) -> None:
+    scenarios = data.slow("scenarios", **period, version=version)
+    if scenarios.empty:
+        latest_alerts()
+        return
+    left, right = st.columns([2, 3])
+    with left:
+        st.subheader("Recall by kind of fraud")
+        st.altair_chart(charts.recall_per_scenario(scenarios))
+        st.caption("Where the ground truth names the kind; the models never see it.")
+    with right:
+        latest_alerts()
+
+
+def latest_alerts() -> None:
+    st.subheader("Latest alerts")
+    alerts = data.live("alerts", inbox="all", limit=10)
+    if alerts.empty:
+        st.caption("No alert so far.")
+        return
+    rows = pandas.DataFrame(
+        {
+            "at": alerts["created_at"],
+            "amount": alerts["amount"],
+            "score": alerts["score"],
+            "version": alerts["model_version"],
+            "reasons": [" · ".join(words.reasons(items)) for items in alerts["reasons"]],
+        }
+    )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=120),
+            "amount": st.column_config.NumberColumn(format="%.2f", width=75),
+            "score": st.column_config.NumberColumn(format="%.3f", width=60),
+            "version": st.column_config.NumberColumn(width=60),
+            "reasons": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+@st.fragment(run_every=data.SLOW)
+def performance() -> None:
+    with data.explained():
+        streams, models = data.live("streams"), data.live("models")
+        if models.empty:
+            no_champion(streams)
+            return
+        aliases: dict[int, str] = {}
+        with data.explained():
+            aliases = data.aliases()
+        roles = champion.roles(streams, aliases)
+        model = champion.of(models, roles)
+        if model is None:
+            st.info(
+                "**No version is champion.** Versions are registered, but none has the alias `champion` in MLflow. "
+                "Set it there, or run `retrain_isolation_forest` in Airflow.",
+                icon=":material/hourglass_top:",
+            )
+        else:
+            champion_figures(model, roles[int(model["version"])])
+        version_history(models, roles)
+
+        left, right, _ = st.columns([2, 1.3, 2], vertical_alignment="bottom")
+        days = left.segmented_control(
+            "Period, back from the newest scored transaction", list(PERIODS), default="7 days", required=True,
+            key="period", bind="query-params",
+        )  # fmt: skip
+        chosen = right.selectbox(
+            "Scored by", [None, *(int(version) for version in models["version"])], key="scored_by",
+            format_func=lambda version: "any version" if version is None else f"version {version}",
+        )  # fmt: skip
+        period = data.period(PERIODS[days])
+        daily = data.slow("daily_performance", **period) if period else None
+        if daily is None or daily.empty:
+            st.info(
+                "**No transaction is scored yet**, so there is nothing to measure. The fraud stream says: "
+                + (words.plain(streams.set_index("stream")["detail"].get("fraud_stream", "")) or "nothing."),
+                icon=":material/hourglass_top:",
+            )
+            return
+        over_time(daily, models)
+        shown = model if chosen is None else models[models["version"] == chosen].iloc[0]
+        distribution_and_confusion(period, chosen, None if shown is None else float(shown["threshold"]))
+        scenarios_and_alerts(period, chosen)
+
+
+st.title("Model performance")
+performance()
+st.divider()
+with data.explained():
+    by_hand.form()
