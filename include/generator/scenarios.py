@@ -35,7 +35,16 @@ SCENARIOS = (
     "gift_cards",
 )
 CODE = {name: code for code, name in enumerate(SCENARIOS)}
-ODDITIES = (None, "holiday", "big_purchase", "borrowed_device", "new_device", "moved", "travel_home")
+ODDITIES = (
+    None,
+    "holiday",
+    "big_purchase",
+    "borrowed_device",
+    "new_device",
+    "moved",
+    "travel_home",
+    "bought_abroad",
+)
 ODD = {name: code for code, name in enumerate(ODDITIES)}
 
 # Share of each kind in all fraud; after the drift, gift cards take their share from the others.

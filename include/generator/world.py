@@ -24,7 +24,7 @@ from include.generator.simulation import Simulation
 from include.generator.volume import DAY, HOUR, SECOND, Volume
 
 HOLIDAY = dict(window=60, chance=0.025, days=(4.0, 12.0))
-BIG_PURCHASES, BORROWED_DEVICES = 0.002, 0.0015  # shares of the honest payments
+BIG_PURCHASES, BORROWED_DEVICES, BOUGHT_ABROAD = 0.002, 0.0015, 0.001  # shares of the payments
 NEW_ADDRESS_AFTER = 5 * DAY  # how long the address on file lags behind a move
 NO_DEVICE, NO_POSITION = 0.01, 0.02  # shares of payments where the field is missing
 REPORTED, REPORTED_WRONGLY, CORRECTED = 0.96, 0.0003, 0.5
@@ -128,7 +128,7 @@ class World(Simulation):
     def _oddities(self, draft: Draft, rng: np.random.Generator) -> None:
         """What honest customers do that looks like fraud."""
         customers, merchants, n = self.customers, self.merchants, len(draft.time)
-        draws = rng.random((2, n))
+        draws = rng.random((3, n))
         i = np.flatnonzero(customers.device_is_new(draft.customer, draft.time))
         draft.oddity[i] = ODD["new_device"]
         i = np.flatnonzero(draft.on_file != draft.home)
