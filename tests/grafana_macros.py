@@ -1,0 +1,39 @@
+"""Grafana's macros of the PostgreSQL data source, as pkg/tsdb/grafana-postgresql-datasource/macros.go expands them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class UnknownMacro(ValueError):
+    """The SQL uses a macro that is not here."""
+
+
+def expand(sql: str, since: datetime, until: datetime, interval: str = "1m") -> str:
+    """The SQL that Grafana would send for a panel's time range and interval."""
+    number, unit = re.fullmatch(r"(\d+)(\w+)", interval).groups()
+    seconds = timedelta(seconds=int(number) * UNITS[unit]).total_seconds()
+    # The variables go first, then the macros, whose arguments are split on every comma.
+    sql = sql.replace("$__interval_ms", str(int(seconds * 1000))).replace("$__interval", interval)
+    start, end = (f"'{at.isoformat().replace('+00:00', 'Z')}'" for at in (since, until))
+
+    def macro(match: re.Match) -> str:
+        name, arguments = match[1], [part.strip() for part in match[2].split(",")]
+        if name == "timeFilter":
+            return f"{arguments[0]} BETWEEN {start} AND {end}"
+        if name in ("timeFrom", "timeTo"):
+            return start if name == "timeFrom" else end
+        if name in ("timeGroup", "timeGroupAlias"):
+            size, kind = re.fullmatch(r"'?(\d+)(\w+)'?", arguments[1]).groups()
+            size = f"{int(size) * UNITS[kind]:g}"
+            alias = ' AS "time"' if name.endswith("Alias") else ""
+            return f"floor(extract(epoch from {arguments[0]})/{size})*{size}{alias}"
+        raise UnknownMacro(f"$__{name}")
+
+    expanded = re.sub(r"\$__(\w+)\(([^)]*)\)", macro, sql)
+    if "$" in expanded:
+        raise UnknownMacro(expanded)
+    return expanded
