@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -52,27 +53,46 @@ def up() -> None:
 
 
 def _welcome(settings: Settings) -> None:
+    """Every address, how to log in, what to click next, how to stop."""
     from include.platform import secrets
 
-    table = Table("What", "Address", "Log in", "Click next", title="fraudstream is running")
-    password = secrets.folder(settings) / "airflow-users.json"
-    rows = [
-        ("Airflow", settings.airflow_port, f"admin, password in {password}", "Dags: start, stop and retrain"),
-        ("Streamlit", settings.streamlit_port, "none, this machine only", "Model performance, alerts"),
-        ("MLflow", settings.mlflow_port, "none, this machine only", "Models: fraud-detector"),
-    ]
-    for name, port, login, click_next in rows:
-        table.add_row(name, f"http://127.0.0.1:{port}", login, click_next)
-    table.add_row(
-        "PostgreSQL",
-        f"127.0.0.1:{settings.postgres_port}, database {settings.postgres_database}",
-        f"passwords in {settings.postgres_passfile}",
-        "schema shop",
+    local = "http://127.0.0.1:{}".format
+    passwords = _short(secrets.folder(settings))
+    table = Table(
+        "What", "Address", "Log in", "Click next", title="fraudstream is running", title_justify="left"
     )
-    table.add_row("Kafka", settings.kafka_bootstrap_servers, "none", f"topic {settings.transactions_topic}")
-    console = _console()
+    for row in (
+        (
+            "Airflow",
+            local(settings.airflow_port),
+            f"admin, see {passwords}/airflow-users.json",
+            "Dags: start, stop, retrain",
+        ),
+        (
+            "Streamlit",
+            local(settings.streamlit_port),
+            "open on this machine",
+            "Model performance, then Alerts",
+        ),
+        ("MLflow", local(settings.mlflow_port), "open on this machine", "Models: fraud-detector"),
+        ("PostgreSQL", f"127.0.0.1:{settings.postgres_port}", f"{passwords}/pgpass", "schema shop"),
+        (
+            "Kafka",
+            settings.kafka_bootstrap_servers,
+            "open on this machine",
+            f"topic {settings.transactions_topic}",
+        ),
+    ):
+        table.add_row(*row)
+    # A pipe has no width: addresses must not be cut there.
+    console = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
     console.print(table)
-    console.print("Health: make status    Logs: fraudstream logs NAME    Stop: make down")
+    console.print("Health: make status    Logs: .venv/bin/fraudstream logs NAME    Stop: make down")
+
+
+def _short(path: Path) -> str:
+    """The path as it is named from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @cli.command()

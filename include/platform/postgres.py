@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from yoyo import get_backend, read_migrations
 
 from include.platform import secrets
 from include.settings import PROJECT_ROOT, Settings
@@ -125,6 +125,9 @@ def migrate(settings: Settings) -> None:
     """Applies the migrations of `include/sql/migrations` that the database does not have yet."""
     if not re.fullmatch(r"[\w-]+", settings.postgres_database):
         raise RuntimeError("FRAUDSTREAM_POSTGRES_DATABASE: only letters, digits, _ and - can stand in a name")
+    with warnings.catch_warnings():  # of a runtime folder that is not used
+        warnings.simplefilter("ignore")
+        from yoyo import get_backend, read_migrations
     backend = get_backend(settings.sqlalchemy_url("owner"))
     try:
         migrations = read_migrations(str(SQL / "migrations"))

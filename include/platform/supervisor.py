@@ -116,7 +116,7 @@ def states(settings: Settings) -> dict[str, str]:
         return dict.fromkeys(SERVICES, "STOPPED")
 
 
-def start(settings: Settings, *names: str, timeout: float = 120) -> None:
+def start(settings: Settings, *names: str, timeout: float = 240) -> None:
     """Starts services unless they run, and waits until all are ready.
 
     Raises:
