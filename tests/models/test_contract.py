@@ -19,62 +19,57 @@ DETECTORS = [
     IsolationForestDetector(trees=60, samples=128, columns=(0, 1, 2, 4), seed=3),
     GradientBoostingDetector(trees=30, seed=3),
 ]
-pytestmark = pytest.mark.parametrize("detector", DETECTORS, ids=lambda d: d.family)
 
 
-def fitted(detector, vectors):
-    return clone(detector).fit(*vectors)
+@pytest.fixture(scope="module", params=DETECTORS, ids=lambda detector: detector.family)
+def detector(request, vectors):
+    return clone(request.param).fit(*vectors)
 
 
-def scorer_of(detector, **fields):
-    return detector.scorer(**{"threshold": 0.5, "version": 1, "feature_set": 1, **fields})
+@pytest.fixture(scope="module")
+def scorer(detector):
+    return detector.scorer(threshold=0.6, version=7, feature_set=1)
 
 
-def test_frauds_score_higher(detector, vectors):
+def test_frauds_score_higher(detector, scorer, vectors):
     X, y = vectors
-    scores = fitted(detector, vectors).score(X)
-    assert roc_auc_score(y, scores) > 0.95
+    assert roc_auc_score(y, detector.score(X)) > 0.95
     ordinary, injected = np.median(X, axis=0)[None], np.median(X, axis=0)[None].copy()
     injected[0, :3] = 6
-    scorer = scorer_of(fitted(detector, vectors))
     assert scorer.score(injected)[0] > scorer.score(ordinary)[0] + 0.05
 
 
-def test_scores_lie_in_the_unit_interval(detector, vectors):
+def test_scores_lie_in_the_unit_interval(detector, scorer, vectors):
     X, _ = vectors
     far = np.concatenate([X[:100] * 1e6, np.zeros_like(X[:1]), np.full_like(X[:1], -3e38)])
-    for score in (fitted(detector, vectors).score, scorer_of(fitted(detector, vectors)).score):
+    for score in (detector.score, scorer.score):
         scores = score(far)
         assert scores.shape == (102,) and scores.dtype == np.float64
         assert (scores >= 0).all() and (scores <= 1).all()
 
 
-def test_the_fast_form_agrees(detector, vectors):
+def test_the_fast_form_agrees(detector, scorer, vectors):
     X, _ = vectors
-    detector = fitted(detector, vectors)
-    on_thresholds = np.repeat(np.float32(0.05) * np.arange(40, dtype=np.float32), X.shape[1]).reshape(40, -1)
-    for rows in (X, on_thresholds):
-        np.testing.assert_allclose(scorer_of(detector).score(rows), detector.score(rows), rtol=0, atol=1e-6)
+    grid = np.repeat(np.float32(0.05) * np.arange(40, dtype=np.float32), X.shape[1]).reshape(40, -1)
+    for rows in (X, grid):
+        np.testing.assert_allclose(scorer.score(rows), detector.score(rows), rtol=0, atol=1e-6)
 
 
-def test_a_row_alone_scores_as_in_its_batch(detector, vectors):
+def test_a_row_alone_scores_as_in_its_batch(scorer, vectors):
     X, _ = vectors
-    scorer = scorer_of(fitted(detector, vectors))
     alone = [scorer.score(row[None])[0] for row in X[:200]]
     np.testing.assert_array_equal(alone, scorer.score(X)[:200])
 
 
-def test_the_seed_decides(detector, vectors):
-    X, _ = vectors
-    first, second = fitted(detector, vectors), fitted(detector, vectors)
-    np.testing.assert_array_equal(first.score(X), second.score(X))
-    assert scorer_of(first).sha256 == scorer_of(second).sha256
+def test_the_seed_decides(detector, scorer, vectors):
+    again = clone(detector).fit(*vectors)
+    np.testing.assert_array_equal(again.score(vectors[0]), detector.score(vectors[0]))
+    assert again.scorer(threshold=0.6, version=7, feature_set=1).sha256 == scorer.sha256
 
 
-def test_refuses_what_cannot_be_scored(detector, vectors):
+def test_refuses_what_cannot_be_scored(detector, scorer, vectors):
     X, _ = vectors
-    detector = fitted(detector, vectors)
-    for score in (detector.score, scorer_of(detector).score):
+    for score in (detector.score, scorer.score):
         for bad in (np.nan, np.inf, -np.inf):
             rows = X[:3].copy()
             rows[1, 2] = bad
@@ -96,7 +91,6 @@ def test_refuses_to_learn_from_what_is_not_finite(detector, vectors):
 
 def test_skops_stores_it_with_its_trusted_types(detector, vectors):
     X, _ = vectors
-    detector = fitted(detector, vectors)
     stored = skops.io.dumps(detector)
     assert set(skops.io.get_untrusted_types(data=stored)) == set(detector.trusted_types)
     loaded = skops.io.loads(stored, trusted=list(detector.trusted_types))
@@ -104,9 +98,8 @@ def test_skops_stores_it_with_its_trusted_types(detector, vectors):
     assert loaded.to_onnx() == detector.to_onnx()
 
 
-def test_the_fast_form_travels_to_other_processes(detector, vectors):
+def test_the_fast_form_travels_to_other_processes(detector, scorer, vectors):
     X, _ = vectors
-    scorer = scorer_of(fitted(detector, vectors), threshold=0.6, version=7)
     scorer.score(X[:1])
     arrived = pickle.loads(pickle.dumps(scorer))
     np.testing.assert_array_equal(arrived.score(X), scorer.score(X))
@@ -114,13 +107,12 @@ def test_the_fast_form_travels_to_other_processes(detector, vectors):
     assert arrived.family == detector.family
 
 
-def test_attributions_have_the_right_sign(detector, vectors):
+def test_attributions_have_the_right_sign(scorer, vectors):
     """Pushing an ordinary vector out in one feature is blamed on that feature."""
     X, y = vectors
-    detector = fitted(detector, vectors)
     rows = X[~y][:50].copy()
     rows[:, 1] = 6
-    attributions = scorer_of(detector).attributions(rows)
+    attributions = scorer.attributions(rows)
     assert attributions.shape == rows.shape
     assert (attributions[:, 1] > 0).all()
     assert (attributions.argmax(axis=1) == 1).mean() >= 0.95
