@@ -3,10 +3,10 @@
 Everything here is numpy on arrays of equal length; only `evaluate` reads PostgreSQL. Days are UTC days of the
 event, times are seconds since 1970, amounts are added up as stored, whatever their currency.
 
-Which label a transaction has (`Rows.labelled`): the latest one known at the time of the evaluation. A
-transaction without a label counts as not fraud, but only when it is settled, that is older than
-`LABEL_MATURITY`: before that, the frauds among the unlabelled have not been reported yet, and the labels that
-have arrived are mostly frauds, so that precision would be wrong in one direction and recall in the other.
+Which label a transaction has: the latest one known at the time of the evaluation. A transaction without a label
+counts as not fraud, but only when it is settled, that is older than the maturity of labels. Before that, frauds
+among the unlabelled have not been reported yet, and where only fraud is reported, the labels that have arrived
+are all frauds: precision would be wrong in one direction and recall in the other.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import psycopg
 from include import features, history, registry
 from include.settings import Settings
 
-# The feedback delay of the "Reproducible Machine Learning for Credit Card Fraud Detection" handbook.
-LABEL_MATURITY = timedelta(days=7)
+LABEL_MATURITY = timedelta(days=3)  # at least; longer when the known labels took longer
+ARRIVED = 0.9  # of the known fraud labels arrived within the maturity
 FULLY_LABELLED = 0.95  # transactions younger than the maturity count when this share of them has a label
 DRAWS = 200
 DAY = 86_400.0
@@ -61,7 +61,9 @@ class Ranking:
         self.order = np.argsort(-score, kind="stable")
         self.fraud = fraud[self.order].astype(float)
         ranked = score[self.order]
-        self.ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1) if len(ranked) else []
+        self.ends = (
+            np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1) if len(ranked) else []
+        )
 
     def areas(self, weight: np.ndarray | None = None) -> tuple[float, float]:
         """(ROC AUC, average precision); NaN where a class is missing."""
@@ -104,17 +106,28 @@ def intervals(scored: Scored, draws: int, rng: np.random.Generator) -> dict[str,
     for weight in bootstrap_weights(scored.user, draws, rng):
         right = weight[caught].sum()
         drawn.append(
-            (*ranking.areas(weight), ratio(right, weight[scored.alert].sum()), ratio(right, weight[scored.fraud].sum()))
+            (
+                *ranking.areas(weight),
+                ratio(right, weight[scored.alert].sum()),
+                ratio(right, weight[scored.fraud].sum()),
+            )
         )
     names = ("auc", "average_precision", "precision_at_threshold", "recall_at_threshold")
     return {
-        name: [float(bound) for bound in np.nanpercentile(values, (2.5, 97.5))] if not np.isnan(values).all() else []
+        name: [float(bound) for bound in np.nanpercentile(values, (2.5, 97.5))]
+        if not np.isnan(values).all()
+        else []
         for name, values in zip(names, np.array(drawn).reshape(-1, 4).T, strict=True)
     }
 
 
 def better_share(
-    fraud: np.ndarray, user: np.ndarray, score: np.ndarray, than: np.ndarray, draws: int, rng: np.random.Generator
+    fraud: np.ndarray,
+    user: np.ndarray,
+    score: np.ndarray,
+    than: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
 ) -> float:
     """Share of bootstrap draws over customers in which `score` has a higher average precision than `than`."""
     one, other = Ranking(fraud, score), Ranking(fraud, than)
@@ -279,12 +292,23 @@ def without_nan(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def settled_until(timestamp: np.ndarray, labelled: np.ndarray, as_of: float, maturity: timedelta) -> float:
-    """The time (seconds) before which every transaction's label is settled, as the module's head explains.
+def settled_until(
+    timestamp: np.ndarray,
+    labels: history.Labels,
+    labelled: np.ndarray,
+    as_of: float,
+    maturity: timedelta | None = None,
+) -> float:
+    """The time (seconds) before which the label of every transaction is settled, as the module's head explains.
 
-    That is `as_of` minus the maturity, or `as_of` itself when labels come with the events: when at least
-    `FULLY_LABELLED` of the younger transactions have one.
+    That is `as_of` minus the maturity: unless given, the delay within which `ARRIVED` of the known frauds were
+    reported, and at least `LABEL_MATURITY`. It is `as_of` itself when labels come with the events: when at least
+    `FULLY_LABELLED` of the transactions (N,) that are younger are `labelled`.
     """
+    if maturity is None:
+        delay = labels.delay[labels.fraud]
+        late = timedelta(seconds=float(np.quantile(delay, ARRIVED))) if len(delay) else LABEL_MATURITY
+        maturity = max(LABEL_MATURITY, late)
     mature = as_of - maturity.total_seconds()
     young = timestamp >= mature
     return as_of if young.any() and labelled[young].mean() >= FULLY_LABELLED else mature
@@ -304,7 +328,7 @@ def evaluate(
     version: int | None = None,
     k: int = 100,
     as_of: datetime | None = None,
-    maturity: timedelta = LABEL_MATURITY,
+    maturity: timedelta | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict:
@@ -312,8 +336,9 @@ def evaluate(
 
     Without `version` these are the decisions as they were made, by whichever model was champion then; with it, the
     logged feature vectors are scored again by that version. `as_of` is the newest event's time unless given,
-    `end` is `as_of`, and `start` is 30 days before `end`. The result is ready for JSON; `left_out` counts the
-    scores whose label is not settled yet.
+    `end` is `as_of`, and `start` is 30 days before `end`. `maturity` is how old a transaction must be for its
+    label to be settled (see `settled_until`). The result is ready for JSON; `left_out` counts the scores whose
+    label is not settled yet.
 
     Raises:
         NothingToEvaluate: no score in the range is settled.
@@ -323,7 +348,9 @@ def evaluate(
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         as_of = as_of or history.newest_event(connection)
         if as_of is None:
-            raise NothingToEvaluate("shop.transactions is empty: start the streams and produce transactions first")
+            raise NothingToEvaluate(
+                "shop.transactions is empty: start the streams and produce transactions first"
+            )
         end = end or as_of + timedelta(microseconds=1)
         start = start or end - timedelta(days=30)
         if version is None:
@@ -333,20 +360,21 @@ def evaluate(
             rows = rescored(connection, start, end, scorer)
         labels = history.labels(connection, start, end, as_of)
     labelled, _, _ = labels.of(rows.key)
-    until = settled_until(rows.timestamp, labelled, as_of.timestamp(), maturity)
-    settled = rows[rows.timestamp < until + 1e-6]
+    until = settled_until(rows.timestamp, labels, labelled, as_of.timestamp(), maturity)
+    settled = rows[rows.timestamp <= until]
     if not len(settled):
         what = "scores" if version is None else f"feature vectors that version {version} understands"
         raise NothingToEvaluate(
             f"{len(rows)} {what} between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M} UTC, none with a settled "
-            f"label: labels are settled {maturity.days} days after the transaction. Choose an earlier range, wait, "
-            f"or shorten the maturity."
+            f"label: labels are settled until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M}. Choose an earlier "
+            f"range, wait, or shorten the maturity."
         )
     return {
         "from": start.isoformat(),
         "to": end.isoformat(),
         "as_of": as_of.isoformat(),
         "versions": [int(number) for number in np.unique(settled.version)],
+        "settled_until": datetime.fromtimestamp(until, UTC).isoformat(),
         "left_out": len(rows) - len(settled),
         **metrics(label(settled, labels), k=k, draws=draws, rng=np.random.default_rng(seed)),
     }

@@ -107,7 +107,9 @@ def versions(settings: Settings, role: Role = "stream_writer") -> list[ModelVers
     """
     aliases = _aliases(settings)
     return [
-        _described(row, tuple(sorted(alias for alias, version in aliases.items() if version == row["version"])))
+        _described(
+            row, tuple(sorted(alias for alias, version in aliases.items() if version == row["version"]))
+        )
         for row in _rows(settings, role, None)
     ]
 
@@ -120,7 +122,12 @@ def set_champion(settings: Settings, version: int, role: Role = "trainer") -> No
     """
     _set_alias(settings, CHAMPION, version, role)
     if _aliases(settings).get(CHALLENGER) == version:
-        _call(settings, "DELETE", "registered-models/alias", json={"name": settings.model_name, "alias": CHALLENGER})
+        _call(
+            settings,
+            "DELETE",
+            "registered-models/alias",
+            json={"name": settings.model_name, "alias": CHALLENGER},
+        )
 
 
 def set_challenger(settings: Settings, version: int, role: Role = "trainer") -> None:
@@ -154,7 +161,8 @@ def _known(settings: Settings, version: int, role: Role, aliases: tuple[str, ...
 def _rows(settings: Settings, role: Role, version: int | None) -> list[dict[str, Any]]:
     with psycopg.connect(settings.conninfo(role), row_factory=psycopg.rows.dict_row) as connection:
         return connection.execute(
-            "select * from shop.models where version = coalesce(%s, version) order by version desc", (version,)
+            "select * from shop.models where version = coalesce(%s, version) order by version desc",
+            (version,),
         ).fetchall()
 
 
@@ -215,7 +223,9 @@ def load_champion(settings: Settings, current: Scorer | None = None, role: Role 
         scorer = _verified(known, raw)
     except (RegistryUnavailable, ModelRejected) as error:
         fallback = current or _last_good(settings, role)
-        goes_on = f"scoring goes on with version {fallback.version}" if fallback else "there is no earlier champion"
+        goes_on = (
+            f"scoring goes on with version {fallback.version}" if fallback else "there is no earlier champion"
+        )
         return Loaded(fallback, f"{error} - {goes_on}")
     _keep(settings, version, raw)
     return Loaded(scorer)
@@ -240,9 +250,13 @@ def _verified(known: ModelVersion, raw: bytes) -> Scorer:
     name = f"version {known.version}"
     digest = sha256(raw).hexdigest()
     if digest != known.sha256:
-        raise ModelRejected(f"{name} was changed: its {MODEL_FILE} has sha256 {digest}, shop.models {known.sha256}")
+        raise ModelRejected(
+            f"{name} was changed: its {MODEL_FILE} has sha256 {digest}, shop.models {known.sha256}"
+        )
     if known.feature_set != FEATURE_SET:
-        raise ModelRejected(f"{name} was trained on feature set {known.feature_set}, this code computes {FEATURE_SET}")
+        raise ModelRejected(
+            f"{name} was trained on feature set {known.feature_set}, this code computes {FEATURE_SET}"
+        )
     kind = families().get(known.family)
     if kind is None:
         raise ModelRejected(f"{name} is of family {known.family!r}; there are {', '.join(families())}")
@@ -259,7 +273,9 @@ def _verified(known: ModelVersion, raw: bytes) -> Scorer:
     if not isinstance(detector, kind):
         raise ModelRejected(f"{name} holds a {type(detector).__name__}, not a {kind.__name__}")
     if detector.n_features_in_ != len(FEATURES):
-        raise ModelRejected(f"{name} takes {detector.n_features_in_} features, this code computes {len(FEATURES)}")
+        raise ModelRejected(
+            f"{name} takes {detector.n_features_in_} features, this code computes {len(FEATURES)}"
+        )
     return detector.scorer(threshold=known.threshold, version=known.version, feature_set=known.feature_set)
 
 
@@ -278,7 +294,9 @@ def _bytes(settings: Settings, known: ModelVersion) -> bytes:
             raise ModelRejected(f"version {known.version}: MLflow has no {MODEL_FILE} for it")
         return response.raise_for_status().content
     except httpx.HTTPError as error:
-        raise RegistryUnavailable(f"MLflow at {settings.mlflow_tracking_uri}: {MODEL_FILE}: {error}") from error
+        raise RegistryUnavailable(
+            f"MLflow at {settings.mlflow_tracking_uri}: {MODEL_FILE}: {error}"
+        ) from error
 
 
 def _kept(settings: Settings, version: int) -> Path:
@@ -304,7 +322,9 @@ def _keep(settings: Settings, version: int, raw: bytes) -> None:
 
 def _last_good(settings: Settings, role: Role) -> Scorer | None:
     """The kept champion, if it is still intact."""
-    for path in sorted(_kept(settings, 0).parent.glob("*.skops"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in sorted(
+        _kept(settings, 0).parent.glob("*.skops"), key=lambda path: path.stat().st_mtime, reverse=True
+    ):
         try:
             return _verified(_known(settings, int(path.stem), role), path.read_bytes())
         except ModelRejected as error:
@@ -336,14 +356,18 @@ def register(
         RegistryUnavailable: MLflow does not answer.
         RegistryError: shop.models already has this version number, of an earlier MLflow database.
     """
-    _call(settings, "GET", "registered-models/get", params={"name": settings.model_name})  # fails within seconds
+    _call(
+        settings, "GET", "registered-models/get", params={"name": settings.model_name}
+    )  # fails within seconds
     client = _client(settings)
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
     try:
         experiment = client.get_experiment_by_name(settings.model_name)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(settings.model_name)
+        experiment_id = (
+            experiment.experiment_id if experiment else client.create_experiment(settings.model_name)
+        )
         window = f"{trained_from:%Y-%m-%d} to {trained_to:%Y-%m-%d}"
         run_id = client.create_run(experiment_id, run_name=f"{detector.family} {window}").info.run_id
         try:
@@ -461,7 +485,10 @@ def _save(detector: Detector, model, run_id: str, folder: Path) -> str:
         detector,
         str(folder),
         mlflow_model=Model(
-            artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id, model_id=model.model_id
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=run_id,
+            model_id=model.model_id,
         ),
         serialization_format="skops",
         skops_trusted_types=list(detector.trusted_types),

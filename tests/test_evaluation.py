@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from include import evaluation
 from include.evaluation import NothingToEvaluate, Ranking, Scored, evaluate
+from include.history import Labels
 from tests import sample_data
 
 DAY = 86_400.0
@@ -90,7 +91,12 @@ def test_detection_and_money_are_split_at_the_first_fraud_with_an_alert():
     )
     result = evaluation.detection(rows)
     assert result["detection"] == {"customers": 2, "detected": 1, "median_hours": 2.0, "mean_hours": 2.0}
-    assert result["money"] == {"fraud": 187.0, "caught": 30.0, "lost_before_detection": 150.0, "stopped": 37.0}
+    assert result["money"] == {
+        "fraud": 187.0,
+        "caught": 30.0,
+        "lost_before_detection": 150.0,
+        "stopped": 37.0,
+    }
 
 
 def test_recall_is_shown_for_each_scenario():
@@ -139,13 +145,26 @@ def test_a_better_score_wins_nearly_every_draw_and_an_equal_one_none():
     assert evaluation.better_share(fraud, user, score, score, 50, rng) == 0
 
 
+def known(*delays: float) -> Labels:
+    """Labels of frauds that became known these days after the transaction."""
+    n = len(delays)
+    return Labels(np.arange(n), np.ones(n, bool), np.full(n, "", object), np.array(delays) * DAY)
+
+
 def test_labels_are_settled_at_the_maturity_or_at_once_when_they_come_with_the_events():
     timestamp = np.arange(20) * DAY
-    some = np.arange(20) % 5 == 0
+    some, all_of_them = np.arange(20) % 5 == 0, np.ones(20, bool)
     week = timedelta(days=7)
-    assert evaluation.settled_until(timestamp, some, 20 * DAY, week) == 13 * DAY
-    assert evaluation.settled_until(timestamp, np.ones(20, bool), 20 * DAY, week) == 20 * DAY
-    assert evaluation.settled_until(timestamp[:5], some[:5], 20 * DAY, week) == 13 * DAY
+    assert evaluation.settled_until(timestamp, known(), some, 20 * DAY, week) == 13 * DAY
+    assert evaluation.settled_until(timestamp, known(), all_of_them, 20 * DAY, week) == 20 * DAY
+    assert evaluation.settled_until(timestamp[:5], known(), all_of_them[:5], 20 * DAY, week) == 13 * DAY
+
+
+def test_the_maturity_follows_the_labels_that_took_long():
+    timestamp, none = np.arange(20) * DAY, np.zeros(20, bool)
+    assert evaluation.settled_until(timestamp, known(), none, 20 * DAY) == 17 * DAY
+    assert evaluation.settled_until(timestamp, known(0.1, 0.2, 0.3), none, 20 * DAY) == 17 * DAY
+    assert evaluation.settled_until(timestamp, known(*[7.0] * 10), none, 20 * DAY) == 13 * DAY
 
 
 @pytest.mark.services

@@ -52,7 +52,9 @@ def register(settings: Settings, detector=None, **changed) -> registry.ModelVers
         "trained_from": datetime(2026, 3, 1, tzinfo=UTC),
         "trained_to": datetime(2026, 3, 20, tzinfo=UTC),
     }
-    return registry.register(settings, detector or IsolationForestDetector(trees=10).fit(X), **given | changed)
+    return registry.register(
+        settings, detector or IsolationForestDetector(trees=10).fit(X), **given | changed
+    )
 
 
 def down(settings: Settings) -> Settings:
@@ -99,7 +101,10 @@ def test_a_run_tells_what_was_trained_on_what_by_which_code(shop):
     assert run.data.params["code_version"] == registry.code_version()
     assert run.data.metrics["average_precision"] == 0.4 and "auc" not in run.data.metrics
     assert run.data.metrics["intervals/average_precision/high"] == 0.5
-    assert [(m.step, m.value) for m in client.get_metric_history(known.run_id, "daily/frauds")] == [(0, 2), (1, 3)]
+    assert [(m.step, m.value) for m in client.get_metric_history(known.run_id, "daily/frauds")] == [
+        (0, 2),
+        (1, 3),
+    ]
     assert [file.path for file in client.list_artifacts(known.run_id, "plots")] == ["plots/scores.png"]
     version = client.get_model_version(shop.model_name, str(known.version))
     assert version.tags["sha256"] == known.sha256
@@ -190,7 +195,9 @@ def test_another_object_or_family_or_feature_set_is_refused(shop):
     with pytest.raises(ModelRejected, match="takes 3 features"):
         registry.load_scorer(shop, narrow.version)
     with psycopg.connect(shop.conninfo("owner")) as connection:
-        connection.execute("update shop.models set feature_set = feature_set + 1 where version = %s", (known.version,))
+        connection.execute(
+            "update shop.models set feature_set = feature_set + 1 where version = %s", (known.version,)
+        )
     with pytest.raises(ModelRejected, match=f"feature set {FEATURE_SET + 1}"):
         registry.load_scorer(shop, known.version)
     with psycopg.connect(shop.conninfo("owner")) as connection:
@@ -285,6 +292,8 @@ def test_a_champion_that_is_refused_leaves_the_last_good_one_scoring(shop):
 def test_a_server_that_accepts_but_never_answers_counts_as_down(shop, monkeypatch):
     monkeypatch.setattr(registry, "TIMEOUT", registry.httpx.Timeout(0.2))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        hanging = shop.model_copy(update={"mlflow_tracking_uri": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        hanging = shop.model_copy(
+            update={"mlflow_tracking_uri": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        )
         with pytest.raises(RegistryUnavailable, match="timed out"):
             registry.champion(hanging)

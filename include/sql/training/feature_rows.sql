@@ -13,4 +13,3 @@ where t.timestamp >= %(start)s and t.timestamp < %(end)s
   and s.timestamp >= %(start)s and s.timestamp < %(end)s
   and s.feature_set = %(feature_set)s and cardinality(s.features) = %(width)s
   and abs(mod(hashtextextended(t.user_id, 1), 1000000)) < %(share)s * 1000000
-order by t.timestamp, t.topic, t.partition, t."offset"

@@ -1,4 +1,4 @@
--- The stored scores of a time range that count (those of the event that shop.transactions holds), oldest first.
+-- The stored scores of a time range that count (those of the event that shop.transactions holds), in any order.
 -- Customers and transactions are hashed: nothing here needs their names.
 select hashtextextended(t.transaction_id, 0) as key,
        hashtextextended(t.user_id, 0) as "user",
@@ -12,4 +12,3 @@ join shop.fraud_scores s using (transaction_id, timestamp, topic, partition, "of
 where t.timestamp >= %(start)s and t.timestamp < %(end)s
   and s.timestamp >= %(start)s and s.timestamp < %(end)s
   and abs(mod(hashtextextended(t.user_id, 1), 1000000)) < %(share)s * 1000000
-order by t.timestamp, t.topic, t.partition, t."offset"

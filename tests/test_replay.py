@@ -1,0 +1,85 @@
+"""Replayed vectors against features computed in one go from the same stored transactions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from include import features, replay
+from include.replay import States
+from include.transaction import Transaction
+from tests import stored_world
+
+pytestmark = pytest.mark.services
+
+START, END = datetime(2020, 6, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_states_are_kept_for_each_id_however_many_there_are():
+    states = States(features.new_state)
+    assert states.index(["a", None, "b", "a"]).tolist() == [0, -1, 1, 0]
+    many = states.index([str(i) for i in range(5_000)])
+    assert len(states.states) > many.max() and states.index(["b"]).tolist() == [1]
+
+
+@pytest.fixture
+def world(clean_postgres):
+    stored_world.fill(clean_postgres, history_events=2_000)
+    return clean_postgres
+
+
+def replayed(settings, start=START, end=END, **given):
+    with psycopg.connect(settings.conninfo("trainer")) as connection:
+        return replay.replay(connection, start, end, **given)
+
+
+def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
+    monkeypatch.setattr(replay, "BATCH", 700)
+    rows = replayed(world)
+    with psycopg.connect(world.conninfo("trainer")) as connection:
+        names = ", ".join(
+            name if name != "amount" else "amount::float8" for name in Transaction.__struct_fields__
+        )
+        for partition in range(stored_world.PARTITIONS):
+            stored = connection.execute(
+                f"select hashtextextended(transaction_id, 0), {names} from shop.transactions "
+                'where partition = %s order by "offset"',
+                (partition,),
+            ).fetchall()
+            transactions = [Transaction(*row[1:]) for row in stored]
+            customers, customer = np.unique([t.user_id for t in transactions], return_inverse=True)
+            given = np.array([t.merchant_id is not None for t in transactions])
+            merchants, merchant = np.unique([t.merchant_id or "" for t in transactions], return_inverse=True)
+            expected = features.compute(
+                features.new_state(len(customers)),
+                customer,
+                features.columns(transactions),
+                features.new_merchant_state(len(merchants)),
+                np.where(given, merchant, -1),
+            )
+            at = {key: i for i, key in enumerate(rows.key.tolist())}
+            assert (rows.features[[at[row[0]] for row in stored]] == expected).all()
+    assert (np.diff(rows.timestamp) >= 0).all()
+    assert np.isnan(rows.score).all() and not rows.alert.any()
+
+
+def test_a_range_or_a_share_has_the_vectors_that_the_whole_has(world):
+    whole = replayed(world)
+    vectors = dict(zip(whole.key.tolist(), whole.features, strict=True))
+    last_days = replayed(world, stored_world.END - timedelta(days=4), stored_world.END - timedelta(days=1))
+    some = replayed(world, share=0.4)
+    for part in (last_days, some):
+        assert 0 < len(part) < len(whole)
+        assert all(
+            (vectors[key] == vector).all()
+            for key, vector in zip(part.key.tolist(), part.features, strict=True)
+        )
+    assert len(np.unique(some.user)) < len(np.unique(whole.user))
+
+
+def test_nothing_stored_is_no_row(clean_postgres):
+    assert len(replayed(clean_postgres)) == 0
+    assert replayed(clean_postgres).features.shape == (0, len(features.FEATURES))
