@@ -129,10 +129,10 @@ class World(Simulation):
         """What honest customers do that looks like fraud."""
         customers, merchants, n = self.customers, self.merchants, len(draft.time)
         draws = rng.random((3, n))
-        i = np.flatnonzero(customers.device_is_new(draft.customer, draft.time))
-        draft.oddity[i] = ODD["new_device"]
-        i = np.flatnonzero(draft.on_file != draft.home)
-        draft.oddity[i] = ODD["moved"]
+        draws[:, draft.oddity > 0] = 1.0  # an oddity of a campaign stays as it is
+        usual = draft.oddity == 0
+        draft.oddity[usual & customers.device_is_new(draft.customer, draft.time)] = ODD["new_device"]
+        draft.oddity[usual & (draft.on_file != draft.home)] = ODD["moved"]
         i = np.flatnonzero(draws[0] < BORROWED_DEVICES)
         draft.device[i] = scenarios.pick(DEVICE_TABLE, rng.random(len(i)))
         draft.oddity[i] = ODD["borrowed_device"]
@@ -141,13 +141,20 @@ class World(Simulation):
         draft.merchant[i] = scenarios.pick(merchants.big_table, rng.random(len(i)))
         draft.remote[i] = merchants.online[draft.merchant[i]]
         draft.oddity[i] = ODD["big_purchase"]
+        i = np.flatnonzero(draws[2] < BOUGHT_ABROAD)
+        self._abroad(draft, i, rng.integers(0, 1 << 63, len(i), np.uint64), rng)
+        draft.oddity[i] = ODD["bought_abroad"]
         i, h, _ = scenarios.active(self._salts["holiday"], draft.customer, draft.time, **HOLIDAY)
-        draft.city[i] = foreign_city(customers.country[draft.customer[i]], h)
-        draft.merchant[i] = merchants.in_city.choose(
-            draft.city[i], rng.integers(0, 1 << 63, len(i), np.uint64)
-        )
-        draft.remote[i] = False
+        i, h = i[usual[i]], h[usual[i]]
+        self._abroad(draft, i, h, rng)
         draft.oddity[i] = ODD["holiday"]
+
+    def _abroad(self, draft: Draft, i: np.ndarray, h: np.ndarray, rng: np.random.Generator) -> None:
+        """Moves payments to shops of a foreign city that their hashes choose."""
+        draft.city[i] = foreign_city(self.customers.country[draft.customer[i]], h)
+        any_shop = rng.integers(0, 1 << 63, len(i), np.uint64)
+        draft.merchant[i] = self.merchants.in_city.choose(draft.city[i], any_shop)
+        draft.remote[i] = False
 
     def _shares(self, at: int) -> dict[str, float]:
         if self._drift is None or at < self._drift:
@@ -190,7 +197,7 @@ class World(Simulation):
         key = volume, hour
         if key not in self._extras:
             if len(self._extras) > 2 * scenarios.LONGEST_CAMPAIGN_HOURS:
-                self._extras.clear()
+                del self._extras[next(iter(self._extras))]
             self._extras[key] = self._campaigns(hour, volume)
         return self._extras[key]
 
@@ -233,7 +240,7 @@ class World(Simulation):
         customers, merchants, n = self.customers, self.merchants, len(draft.time)
         draws = rng.random((4, n))
         latitude, longitude = merchants.latitude[draft.merchant], merchants.longitude[draft.merchant]
-        i = np.flatnonzero(draft.remote)
+        i = np.flatnonzero(draft.remote | (merchants.city[draft.merchant] != draft.city))
         latitude[i], longitude[i] = customers.position(draft.customer[i], draft.city[i])
         latitude += 0.004 * (draws[0] - 0.5)
         longitude += 0.004 * (draws[1] - 0.5)

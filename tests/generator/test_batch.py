@@ -1,0 +1,70 @@
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.generator.batch import json_lines, micros, moment, text_of_times, uuids
+from include.label import decode_label
+from include.transaction import decode
+from tests.generator.worlds import START, default_world
+
+LATEST = START + timedelta(days=60)
+LIMITS = {"max_bytes": 4_096, "future_tolerance": timedelta(0)}
+
+
+@given(st.lists(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)), max_size=20))
+def test_times_are_written_as_iso_8601(moments):
+    moments = [each.replace(tzinfo=UTC) for each in moments]
+    text = text_of_times(np.array([micros(each) for each in moments], np.int64))
+    assert [datetime.fromisoformat(row.tobytes().decode()) for row in text] == moments
+    assert [moment(micros(each)) for each in moments] == moments
+
+
+def test_ids_are_random_uuids():
+    ids = uuids(np.random.default_rng(1), 1_000).to_pylist()
+    assert len(set(ids)) == 1_000
+    assert all(uuid.UUID(text).version == 4 and str(uuid.UUID(text)) == text for text in ids)
+
+
+def test_json_has_nulls_numbers_booleans_and_unicode():
+    rows = pa.table(
+        {"a": ["Zoë", None], "b": [1.5, None], "c": [True, False], "d": ["x", "محمد"], "e": [2, 3]}
+    )
+    assert [json.loads(line) for line in json_lines(rows).to_pylist()] == rows.to_pylist()
+
+
+def test_every_transaction_passes_the_strict_reader():
+    batch = default_world().between(micros(START), micros(START + timedelta(hours=6)))
+    records = batch.transactions()
+    assert len(records) == len(batch) > 500
+    for (at, key, value), row in zip(records, batch.events.to_pylist(), strict=True):
+        read = decode(value, LATEST, **LIMITS)
+        assert read.unknown_fields == 0 and read.is_fraud is None
+        assert {name: getattr(read.transaction, name) for name in row} == row
+        assert key.decode() == row["user_id"] and micros(row["timestamp"]) == at
+
+
+def test_every_label_passes_the_strict_reader_and_knows_its_transaction():
+    batch = default_world().between(micros(START), micros(START + timedelta(days=2)))
+    ids = set(batch.events["transaction_id"].to_pylist())
+    records = batch.label_records()
+    assert len(records) == len(batch.labels) > 50
+    for (at, key, value), row in zip(records, batch.labels.to_pylist(), strict=True):
+        label = decode_label(value, LATEST, **LIMITS)
+        assert label.transaction_id in ids and micros(label.timestamp) == at
+        assert label.known_at == row["known_at"] > label.timestamp
+        assert key.decode() == row["user_id"]
+
+
+def test_parts_make_the_whole():
+    batch = default_world()
+    middle = micros(START + timedelta(days=5))
+    parts = batch.between(0, middle), batch.between(middle, micros(LATEST))
+    assert sum(map(len, parts)) == len(batch)
+    assert pa.concat_tables([part.labels for part in parts]).equals(batch.labels)
+    assert parts[0].time.max() < middle <= parts[1].time.min()
+    assert parts[0].labels["timestamp"].to_pylist()[-1] < moment(middle)

@@ -1,0 +1,51 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.generator.volume import DAY, HOUR, SECOND, SLOT_EVENTS, Flat, Growth
+
+END = 20_000 * DAY + 12_345 * SECOND
+GROWTH = Growth(END, 21 * DAY, 150_000, 1.0)
+
+
+def test_a_history_has_the_asked_size_and_ends_at_the_live_rate():
+    assert GROWTH.count(0, 2 * END) == 150_000
+    assert abs(GROWTH.count(END - HOUR, END) - 3600) < 60
+
+
+def test_customers_grow_as_their_payments_do():
+    for days in (1, 3, 6):
+        at = END - days * DAY
+        rate = GROWTH.count(at - HOUR, at + HOUR) / 7200
+        assert abs(rate / GROWTH.population(at) - 1) < 0.02
+
+
+def test_a_large_history_is_level():
+    volume = Growth(END, 10 * DAY, 2_000_000, 1.0)
+    assert volume.population(END - 5 * DAY) == 1
+    assert abs(volume.count(END - 10 * DAY, END - 5 * DAY) - 1_000_000) <= 1
+
+
+@given(st.floats(0.001, 100_000), st.lists(st.integers(0, 3600), min_size=1, max_size=5))
+def test_counts_of_adjacent_ranges_add_up(rate, seconds):
+    at = [1_000_000 * SECOND + offset * SECOND for offset in sorted(seconds)]
+    for volume in (Flat(rate), GROWTH):
+        assert sum(volume.count(a, b) for a, b in zip(at, at[1:], strict=False)) == volume.count(
+            at[0], at[-1]
+        )
+
+
+@given(st.floats(0.001, 1_000_000))
+def test_slots_divide_an_hour_and_stay_small(rate):
+    slot = Flat(rate).slot
+    assert HOUR % slot == 0
+    assert slot == SECOND or rate * slot / SECOND <= SLOT_EVENTS
+
+
+def test_volumes_are_told_apart():
+    others = [Flat(1.0), Flat(2.0), Growth(END, 20 * DAY, 150_000, 1.0), Growth(END, 21 * DAY, 150_000, 2.0)]
+    assert len({volume.key for volume in [GROWTH, *others]}) == 5
+
+
+def test_no_history_is_empty():
+    for volume in (Growth(END, 0, 0, 1.0), Growth(END, 0, 100, 1.0), Growth(END, DAY, 0, 1.0)):
+        assert volume.count(0, 2 * END) in (0, 100)
