@@ -11,7 +11,7 @@ import numpy as np
 import pandas
 import streamlit as st
 
-from include import features, reasons, scoring
+from include import features, queries, reasons, scoring
 from include.models.scorer import Scorer
 from include.settings import load
 from include.transaction import Rejected, Transaction, decode
@@ -64,19 +64,29 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
         )
 
 
+WAITS = "by_hand_waits"  # in the session: PostgreSQL was away when the form was to be drawn
+
+
 @st.fragment
 def form() -> None:
     """Draws the form and, once it was sent, the score with its reasons."""
     st.subheader("Score a transaction by hand")
-    model = champion.current()
+    try:
+        model = champion.current()
+        values = data.slow("recent_values")
+        newest = data.live("latest_event")["at"][0]
+    except queries.QueryError:
+        st.session_state[WAITS] = True
+        st.caption("The form comes back with PostgreSQL.")
+        return
     if model is None:
+        st.session_state[WAITS] = True
         st.caption("As soon as there is a champion, a transaction can be scored here.")
         return
     st.caption(
         "The champion scores it as if it came now: with the behaviour stored of the customer and of the merchant. "
         "Nothing is stored."
     )
-    values = data.slow("recent_values")
     choices = {field: rows["value"].tolist() for field, rows in values.groupby("field")}
     customer = st.selectbox(
         "Customer", choices.get("user_id", []), accept_new_options=True, key="by_hand_customer", index=0,
@@ -84,22 +94,28 @@ def form() -> None:
     )  # fmt: skip
     if not customer:
         return
-    last = data.live("last_transaction", user_id=customer)
-    last = last.iloc[0].replace({np.nan: None}).to_dict() if len(last) else {}
-    fields = draw_fields(customer, last, choices)
-    if fields is None:
-        return
+    with data.explained():
+        last = data.live("last_transaction", user_id=customer)
+        last = last.iloc[0].replace({np.nan: None}).to_dict() if len(last) else {}
+        fields = draw_fields(customer, last, choices, newest)
+        if fields is not None:
+            answer(model, fields, last.get("partition") or 0)
+
+
+def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> None:
+    """The score of the sent fields, or why a stream would refuse them."""
     try:
         transaction = read(fields, datetime.now(UTC))
     except Rejected as rejected:
         st.error(f"**This would become a dead letter**: {words.plain(rejected)}", icon=":material/block:")
         return
-    with data.explained():
-        scorer = data.scorer(int(model["version"]), model["sha256"])
-        draw(scorer, score(scorer, transaction, *stored_states(transaction, last.get("partition") or 0)))
+    scorer = data.scorer(int(model["version"]), model["sha256"])
+    draw(scorer, score(scorer, transaction, *stored_states(transaction, partition)))
 
 
-def draw_fields(customer: str, last: dict, choices: dict[str, list[str]]) -> dict[str, object] | None:
+def draw_fields(
+    customer: str, last: dict, choices: dict[str, list[str]], newest: pandas.Timestamp
+) -> dict[str, object] | None:
     """The fields, filled in from the customer's last transaction; None until the form was sent."""
 
     def choose(column, label: str, field: str, value: str | None) -> str | None:
@@ -109,7 +125,6 @@ def draw_fields(customer: str, last: dict, choices: dict[str, list[str]]) -> dic
             placeholder="not given",
         )  # fmt: skip
 
-    newest = data.live("latest_event")["at"][0]
     at = datetime.now(UTC)
     if not pandas.isna(newest) and at - newest > timedelta(days=1):  # imported history lies in the past
         at = newest.to_pydatetime() + timedelta(minutes=1)

@@ -14,7 +14,7 @@ OUTCOMES = {
     "legitimate, alerted": YELLOW,
     "alerted, label not known yet": GREY,
 }
-HEIGHT = 260
+HEIGHT = 290
 
 
 def colours(names: dict[str, str], title: str | None = None) -> alt.Color:
@@ -57,7 +57,7 @@ def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.L
         return alt.layer(lines).properties(height=HEIGHT)
     starts = starts.assign(label="v" + starts["version"].astype(str))[["created_at", "label"]]
     rules = alt.Chart(starts).encode(x=alt.X("created_at:T", scale=alt.Scale(type="utc")))
-    label = rules.mark_text(align="left", dx=4, baseline="top", color=GREY).encode(text="label:N", y=alt.value(2))
+    label = rules.mark_text(align="left", dx=4, color="#45525f").encode(text="label:N", y=alt.datum(0.05))
     return alt.layer(rules.mark_rule(strokeDash=[4, 4], color=GREY), label, lines).properties(height=HEIGHT)
 
 

@@ -148,7 +148,7 @@ def scenarios_and_alerts(period: dict, version: int | None) -> None:
 
 def latest_alerts() -> None:
     st.subheader("Latest alerts")
-    alerts = data.live("alerts", inbox="all", limit=10)
+    alerts = data.live("alerts", inbox="all", limit=6)
     if alerts.empty:
         st.caption("No alert so far.")
         return
@@ -164,12 +164,14 @@ def latest_alerts() -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        height="content",
+        row_height=56,
         column_config={
             "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=120),
             "amount": st.column_config.NumberColumn(format="%.2f", width=75),
             "score": st.column_config.NumberColumn(format="%.3f", width=60),
             "version": st.column_config.NumberColumn(width=60),
-            "reasons": st.column_config.TextColumn(width="large"),
+            "reasons": st.column_config.TextColumn(width=330),
         },
     )
 
@@ -186,6 +188,8 @@ def performance() -> None:
             aliases = data.aliases()
         roles = champion.roles(streams, aliases)
         model = champion.of(models, roles)
+        if model is not None and st.session_state.pop(by_hand.WAITS, False):
+            st.rerun()
         if model is None:
             st.info(
                 "**No version is champion.** Versions are registered, but none has the alias `champion` in MLflow. "
@@ -223,5 +227,4 @@ def performance() -> None:
 st.title("Model performance")
 performance()
 st.divider()
-with data.explained():
-    by_hand.form()
+by_hand.form()
