@@ -58,7 +58,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 20,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
-        "LOGGING__LOGGING_LEVEL": "WARNING",
+        "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__BASE_LOG_FOLDER": settings.home / "logs" / "airflow",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
