@@ -162,9 +162,12 @@ def _recovers(platform: Platform, restarted: Callable[[], object]) -> None:
     platform.wait("a broker that answers", lambda: platform.status()["problems"] == [])
     ends = kafka.end_offsets(platform.settings, platform.settings.transactions_topic)
     platform.wait("the books of both streams", lambda: _ledger(platform, ends), timeout=240)
+    topic = platform.settings.transactions_topic
     counted = f"""
-        select (select sum(stored) from shop.stream_offsets where stream = 'transaction_stream' and topic = '{platform.settings.transactions_topic}'),
-               (select count(*) from shop.transactions), (select count(distinct transaction_id) from shop.transactions)
+        select (select sum(stored) from shop.stream_offsets
+                where stream = 'transaction_stream' and topic = '{topic}'),
+               (select count(*) from shop.transactions),
+               (select count(distinct transaction_id) from shop.transactions)
     """
     ((ledger, rows, ids),) = platform.query(counted)
     assert ledger == rows == ids
