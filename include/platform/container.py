@@ -23,6 +23,7 @@ from include.settings import PROJECT_ROOT, Settings, SettingsError, load
 
 SPARK_MASTER_UI, SPARK_WORKER_UI = 8080, 8081
 SPARK_DEFAULTS = PROJECT_ROOT / "docker" / "spark-defaults.conf"
+SPARK_LOGGING = PROJECT_ROOT / "spark_jobs" / "log4j2.properties"
 
 
 def provision(settings: Settings) -> None:
@@ -87,11 +88,12 @@ def _in_spark(name: str) -> bool:
 
 
 def _spark_configuration(settings: Settings) -> Path:
-    """Spark's configuration folder: the file beside the compose file, and the secret that all of Spark shares."""
+    """Spark's configuration folder: defaults with the secret that all of Spark shares, and logging at WARN."""
     place = secrets.folder(settings) / "spark"
     shared = secrets.ensure(settings)["spark_secret"]
     text = SPARK_DEFAULTS.read_text() + f"spark.authenticate.secret {shared}\n"
     secrets.write_private(place / "spark-defaults.conf", text)
+    secrets.write_private(place / "log4j2.properties", SPARK_LOGGING.read_text())
     return place
 
 
