@@ -1,0 +1,38 @@
+"""Topics of a test's own, and what stands in them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from include.kafka import client_config, end_offsets, ensure_topics
+from include.settings import Settings
+
+
+def own_topics(settings: Settings, **changed) -> Settings:
+    """Settings with two fresh topics, which are created."""
+    name = uuid.uuid4().hex[:8]
+    changed |= {"transactions_topic": f"transactions-{name}", "labels_topic": f"labels-{name}"}
+    settings = settings.model_copy(update=changed)
+    ensure_topics(settings)
+    return settings
+
+
+def read_all(settings: Settings, topic: str) -> list[Message]:
+    """All records of a topic, by partition and offset."""
+    return sorted(_read(settings, topic), key=lambda message: (message.partition(), message.offset()))
+
+
+def _read(settings: Settings, topic: str) -> Iterator[Message]:
+    ends = {partition: end for partition, end in end_offsets(settings, topic).items() if end}
+    consumer = Consumer(client_config(settings, group_id="test"))
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+    left = sum(ends.values())
+    while left:
+        message = consumer.poll(10)
+        assert message is not None and message.error() is None
+        left -= 1
+        yield message
+    consumer.close()
