@@ -389,7 +389,7 @@ def rescored(connection: psycopg.Connection, start: datetime, end: datetime, sco
     return replace(
         rows,
         score=score,
-        alert=score >= scorer.threshold,
+        alert=scorer.is_alert(score),
         version=np.full(len(rows), scorer.version),
         features=None,
     )

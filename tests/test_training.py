@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
@@ -12,11 +13,13 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from include import registry, training
+from include import registry, training, window
+from include.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
 from include.features import FEATURES
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.registry import RegistryUnavailable
+from include.settings import PROJECT_ROOT
 from include.training import RetrainingRuns, UnknownFamily, retrain, threshold_at
 from include.window import NotEnoughData, read
 from tests import stored_world
@@ -28,6 +31,23 @@ def test_the_threshold_is_reached_by_the_alert_rate():
     score = np.random.default_rng(0).random(10_000)
     assert (score >= threshold_at(score, 0.01)).sum() == pytest.approx(100, abs=1)
     assert threshold_at(np.array([0.1, 0.5, 0.9]), 0.01) == 0.9
+
+
+def test_the_documentation_names_the_limits_of_the_code():
+    text = " ".join((PROJECT_ROOT / "docs" / "models.md").read_text().split())
+    said = [
+        f"first {1 - window.LATER_SHARE:.0%} of the settled".replace("%", " %"),
+        f"at least {training.BETTER_SHARE * 100:.0f} % of {DRAWS} bootstrap draws",
+        f"fewer than {training.MIN_DEFRAUDED} customers",
+        f"less than {window.LOGGED_SHARE * 100:.0f} % of the window",
+        f"Above {window.MAX_ROWS:,} transactions",
+        f"It needs {window.MIN_FRAUDS} such frauds",
+        f"at least {LABEL_MATURITY.days} days",
+        f"at least {FULLY_LABELLED * 100:.0f} % of the younger",
+        f"fewer than {math.ceil(window.MIN_FIT / (1 - window.LATER_SHARE))} settled transactions",
+        f"{(1 - window.UNMEASURED_SHARE) * 100:.0f} % of all transactions are fitted",
+    ]
+    assert [phrase for phrase in said if phrase not in text] == []
 
 
 @pytest.fixture
@@ -74,6 +94,8 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
     assert len(client.get_metric_history(known.run_id, "daily/average_precision")) > 1
 
     stored_world.log_scores(shop, scorer.score, scorer.threshold, first.version)
+    decided, rescored = evaluate(shop, draws=0), evaluate(shop, version=first.version, draws=0)
+    assert decided == rescored and decided["versions"] == [first.version] and decided["alerts"] > 0
     twin = retrain(shop, trees=TREES, alert_rate=0.02)
     assert (twin.alias, twin.vectors) == ("challenger", "logged")
     assert "on the same" in twin.reason
