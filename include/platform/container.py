@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psycopg
 from rich.console import Console
 
@@ -107,7 +108,7 @@ def main() -> None:
     if name in STEPS:
         try:
             STEPS[name](settings)
-        except (up.NotReady, airflow.AirflowError, kafka.KafkaError, psycopg.Error) as error:
+        except (up.NotReady, airflow.AirflowError, kafka.KafkaError, psycopg.Error, httpx.HTTPError) as error:
             raise SystemExit(f"{name}: {error}") from None
         return
     known = name in services.SERVICES or name in ("spark-master", "spark-worker")
