@@ -6,13 +6,13 @@ import altair as alt
 import pandas
 
 BLUE, ORANGE, GREEN, YELLOW, GREY = "#2563a8", "#d9480f", "#2b8a3e", "#b58900", "#8a94a0"
-CLASSES = {"legitimate": BLUE, "fraud": ORANGE, "not known yet": GREY}
+CLASSES = {"legitimate": BLUE, "fraud": ORANGE, "not settled yet": GREY}
 MEASURES = {"average_precision": "average precision", "precision": "precision", "recall": "recall"}
 OUTCOMES = {
     "fraud, alerted": GREEN,
     "fraud, missed": ORANGE,
     "legitimate, alerted": YELLOW,
-    "alerted, label not known yet": GREY,
+    "alerted, not settled yet": GREY,
 }
 HEIGHT = 290
 
@@ -30,7 +30,7 @@ def time_axis(field: str, title: str, domain: list | None = None, **axis: object
 def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.LayerChart:
     """Average precision, precision and recall as lines over the days, with the start of each model version."""
     long = daily.melt(
-        id_vars=["day", "labelled", "frauds", "alerts"], value_vars=list(MEASURES), var_name="name"
+        id_vars=["day", "settled", "frauds", "alerts_settled"], value_vars=list(MEASURES), var_name="name"
     ).dropna(subset="value")
     long["name"] = long["name"].map(MEASURES)
     names = dict(zip(MEASURES.values(), (BLUE, ORANGE, GREEN), strict=True))
@@ -46,9 +46,9 @@ def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.L
                 alt.Tooltip("utcyearmonthdate(day):T", title="day"),
                 alt.Tooltip("name:N", title="measure"),
                 alt.Tooltip("value:Q", title="value", format=".1%"),
-                alt.Tooltip("frauds:Q", title="known frauds", format=","),
-                alt.Tooltip("alerts:Q", title="alerts", format=","),
-                alt.Tooltip("labelled:Q", title="transactions with a known label", format=","),
+                alt.Tooltip("frauds:Q", title="frauds", format=","),
+                alt.Tooltip("alerts_settled:Q", title="alerts", format=","),
+                alt.Tooltip("settled:Q", title="settled transactions", format=","),
             ],
         )
     )
@@ -66,10 +66,11 @@ def outcomes_per_day(daily: pandas.DataFrame) -> alt.Chart:
     counts = pandas.DataFrame(
         {
             "day": daily["day"],
-            "fraud, alerted": daily["caught"],
-            "fraud, missed": daily["frauds"] - daily["caught"],
-            "legitimate, alerted": daily["alerts_labelled"] - daily["caught"],
-            "alerted, label not known yet": daily["alerts"] - daily["alerts_labelled"],
+            "fraud, alerted": daily["known_caught"],
+            "fraud, missed": daily["known_frauds"] - daily["known_caught"],
+            "legitimate, alerted": daily["alerts_settled"] - daily["caught"],
+            "alerted, not settled yet": daily["alerts"] - daily["known_caught"]
+            - (daily["alerts_settled"] - daily["caught"]),
         }
     )
     long = counts.melt(id_vars="day", var_name="name", value_name="transactions")
@@ -129,14 +130,14 @@ def score_distribution(bins: pandas.DataFrame, threshold: float | None) -> alt.L
 
 
 def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
-    """Decision against known label: how many, and what share of its class."""
+    """Decision against settled label: how many, and what share of its class."""
     known = counts.dropna(subset="is_fraud")
     cells = []
     for fraud in (True, False):
         total = known.loc[known["is_fraud"] == fraud, "transactions"].sum()
         for alert in (True, False):
             n = known.loc[(known["is_fraud"] == fraud) & (known["is_alert"] == alert), "transactions"].sum()
-            share = f"{n / total:.1%} of {'fraud' if fraud else 'legitimate'}" if total else "none known"
+            share = f"{n / total:.1%} of {'fraud' if fraud else 'legitimate'}" if total else "none settled"
             cells.append(
                 {
                     "label": "fraud" if fraud else "legitimate",
@@ -147,7 +148,7 @@ def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
                 }
             )
     base = alt.Chart(pandas.DataFrame(cells)).encode(
-        x=alt.X("label:N", title="label known now", sort=["fraud", "legitimate"],
+        x=alt.X("label:N", title="settled label", sort=["fraud", "legitimate"],
                 axis=alt.Axis(labelAngle=0, orient="top", domain=False, ticks=False)),
         y=alt.Y("decision:N", title="decision", sort=["alert", "no alert"],
                 axis=alt.Axis(domain=False, ticks=False)),
@@ -160,14 +161,14 @@ def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
 
 
 def recall_per_scenario(scenarios: pandas.DataFrame) -> alt.LayerChart:
-    """The share of known frauds of each scenario that raised an alert."""
+    """The share of the settled frauds of each scenario that raised an alert."""
     rows = scenarios.assign(
         recall=scenarios["caught"] / scenarios["frauds"],
         scenario=scenarios["scenario"].str.replace("_", " "),
         text=[f"{c:,} of {n:,}" for c, n in zip(scenarios["caught"], scenarios["frauds"], strict=True)],
     )
     base = alt.Chart(rows).encode(
-        x=alt.X("recall:Q", title="share of known frauds alerted", axis=alt.Axis(format="%"),
+        x=alt.X("recall:Q", title="share of frauds alerted", axis=alt.Axis(format="%"),
                 scale=alt.Scale(domain=[0, 1.15]), ),
         y=alt.Y("scenario:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220)),
         tooltip=["scenario", "frauds", "caught", alt.Tooltip("recall", format=".1%")],
@@ -244,7 +245,7 @@ def amounts(history: pandas.DataFrame, this: str) -> alt.Chart:
         alt.Chart(history)
         .mark_circle(opacity=0.9)
         .encode(
-            x=time_axis("timestamp", "time of the transaction (UTC)"),
+            x=time_axis("timestamp", "time of the transaction (UTC)", format="%d %b, %H:%M", tickCount=5),
             y=alt.Y("amount:Q", title="amount", scale=alt.Scale(zero=True)),
             size=alt.Size("name:N", legend=None, scale=alt.Scale(domain=["earlier", "this one"], range=[50, 160])),
             color=colours({"earlier": BLUE, "this one": ORANGE}),

@@ -78,11 +78,11 @@ join shop.transactions t using (transaction_id, timestamp, topic, partition, "of
 join shop.models m on m.version = s.model_version
 where s.is_alert;
 
--- Labels become known half a day later on average; one in fifty never does, a few are corrected.
+-- Mostly fraud is reported, 20 hours later on average; one in fifty never is, a few reports are corrected.
 insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at, scenario_id)
-select transaction_id, timestamp, is_fraud, timestamp + -ln(1 - random()) * interval '10 hours',
+select transaction_id, timestamp, is_fraud, timestamp + -ln(1 - random()) * interval '20 hours',
        case when is_fraud then (array['account_takeover','card_testing','large_amount','low_and_slow'])[1 + n %% 4] end
-from event where odd < 0.98;
+from event where odd < 0.98 and (is_fraud or odd < 0.02);
 insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at, scenario_id)
 select transaction_id, timestamp, not is_fraud, known_at + interval '1 hour', null
 from shop.fraud_transactions where is_fraud order by transaction_id limit 5;
@@ -108,7 +108,7 @@ analyze shop.transactions, shop.fraud_scores, shop.fraud_transactions, shop.frau
 """
 
 
-def fill(settings: Settings, *, transactions: int = 8000, days: int = 6, fraud_rate: float = 0.02) -> None:
+def fill(settings: Settings, *, transactions: int = 8000, days: int = 9, fraud_rate: float = 0.02) -> None:
     """Adds `transactions` over the last `days` with scores, alerts, labels, dead letters, models and ledgers.
 
     The tables must be empty. Every e-mail ends in @example.com and every name is in the text above.

@@ -48,7 +48,7 @@ def grafana(shop: Settings):
         yield connection
 
 
-def rows(connection: psycopg.Connection, sql: str, days: float = 7, interval: str = "1h"):
+def rows(connection: psycopg.Connection, sql: str, days: float = 10, interval: str = "1h"):
     now = datetime.now(UTC) + timedelta(minutes=1)
     return connection.execute(expand(sql, now - timedelta(days=days), now, interval))
 

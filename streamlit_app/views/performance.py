@@ -1,4 +1,4 @@
-"""Model performance: the champion and its history, and how well its scores find the fraud that is known now."""
+"""Model performance: the champion and its history, and how well its scores find the fraud that is known by now."""
 
 import pandas
 import streamlit as st
@@ -89,21 +89,25 @@ def version_history(models: pandas.DataFrame, roles: dict[int, str]) -> None:
 
 
 def over_time(daily: pandas.DataFrame, models: pandas.DataFrame) -> None:
+    settled = data.live("settled_until")["at"][0]
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Precision, recall and average precision per day")
         if daily["frauds"].sum() == 0:
-            st.info("No fraud of this period is known yet: labels come hours to days after their transactions.")
+            st.info(
+                "**No fraud of this period is settled yet.** Frauds are reported hours to days late; labels are "
+                f"settled until {words.when(settled)} UTC. Choose a longer period, or wait.",
+                icon=":material/hourglass_top:",
+            )
         else:
-            st.altair_chart(charts.measures_per_day(daily, models))
+            st.altair_chart(charts.measures_per_day(daily[daily["settled"] > 0], models))
     with right:
         st.subheader("Alerts and known frauds per day")
         st.altair_chart(charts.outcomes_per_day(daily))
-    known = words.share(daily["labelled"].sum(), daily["transactions"].sum())
     st.caption(
-        f"Measured against the labels known now: {known} of the period's {daily['transactions'].sum():,} scored "
-        "transactions have one. The newest days change as labels arrive. Dashed lines: a model version was registered. "
-        "Days before a version's line that it scored itself were part of what it learned from."
+        f"Measured on the {daily['settled'].sum():,} of {daily['transactions'].sum():,} scored transactions that are "
+        f"settled: older than {words.when(settled)} UTC, so that a transaction without a label counts as not fraud. "
+        "Dashed lines: a model version was registered; what it scored of earlier days was part of what it learned from."
     )
 
 
@@ -123,32 +127,35 @@ def distribution_and_confusion(period: dict, version: int | None, threshold: flo
         st.subheader("Decisions at the threshold")
         st.altair_chart(charts.confusion(counts))
         unknown = int(counts.loc[counts["is_fraud"].isna(), "transactions"].sum())
-        money = data.slow("fraud_amounts", **period, version=version)
-        caught = ", ".join(
-            f"{words.money(row.caught_amount)} of {words.money(row.fraud_amount, row.currency)}"
-            for row in money.head(3).itertuples()
-        )
-        note = f"{unknown:,} transactions have no label yet and are left out."
-        st.caption(note + (f" Money in alerted frauds: {words.plain(caught)}." if caught else ""))
+        st.caption(f"{unknown:,} younger transactions are not settled and are left out.")
 
 
-def scenarios_and_alerts(period: dict, version: int | None) -> None:
+def scenarios_and_money(period: dict, version: int | None) -> None:
     scenarios = data.slow("scenarios", **period, version=version)
-    if scenarios.empty:
-        latest_alerts()
-        return
-    left, right = st.columns([2, 3])
-    with left:
-        st.subheader("Recall by kind of fraud")
-        st.altair_chart(charts.recall_per_scenario(scenarios))
-        st.caption("Where the ground truth names the kind; the models never see it.")
-    with right:
-        latest_alerts()
+    money = data.slow("fraud_amounts", **period, version=version)
+    left, right = st.columns([3, 2])
+    if not scenarios.empty:
+        with left:
+            st.subheader("Recall by kind of fraud")
+            st.altair_chart(charts.recall_per_scenario(scenarios))
+            st.caption("Where the ground truth names the kind; the models never see it.")
+    if not money.empty:
+        with right:
+            st.subheader("Money in frauds")
+            st.dataframe(
+                money.assign(share=money["caught_amount"] / money["fraud_amount"]),
+                hide_index=True,
+                column_config={
+                    "fraud_amount": st.column_config.NumberColumn("in all", format="%.2f"),
+                    "caught_amount": st.column_config.NumberColumn("in alerted ones", format="%.2f"),
+                    "share": st.column_config.NumberColumn("share alerted", format="percent"),
+                },
+            )
 
 
 def latest_alerts() -> None:
     st.subheader("Latest alerts")
-    alerts = data.live("alerts", inbox="all", limit=6)
+    alerts = data.live("alerts", inbox="all", limit=10)
     if alerts.empty:
         st.caption("No alert so far.")
         return
@@ -165,13 +172,12 @@ def latest_alerts() -> None:
         rows,
         hide_index=True,
         height="content",
-        row_height=56,
         column_config={
             "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=120),
             "amount": st.column_config.NumberColumn(format="%.2f", width=75),
             "score": st.column_config.NumberColumn(format="%.3f", width=60),
             "version": st.column_config.NumberColumn(width=60),
-            "reasons": st.column_config.TextColumn(width=330),
+            "reasons": st.column_config.TextColumn(width="large"),
         },
     )
 
@@ -202,7 +208,7 @@ def performance() -> None:
 
         left, right, _ = st.columns([2, 1.3, 2], vertical_alignment="bottom")
         days = left.segmented_control(
-            "Period, back from the newest scored transaction", list(PERIODS), default="7 days", required=True,
+            "Period, back from the newest scored transaction", list(PERIODS), default="30 days", required=True,
             key="period", bind="query-params",
         )  # fmt: skip
         chosen = right.selectbox(
@@ -221,7 +227,8 @@ def performance() -> None:
         over_time(daily, models)
         shown = model if chosen is None else models[models["version"] == chosen].iloc[0]
         distribution_and_confusion(period, chosen, None if shown is None else float(shown["threshold"]))
-        scenarios_and_alerts(period, chosen)
+        scenarios_and_money(period, chosen)
+        latest_alerts()
 
 
 st.title("Model performance")

@@ -5,17 +5,37 @@ grant select on shop.user_state to app;
 
 -- The label of each transaction as it is known now: its latest one.
 create view monitoring.current_labels as
-    select l.transaction_id, l.is_fraud, l.known_at, l.scenario_id
+    select l.transaction_id, l.timestamp, l.is_fraud, l.known_at, l.scenario_id
     from shop.fraud_transactions l
     where l.known_at <= now() and not exists (
         select from shop.fraud_transactions later
         where later.transaction_id = l.transaction_id and later.known_at > l.known_at and later.known_at <= now());
 
--- Every score with the label known now, or null. An event whose id another transaction owned does not count. (The
--- anti-join with those few takes a sixth of the time of a join with all transactions.)
+-- The time before which labels are settled, by the rule of include.evaluation: where only fraud is reported, a
+-- transaction without a label counts as not fraud once it is older than 3 days, or than the delay within which 90 %
+-- of the known frauds were reported. Where labels come with the events it is now.
+create function monitoring.labels_settled_until() returns timestamptz
+language sql stable parallel safe
+as $$
+    select case
+        when (select avg((l.transaction_id is not null)::integer) >= 0.95
+              from (select s.transaction_id from monitoring.scores s order by s.scored_at desc offset 1000 limit 1000) s
+              left join monitoring.current_labels l using (transaction_id)) then now()
+        else now() - greatest(interval '3 days', (
+            select make_interval(secs => percentile_cont(0.9) within group (
+                order by extract(epoch from known_at - timestamp)::double precision))
+            from monitoring.current_labels where is_fraud))
+        end
+$$;
+
+-- Every score with what is known of its transaction now: known_fraud is its label, or null; is_fraud is the settled
+-- truth, null while it is not settled. An event whose id another transaction owned does not count. (The anti-join
+-- with those few takes a sixth of the time of a join with all transactions.)
 create view monitoring.labelled_scores as
     select s.transaction_id, s.timestamp, s.score, s.is_alert, s.model_version, s.scored_at,
-           l.is_fraud, l.known_at, l.scenario_id
+           l.is_fraud as known_fraud, l.known_at, l.scenario_id,
+           case when s.timestamp < (select monitoring.labels_settled_until()) then coalesce(l.is_fraud, false) end
+               as is_fraud
     from shop.fraud_scores s
     left join monitoring.current_labels l using (transaction_id)
     where not exists (
@@ -23,17 +43,20 @@ create view monitoring.labelled_scores as
         where d.reason = 'id_conflict'
           and d.topic = s.topic and d.partition = s.partition and d."offset" = s."offset");
 
--- How well the scores of each UTC day separate fraud, measured on the transactions whose label is known now.
--- Average precision is the sum over ranks of (recall gained x precision), ties counted as one rank. A day without
--- a known fraud has no recall and no average precision: null.
+-- How well the scores of each UTC day separate fraud. Precision, recall and average precision are over the settled
+-- transactions: settled, frauds, alerts_settled and caught; known_frauds and known_caught also count younger ones.
+-- Average precision is the sum over ranks of (recall gained x precision), ties counted as one rank. A day without a
+-- settled fraud has no recall and no average precision: null.
 create function monitoring.daily_performance(since timestamptz, until timestamptz)
-returns table (day timestamptz, transactions bigint, labelled bigint, frauds bigint, alerts bigint,
-               alerts_labelled bigint, caught bigint, "precision" double precision, recall double precision,
-               average_precision double precision, versions integer[])
+returns table (day timestamptz, transactions bigint, settled bigint, frauds bigint, alerts bigint,
+               alerts_settled bigint, caught bigint, known_frauds bigint, known_caught bigint,
+               "precision" double precision, recall double precision, average_precision double precision,
+               versions integer[])
 language sql stable parallel safe
 as $$
     with scores as materialized (
-        select date_trunc('day', s.timestamp, 'UTC') as day, s.score, s.is_alert, s.is_fraud, s.model_version
+        select date_trunc('day', s.timestamp, 'UTC') as day, s.score, s.is_alert, s.is_fraud, s.known_fraud,
+               s.model_version
         from monitoring.labelled_scores s
         where s.timestamp >= since and s.timestamp < until
     ), ranked as (
@@ -45,10 +68,12 @@ as $$
     ), precisions as (
         select r.day, avg(precision_at) as average_precision from ranked r where is_fraud group by r.day
     ), counts as (
-        select s.day, count(*) as transactions, count(is_fraud) as labelled,
+        select s.day, count(*) as transactions, count(is_fraud) as settled,
                count(*) filter (where is_fraud) as frauds, count(*) filter (where is_alert) as alerts,
-               count(is_fraud) filter (where is_alert) as alerts_labelled,
-               count(*) filter (where is_alert and is_fraud) as caught
+               count(is_fraud) filter (where is_alert) as alerts_settled,
+               count(*) filter (where is_alert and is_fraud) as caught,
+               count(*) filter (where known_fraud) as known_frauds,
+               count(*) filter (where is_alert and known_fraud) as known_caught
         from scores s
         group by s.day
     ), versions as (
@@ -56,8 +81,8 @@ as $$
         from (select s.day, s.model_version from scores s group by s.day, s.model_version) v
         group by v.day
     )
-    select day, c.transactions, c.labelled, c.frauds, c.alerts, c.alerts_labelled, c.caught,
-           c.caught::double precision / nullif(c.alerts_labelled, 0),
+    select day, c.transactions, c.settled, c.frauds, c.alerts, c.alerts_settled, c.caught, c.known_frauds,
+           c.known_caught, c.caught::double precision / nullif(c.alerts_settled, 0),
            c.caught::double precision / nullif(c.frauds, 0), p.average_precision, v.versions
     from counts c join versions v using (day) left join precisions p using (day)
 $$;
@@ -71,7 +96,7 @@ create view monitoring.verdicts as
 create view monitoring.leases as
     select stream, state, detail, model_version, heartbeat_at from shop.stream_leases;
 
-revoke execute on function monitoring.daily_performance(timestamptz, timestamptz) from public;
-grant execute on function monitoring.daily_performance(timestamptz, timestamptz) to grafana, app;
+revoke execute on all functions in schema monitoring from public;
+grant execute on all functions in schema monitoring to grafana, app;
 grant select on monitoring.current_labels, monitoring.labelled_scores, monitoring.verdicts, monitoring.leases
     to grafana, app;

@@ -1,4 +1,4 @@
--- Transactions by decision and by the label known now (null: not known yet). `version` null means any model.
+-- Transactions by decision and by the settled truth (null: not settled yet). `version` null means any model.
 select is_alert, is_fraud, count(*) as transactions
 from monitoring.labelled_scores
 where timestamp >= %(since)s and timestamp < %(until)s

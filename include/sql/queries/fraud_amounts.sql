@@ -1,4 +1,4 @@
--- The money in known frauds, by currency: in all and in those that raised an alert. `version` null means any model.
+-- The money in settled frauds, by currency: in all and in those that raised an alert. `version` null means any model.
 select coalesce(t.currency, '') as currency, sum(t.amount)::double precision as fraud_amount,
        coalesce(sum(t.amount) filter (where s.is_alert), 0)::double precision as caught_amount
 from monitoring.labelled_scores s

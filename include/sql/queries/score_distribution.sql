@@ -1,6 +1,8 @@
--- How many scores fall into each of 50 bins of 0.02, by the label known now. `version` null means any model.
+-- How many scores fall into each of 50 bins of 0.02, by what is known now. `version` null means any model.
 select least(width_bucket(score, 0, 1, 50), 50)::integer as bin,
-       case when is_fraud then 'fraud' when not is_fraud then 'legitimate' else 'not known yet' end as label,
+       case when known_fraud or is_fraud then 'fraud'
+            when not coalesce(known_fraud, is_fraud) then 'legitimate'
+            else 'not settled yet' end as label,
        count(*) as transactions
 from monitoring.labelled_scores
 where timestamp >= %(since)s and timestamp < %(until)s
