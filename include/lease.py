@@ -26,7 +26,7 @@ where locktype = 'advisory' and not granted
 _TAKE = """
 update shop.stream_leases
 set epoch = epoch + 1, holder = %(holder)s, state = 'starting', detail = '', model_version = null,
-    stop_requested = false, heartbeat_at = clock_timestamp()
+    heartbeat_at = clock_timestamp()
 where stream = %(stream)s returning epoch"""
 _REPORT = f"""
 update shop.stream_leases
@@ -44,7 +44,8 @@ class Lease:
     """The right to write for a stream, from `take` to `release`.
 
     While it is held, a thread reports what was said to shop.stream_leases every second, and sets
-    `stop_requested` when somebody asks the stream to stop, or `lost` with the reason.
+    `stop_requested` when somebody asks the stream to stop, or `lost` with the reason. The request stands, and no
+    driver starts, until it is taken back: a scheduler that starts the job again does not defeat it.
     """
 
     def __init__(self, settings: Settings, stream: str, heartbeat_seconds: float = 1.0):
@@ -60,7 +61,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def take(self, stopping: threading.Event) -> bool:
-        """Waits for the lease; False when `stopping` was set, or the stream was asked to stop, while waiting.
+        """Waits for the lease; False when `stopping` was set, or while the stream is asked to stop.
 
         Raises:
             psycopg.Error: the database went away.
@@ -69,16 +70,16 @@ class Lease:
         free = self._connection.execute(f"select pg_try_advisory_lock({_KEY})", arguments).fetchone()[0]
         if not free:
             log.warning("%s: waiting, another driver holds this stream", self.stream)
-            self._connection.execute("set lock_timeout = '1s'")
-            while not free:
-                try:
-                    self._connection.execute(f"select pg_advisory_lock({_KEY})", arguments)
-                    free = True
-                except psycopg.errors.LockNotAvailable:
-                    pass
-                if stopping.is_set() or self._asked_to_stop():
-                    return False
-            self._connection.execute("reset lock_timeout")
+        self._connection.execute("set lock_timeout = '1s'")
+        while not (free or stopping.is_set() or self._asked_to_stop()):
+            try:
+                self._connection.execute(f"select pg_advisory_lock({_KEY})", arguments)
+                free = True
+            except psycopg.errors.LockNotAvailable:
+                continue
+        self._connection.execute("reset lock_timeout")
+        if stopping.is_set() or self._asked_to_stop():
+            return False
         taken = self._connection.execute(_TAKE, {"stream": self.stream, "holder": self.holder}).fetchone()
         if taken is None:
             raise LeaseLost(f"{self.stream}: no such stream in shop.stream_leases")
@@ -124,4 +125,7 @@ class Lease:
     def _asked_to_stop(self) -> bool:
         query = "select stop_requested from shop.stream_leases where stream = %s"
         row = self._connection.execute(query, (self.stream,)).fetchone()
-        return bool(row and row[0])
+        if row is None or not row[0]:
+            return False
+        log.info("%s: asked to stop (shop.stream_leases.stop_requested)", self.stream)
+        return True

@@ -18,8 +18,11 @@ import psycopg
 from include.failpoint import Failpoint
 from include.settings import Settings
 
+# No lock outlives a client that hangs, was cut off or died: the server notices, too.
 SESSION = (
-    "-c timezone=UTC -c statement_timeout=120s -c lock_timeout=60s -c idle_in_transaction_session_timeout=60s"
+    "-c timezone=UTC -c statement_timeout=120s -c lock_timeout=60s -c idle_in_transaction_session_timeout=60s "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=30s -c client_connection_check_interval=5s"
 )
 KEEPALIVE = {
     "keepalives_idle": 10,
@@ -119,6 +122,7 @@ on conflict do nothing"""
 _LEDGER = """
 select topic_id, next_offset, watermark from shop.stream_offsets
 where stream = %s and topic = %s and partition = %s for update"""
+_KNOWN = "select from shop.stream_offsets where stream = %s and topic = %s limit 1"
 _ADVANCE = """
 update shop.stream_offsets
 set next_offset = %(next_offset)s, stored = stored + %(stored)s,
@@ -234,6 +238,9 @@ def open_ledger(
 ) -> dict[int, int]:
     """The next offset of each of a topic's partitions; partitions that are new get their row.
 
+    A stream that has not read the topic before begins at the first offset that the broker holds; in a
+    partition that was added later, it begins at offset 0.
+
     Args:
         begin, end: for each partition, the first offset that the broker holds and the one after the last.
 
@@ -241,14 +248,18 @@ def open_ledger(
         Fenced, TopicRecreated
         OffsetGap: the broker has already deleted what comes next, or ends before it.
     """
-    following = {}
+    spans = {partition: Range(writer.stream, topic, topic_id, partition, []) for partition in begin}
     with connection.transaction():
         _check_lease(connection, writer)
+        known = connection.execute(_KNOWN, (writer.stream, topic)).rowcount > 0
         for partition, first in begin.items():
-            span = Range(writer.stream, topic, topic_id, partition, [])
-            next_offset, _ = _ledger(connection, writer, span, first)
-            if first > next_offset:
-                raise _gap(span, next_offset, first)
+            _ledger(connection, writer, spans[partition], 0 if known else first)
+    following = {}
+    with connection.transaction():
+        for partition, span in spans.items():
+            next_offset, _ = _ledger(connection, writer, span)
+            if begin[partition] > next_offset:
+                raise _gap(span, next_offset, begin[partition])
             if end[partition] < next_offset:
                 raise OffsetGap(
                     f"{writer.stream}: partition {partition} of {topic} ends at offset {end[partition]}, "

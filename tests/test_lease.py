@@ -92,11 +92,16 @@ def test_a_waiting_driver_stops_when_told_to(clean_postgres):
         assert row(clean_postgres)["state"] != "stopped"
 
 
-def test_a_stop_request_reaches_the_holder_and_is_over_for_the_next(clean_postgres):
+def test_a_stop_request_reaches_the_holder_and_stands_until_it_is_taken_back(clean_postgres):
     with held(clean_postgres) as lease:
         assert not lease.stop_requested.is_set()
         execute(clean_postgres, "update shop.stream_leases set stop_requested = true")
         assert lease.stop_requested.wait(10)
+    next_one = Lease(clean_postgres, STREAM)
+    assert not next_one.take(threading.Event())
+    next_one.release()
+    assert row(clean_postgres)["epoch"] == 1
+    execute(clean_postgres, "update shop.stream_leases set stop_requested = false")
     with held(clean_postgres) as lease:
         assert not lease.stop_requested.wait(0.3)
 

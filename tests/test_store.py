@@ -216,14 +216,24 @@ def test_the_watermark_never_goes_back(connection, writer):
     assert seen == [None, None, later, later]
 
 
-def test_open_ledger_begins_new_partitions_where_the_broker_does(connection, writer):
-    store.write(connection, writer, span(0, 10), Keep())
-    following = store.open_ledger(
-        connection, writer, "transactions-data", "id-1", {0: 5, 1: 7, 2: 0}, {0: 20, 1: 9, 2: 0}
-    )
-    assert following == {0: 10, 1: 7, 2: 0}
+def test_a_new_stream_begins_where_the_broker_does(connection, writer):
+    topic = "transactions-data", "id-1"
+    assert store.open_ledger(connection, writer, *topic, {0: 5, 1: 7}, {0: 20, 1: 9}) == {0: 5, 1: 7}
     store.write(connection, writer, span(7, 9, partition=1), Keep())
     assert ledger(connection, 1) == (7, 9, 2, 0, 0)
+    following = store.open_ledger(connection, writer, *topic, {0: 5, 1: 7, 2: 0}, {0: 20, 1: 9, 2: 3})
+    assert following == {0: 5, 1: 9, 2: 0}
+
+
+def test_a_partition_that_was_added_later_must_begin_at_offset_0(connection, writer, shop):
+    store.write(connection, writer, span(0, 10), Keep())
+    with pytest.raises(OffsetGap, match="offsets 0 to 6 of partition 1") as caught:
+        store.open_ledger(connection, writer, "transactions-data", "id-1", {0: 0, 1: 7}, {0: 10, 1: 9})
+    remedy = str(caught.value)[str(caught.value).index("update shop.stream_offsets") :]
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(remedy)
+    store.write(connection, writer, span(7, 9, partition=1), Keep())
+    assert ledger(connection, 1) == (0, 9, 2, 0, 0)
 
 
 @pytest.mark.parametrize(
