@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
@@ -120,18 +122,65 @@ def running(settings: Settings, job: stream.Job, spark: SparkSession) -> Iterato
         raise error
 
 
-def submit(settings: Settings, job: str, log: Path, **more: object) -> subprocess.Popen:
-    """Starts a job as Airflow does: spark-submit in a process group of its own, which writes to a log."""
-    environment = settings.model_copy(update=more).as_environment()
-    logging = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
-    command = [
-        str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
-        "--jars", ",".join(jars.spark_classpath()),
-        "--conf", f"spark.driver.extraJavaOptions={logging}",
-        str(PROJECT_ROOT / "spark_jobs" / f"{job}.py"),
-    ]  # fmt: skip
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent,
-            env={**os.environ, "PYSPARK_PYTHON": sys.executable, **environment},
-        )  # fmt: skip
+class Submitted:
+    """A job as Airflow starts it: spark-submit, in a process group of its own, whose output goes to a log.
+
+    What is left of the group is killed at the end of the block. `more` changes the job's settings.
+    """
+
+    def __init__(self, settings: Settings, job: str, log: Path, **more: object):
+        logging = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
+        command = [
+            str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
+            "--jars", ",".join(jars.spark_classpath()),
+            "--conf", f"spark.driver.extraJavaOptions={logging}",
+            str(PROJECT_ROOT / "spark_jobs" / f"{job}.py"),
+        ]  # fmt: skip
+        own_settings = settings.model_copy(update=more).as_environment()
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=log.parent,
+                env={**os.environ, "PYSPARK_PYTHON": sys.executable, **own_settings},
+            )
+
+    def __enter__(self) -> Submitted:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.left():
+            process.kill()
+        self.process.wait(30)
+
+    def until(self, condition: Callable[[], object]) -> object:
+        """Waits until the condition holds, and fails with the end of the log when the job ends before."""
+        try:
+            return until(condition, 240, lambda: self.process.poll() is None)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.log.read_text()[-3000:]}") from None
+
+    def ended(self, seconds: float = 240.0) -> int:
+        return self.process.wait(seconds)
+
+    def driver(self) -> psutil.Process:
+        """The Python driver, which the JVM starts."""
+        return next(each for each in psutil.Process(self.process.pid).children() if "python" in each.name())
+
+    def left(self) -> list[psutil.Process]:
+        """The processes of the group that still run."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def terminate(self) -> None:
+        """SIGTERM to the whole group, as Airflow does when a task is marked as failed."""
+        os.killpg(self.process.pid, signal.SIGTERM)
