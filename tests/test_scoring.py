@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 from include import features, scoring, store
-from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.settings import Settings
 from include.store import Range, Record, Writer
 from include.transaction import Transaction
 from tests.builders import NOW, event_bytes, transaction
+from tests.payments import detector, events, payments, vectors_of
 
 STREAM = "fraud_stream"
 BROKER_TIME = NOW + timedelta(minutes=1)
@@ -23,42 +23,9 @@ BROKER_TIME = NOW + timedelta(minutes=1)
 pytestmark = pytest.mark.services
 
 
-def payments(n: int, users: int = 7, seed: int = 1) -> list[dict]:
-    """Fields of n payments of some users at some merchants, a minute apart."""
-    rng = np.random.default_rng(seed)
-    return [
-        {
-            "transaction_id": f"t-{seed}-{i:05d}",
-            "user_id": f"user-{rng.integers(users):04d}",
-            "merchant_id": f"merchant-{rng.integers(5)}" if i % 9 else None,
-            "timestamp": NOW - timedelta(minutes=n - i),
-            "amount": round(float(rng.lognormal(3, 1)), 2),
-        }
-        for i in range(n)
-    ]
-
-
-def events(fields: list[dict]) -> list[bytes]:
-    return [event_bytes(**each) for each in fields]
-
-
 @pytest.fixture(scope="module")
 def forest() -> Scorer:
-    transactions = [transaction(**fields) for fields in payments(600)]
-    vectors = vectors_of(transactions)
-    detector = IsolationForestDetector(trees=20, samples=64, seed=1).fit(vectors)
-    threshold = float(np.quantile(detector.score(vectors), 0.95))
-    return detector.scorer(threshold=threshold, version=3, feature_set=features.FEATURE_SET)
-
-
-def vectors_of(transactions: list[Transaction]) -> np.ndarray:
-    """The vectors of transactions that come in one log, computed at once."""
-    users, user = np.unique([each.user_id for each in transactions], return_inverse=True)
-    names = [each.merchant_id or "" for each in transactions]
-    merchants, merchant = np.unique(names, return_inverse=True)
-    merchant = np.where(np.array(names) == "", -1, merchant)
-    states = features.new_state(len(users)), features.new_merchant_state(len(merchants))
-    return features.compute(states[0], user, features.columns(transactions), states[1], merchant)
+    return detector()[0].scorer(threshold=detector()[1], version=3, feature_set=features.FEATURE_SET)
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""Payments of a few customers, their feature vectors in one pass, and a small real forest that scores them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+
+import numpy as np
+
+from include import features
+from include.models.isolation_forest import IsolationForestDetector
+from include.transaction import Transaction
+from tests.builders import NOW, event_bytes, transaction
+
+
+def payments(n: int, users: int = 7, seed: int = 1) -> list[dict]:
+    """Fields of n payments of some users at some merchants, a minute apart."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "transaction_id": f"t-{seed}-{i:05d}",
+            "user_id": f"user-{rng.integers(users):04d}",
+            "merchant_id": f"merchant-{rng.integers(5)}" if i % 9 else None,
+            "timestamp": NOW - timedelta(minutes=n - i),
+            "amount": round(float(rng.lognormal(3, 1)), 2),
+        }
+        for i in range(n)
+    ]
+
+
+def events(fields: list[dict]) -> list[bytes]:
+    return [event_bytes(**each) for each in fields]
+
+
+def vectors_of(transactions: list[Transaction]) -> np.ndarray:
+    """The vectors of transactions that come in one log, computed at once."""
+    users, user = np.unique([each.user_id for each in transactions], return_inverse=True)
+    names = [each.merchant_id or "" for each in transactions]
+    merchants, merchant = np.unique(names, return_inverse=True)
+    merchant = np.where(np.array(names) == "", -1, merchant)
+    states = features.new_state(len(users)), features.new_merchant_state(len(merchants))
+    return features.compute(states[0], user, features.columns(transactions), states[1], merchant)
+
+
+@cache
+def detector() -> tuple[IsolationForestDetector, float]:
+    """A forest fitted on payments, and a threshold that a twentieth of them reach."""
+    vectors = vectors_of([transaction(**fields) for fields in payments(600)])
+    fitted = IsolationForestDetector(trees=20, samples=64, seed=1).fit(vectors)
+    return fitted, float(np.quantile(fitted.score(vectors), 0.95))
