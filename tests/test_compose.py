@@ -445,3 +445,40 @@ def airflow_health():
 def test_health_check(airflow_health, path, component, expected):
     command = [sys.executable, PROJECT_ROOT / "docker" / "healthy.py", airflow_health + path, *component]
     assert subprocess.run(command, capture_output=True, check=False).returncode == expected
+
+
+# docs/deploy.md
+
+DEPLOY = PROJECT_ROOT / "docs" / "deploy.md"
+
+
+def test_the_guide_names_services_settings_and_versions_that_exist():
+    text = DEPLOY.read_text()
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S))
+    commands = re.findall(r"docker compose ((?:--file \S+ )*)(\w+)(.*)", blocks)
+    assert {verb for _, verb, _ in commands} <= {"build", "up", "logs", "exec"}
+    named = re.findall(r"(?:exec --no-TTY|logs --follow|--scale) ([a-z-]+)", text)
+    assert named
+    assert set(named) <= SERVICES.keys()
+    assert {file for files, _, _ in commands for file in re.findall(r"--file (\S+)", files)} == {
+        BASE.name,
+        EXTERNAL.name,
+    }
+    variables = {
+        each.removeprefix(PREFIX).lower() for each in re.findall(r"\bFRAUDSTREAM_[A-Z_]*[A-Z]\b", text)
+    }
+    assert variables <= Settings.model_fields.keys()
+    images = re.findall(r"`((?:postgres|apache/kafka|grafana/grafana):[\d.]+)`", text)
+    assert len(images) == 3
+    assert all(any(each["image"].startswith(image) for each in SERVICES.values()) for image in images)
+    paths = {path for path in re.findall(r"`((?:docker|docs|include|tests)/[\w./-]+)`", text)}
+    assert not [path for path in paths if "secrets/" not in path and not (PROJECT_ROOT / path).exists()]
+
+
+def test_the_guide_tells_how_to_use_redpanda_and_confluent_cloud():
+    text = DEPLOY.read_text()
+    table = next(line for line in text.splitlines() if line.startswith("| |") and "Redpanda" in line)
+    assert "Confluent Cloud" in table
+    assert load(EXTERNAL)["secrets"].keys() == {"kafka_sasl_password"}
+    for name in ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_bootstrap_servers"):
+        assert f"{PREFIX}{name.upper()}" in text
