@@ -87,7 +87,9 @@ SERVICES: dict[str, Service] = {
 def environment(settings: Settings, service: Service | None = None) -> dict[str, str]:
     """The environment of a service's process. `FRAUDSTREAM_HOME` in it marks the process as ours."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return inherited | settings.as_environment() | (service.environment(settings) if service else {})
+    direct = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
+    ours = settings.as_environment() | {"NO_PROXY": direct, "no_proxy": direct}
+    return inherited | ours | (service.environment(settings) if service else {})
 
 
 def main() -> None:
