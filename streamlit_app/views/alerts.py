@@ -133,8 +133,8 @@ def history(alert: pandas.Series, transaction: pandas.Series | None) -> None:
         rows.assign(decision=decision, label=label),
         hide_index=True,
         height=250,
-        column_order=["timestamp", "amount", "merchant_category", "transaction_location", "device", "score", "decision",
-                      "label"],
+        column_order=["timestamp", "amount", "score", "decision", "label", "transaction_location", "device",
+                      "merchant_category"],
         column_config={
             "timestamp": st.column_config.DatetimeColumn("time (UTC)", format="DD MMM, HH:mm", timezone="UTC"),
             "amount": st.column_config.NumberColumn(format="%.2f"),

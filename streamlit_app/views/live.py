@@ -105,7 +105,7 @@ def overview(window: str) -> None:
             )
         else:
             everything(rows, bucket, since, end)
-        left, right = st.columns([3, 1])
+        left, right = st.columns([4, 1])
         with left:
             st.subheader("Scored last")
             latest_table(newest)
@@ -148,14 +148,13 @@ def latest_table(newest: pandas.DataFrame) -> None:
         hide_index=True,
         height="content",
         column_order=["scored_at", "amount", "currency", "merchant_category", "transaction_location", "device",
-                      "score", "decision", "transaction_id"],
+                      "score", "decision"],
         column_config={
             "scored_at": st.column_config.DatetimeColumn("scored at (UTC)", format="HH:mm:ss", timezone="UTC"),
             "amount": st.column_config.NumberColumn("amount", format="%.2f"),
             "merchant_category": "category",
             "transaction_location": "place",
-            "score": st.column_config.ProgressColumn("score", format="%.3f", min_value=0, max_value=1),
-            "transaction_id": "transaction",
+            "score": st.column_config.ProgressColumn("score", format="%.3f", min_value=0, max_value=1, width=120),
         },
     )  # fmt: skip
 

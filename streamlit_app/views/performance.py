@@ -165,7 +165,7 @@ def latest_alerts() -> None:
             "amount": alerts["amount"],
             "score": alerts["score"],
             "version": alerts["model_version"],
-            "reasons": [" · ".join(words.reasons(items)) for items in alerts["reasons"]],
+            "reasons": [" · ".join(words.reasons(items)[:2]) for items in alerts["reasons"]],
         }
     )
     st.dataframe(
@@ -173,11 +173,11 @@ def latest_alerts() -> None:
         hide_index=True,
         height="content",
         column_config={
-            "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=120),
-            "amount": st.column_config.NumberColumn(format="%.2f", width=75),
+            "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=110),
+            "amount": st.column_config.NumberColumn(format="%.2f", width=70),
             "score": st.column_config.NumberColumn(format="%.3f", width=60),
             "version": st.column_config.NumberColumn(width=60),
-            "reasons": st.column_config.TextColumn(width="large"),
+            "reasons": st.column_config.TextColumn("strongest reasons", width=760),
         },
     )
 
