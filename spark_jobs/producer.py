@@ -171,8 +171,8 @@ class Job:
 
 def records(settings: Settings, batch: Batch) -> list[tuple[int, str, bytes, bytes]]:
     """Time, topic, key and value of a batch's records in order of time; a label follows its transaction."""
-    both = [(m.time, settings.transactions_topic, m.key, m.value) for m in batch.transactions()]
-    both += [(m.time, settings.labels_topic, m.key, m.value) for m in batch.label_records()]
+    both = [(at, settings.transactions_topic, key, value) for at, key, value in batch.transactions()]
+    both += [(at, settings.labels_topic, key, value) for at, key, value in batch.label_records()]
     return sorted(both, key=itemgetter(0))
 
 
