@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from include import __version__
+from include.arguments import Duration, Speed
 from include.settings import Settings, SettingsError, load
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -177,3 +179,35 @@ def logs(name: str | None, follow: bool, lines: int) -> None:
         )
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
     sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@cli.command("import")
+@click.argument("file", type=FILE)
+@click.option("--mapping", required=True, type=FILE, help="YAML file: columns to fields, see docs/import.md.")
+@click.option(
+    "--speed", type=Speed(), default="max", show_default=True, help="Times faster than recorded, or max."
+)
+@click.option(
+    "--label-delay", type=Duration(), default="7d", show_default=True, help="Until a label is known."
+)
+@click.option("--dry-run", is_flag=True, help="Check every row and send nothing.")
+@click.option("--skip-bad", is_flag=True, help="Count bad rows and go on; else the first one ends it.")
+def import_(
+    file: Path, mapping: Path, speed: float | None, label_delay, dry_run: bool, skip_bad: bool
+) -> None:
+    """Publish recorded transactions from a CSV or Parquet FILE in order of event time."""
+    from include import importer
+    from include.generator.publish import DeliveryFailed
+    from include.kafka import KafkaError
+    from include.mapping import MappingError
+    from include.tabular import UnreadableFile
+    from include.terminal import import_progress, import_report, stop_on_signals
+
+    options = {"label_delay": label_delay, "speed": speed, "dry_run": dry_run, "skip_bad": skip_bad}
+    try:
+        with import_progress() as progress, stop_on_signals() as stopping:
+            report = importer.run(load(), file, mapping, **options, stopping=stopping, progress=progress)
+    except (MappingError, UnreadableFile, importer.BadRow, KafkaError, DeliveryFailed) as error:
+        raise SystemExit(f"fraudstream import: {error}") from None
+    click.echo(import_report(report, dry_run))
+    sys.exit(1 if report.stopped else 0)
