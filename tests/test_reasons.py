@@ -10,7 +10,7 @@ import pytest
 from include import features, reasons
 from include.features import FEATURES
 from include.models.base import UnusableFeatures
-from include.models.isolation_forest import IsolationForestDetector
+from include.models.isolation_forest import COLUMNS, IsolationForestDetector
 from include.reasons import Said
 from tests.builders import NOW, transaction
 
@@ -49,20 +49,25 @@ def ordinary():
     return features.compute(state, np.array(users), columns, merchants, np.array(shops)), transactions
 
 
+@pytest.fixture(scope="module", params=[COLUMNS, tuple(range(len(FEATURES)))], ids=["chosen", "all"])
+def detector(ordinary, request):
+    return IsolationForestDetector(columns=request.param, seed=1).fit(ordinary[0])
+
+
 @pytest.fixture(scope="module")
-def scorer(ordinary):
-    detector = IsolationForestDetector(seed=1).fit(ordinary[0])
+def scorer(detector):
     return detector.scorer(threshold=0.6, version=1, feature_set=features.FEATURE_SET)
 
 
-def test_the_first_reason_names_the_injected_anomaly(ordinary, scorer):
+def test_the_first_reason_names_the_injected_anomaly(ordinary, detector, scorer):
     X, transactions = ordinary
     scores = scorer.score(X)
     rng = np.random.default_rng(6)
     rows = rng.choice(np.flatnonzero(scores < np.median(scores)), 40, replace=False)
     highest, lowest = X.max(axis=0), X.min(axis=0)
     named = {}
-    for j, name in enumerate(FEATURES):
+    for j in detector.columns_:
+        name = FEATURES[j]
         if name in CONTEXT:
             continue
         injected = X[rows].copy()
@@ -70,7 +75,7 @@ def test_the_first_reason_names_the_injected_anomaly(ordinary, scorer):
         injected[:, j] = lowest[j] - beyond if name == "gap_ratio" else highest[j] + beyond  # short gaps are odd
         found = reasons.reasons(scorer, injected, [transactions[row] for row in rows])
         named[name] = np.mean([bool(given) and given[0]["feature"] == name for given in found])
-    assert len(named) == len(FEATURES) - len(CONTEXT)
+    assert len(named) >= 14
     assert np.mean(list(named.values())) >= 0.95, named
     assert min(named.values()) >= 0.8, named
 

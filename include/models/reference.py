@@ -7,10 +7,16 @@ import numpy as np
 _TAILS = np.array([0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.0])
 
 
-def reference(X: np.ndarray) -> np.ndarray:
-    """Upper and lower quantiles (2 Q, F) of vectors (N, F); the first row is the median."""
+def reference(X: np.ndarray, used: np.ndarray | None = None) -> np.ndarray:
+    """Upper and lower quantiles (2 Q, F) of vectors (N, F); the first row is the median.
+
+    Columns that a model does not use (not in `used`) get no tails: none of their values is rare.
+    """
     upper = np.quantile(X, 1 - _TAILS, axis=0, method="lower")
     lower = np.quantile(X, _TAILS, axis=0, method="higher")
+    if used is not None:
+        unused = np.setdiff1d(np.arange(X.shape[1]), used)
+        upper[1:, unused], lower[1:, unused] = np.inf, -np.inf
     return np.concatenate([upper, lower]).astype(X.dtype)
 
 

@@ -21,3 +21,9 @@ def test_a_flag_is_as_rare_as_it_was_in_training():
     ref = reference(X)
     assert median(ref) == 0
     assert rarity(ref, np.array([[0.0], [1.0]], np.float32))[:, 0] == pytest.approx([0, np.log(0.5 / 0.05)])
+
+
+def test_a_column_that_is_not_used_has_no_rare_values():
+    X = np.random.default_rng(2).normal(size=(1000, 3)).astype(np.float32)
+    rare = rarity(reference(X, np.array([1])), np.full((1, 3), 9, np.float32))
+    assert rare[0, 1] > 0 and rare[0, 0] == rare[0, 2] == 0
