@@ -133,6 +133,7 @@ def history(alert: pandas.Series, transaction: pandas.Series | None) -> None:
         rows.assign(decision=decision, label=label),
         hide_index=True,
         height=250,
+        placeholder="–",
         column_order=["timestamp", "amount", "score", "decision", "label", "transaction_location", "device",
                       "merchant_category"],
         column_config={

@@ -147,6 +147,7 @@ def latest_table(newest: pandas.DataFrame) -> None:
         newest,
         hide_index=True,
         height="content",
+        placeholder="–",
         column_order=["scored_at", "amount", "currency", "merchant_category", "transaction_location", "device",
                       "score", "decision"],
         column_config={
