@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from include import __version__
-from include.arguments import Duration, Speed
+from include.arguments import Duration, Moment, Speed
 from include.settings import Settings, SettingsError, load
+from include.strict_json import Reason
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -211,3 +212,72 @@ def import_(
         raise SystemExit(f"fraudstream import: {error}") from None
     click.echo(import_report(report, dry_run))
     sys.exit(1 if report.stopped else 0)
+
+
+@cli.command()
+@click.option("--from", "start", type=Moment(), help="First event time; 30 days before --to unless given.")
+@click.option("--to", "end", type=Moment(), help="End of the event times, itself left out.")
+@click.option("--model", type=int, help="Score the logged features again with this version of the registry.")
+@click.option("--k", type=click.IntRange(1), default=100, show_default=True, help="Investigated a day.")
+@click.option(
+    "--as-of", type=Moment(), help="Use only labels known by then; the newest event's time unless given."
+)
+@JSON
+def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> None:
+    """Measure the stored scores against the labels known by now: precision, recall, time to detection, money."""
+    import psycopg
+
+    from include import evaluation, evaluation_report
+    from include.registry import RegistryError
+
+    settings = load()
+    try:
+        result = evaluation.evaluate(settings, start, end, version=model, k=k, as_of=as_of)
+    except (evaluation.NothingToEvaluate, RegistryError) as error:
+        raise SystemExit(f"fraudstream evaluate: {error}") from None
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"fraudstream evaluate: {_no_database(error)}") from None
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        _console().print(*evaluation_report.tables(result), sep="\n")
+
+
+def _no_database(error: Exception) -> str:
+    return f"PostgreSQL does not answer: {' '.join(str(error).split())}; is the platform up? See fraudstream status"
+
+
+@cli.group()
+def replay() -> None:
+    """Send again what could not be stored."""
+
+
+@replay.command("dead-letters")
+@click.option(
+    "--reason",
+    type=click.Choice([*map(str, Reason)]),
+    metavar="REASON",
+    help="Only dead letters of it, see docs/events.md.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@JSON
+def replay_dead_letters(reason: str | None, limit: int | None, as_json: bool) -> None:
+    """Write dead letters to their topics again, key and value untouched, once what was wrong is mended."""
+    import psycopg
+
+    from include import dead_letters
+
+    try:
+        written = dead_letters.replay(load(), reason, limit)
+    except dead_letters.ReplayFailed as error:
+        raise SystemExit(f"fraudstream replay dead-letters: {error}") from None
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"fraudstream replay dead-letters: {_no_database(error)}") from None
+    if as_json:
+        click.echo(json.dumps({"written": written, "total": sum(written.values())}))
+    elif written:
+        for name, count in sorted(written.items()):
+            click.echo(f"{count:,} {name} written to their topic again")
+        click.echo("The stream stores what is good by now; what is still wrong becomes a new dead letter.")
+    else:
+        click.echo("No dead letter is open" + (f" with the reason {reason}." if reason else "."))

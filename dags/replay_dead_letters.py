@@ -1,0 +1,43 @@
+"""Writes dead letters to their topics again, once what was wrong is mended."""
+
+from airflow.sdk import DAG, Param, task
+
+from include.settings import load
+from include.strict_json import Reason
+
+DOC = """
+### Replays dead letters
+Writes records of `shop.dead_letters` to their topic again, key and value untouched, and marks them as replayed.
+Trigger it after what was wrong is mended: a limit in the settings, a decoder, a mapping.
+
+- **What becomes of them?** The stream stores what is good by now. What is still wrong becomes a new dead letter.
+- **Only some?** Choose a reason (docs/events.md explains each) and how many.
+- **It failed?** The task's log says how many Kafka did not confirm; those stay open. Trigger it again when the broker
+  answers: a letter that is written twice is stored once.
+"""
+ALL = "all"
+
+with DAG(
+    dag_id="replay_dead_letters",
+    description="Dead letters to their topics again",
+    schedule=None,
+    max_active_runs=1,
+    catchup=False,
+    tags=["stream"],
+    doc_md=DOC,
+    params={
+        "reason": Param(ALL, enum=[ALL, *map(str, Reason)], title="Reason"),
+        "limit": Param(
+            None, type=["null", "integer"], minimum=1, title="At most so many", description="empty: all"
+        ),
+    },
+):
+
+    @task
+    def replay(params: dict) -> dict[str, int]:
+        from include import dead_letters
+
+        reason = None if params["reason"] == ALL else params["reason"]
+        return dead_letters.replay(load(), reason, params["limit"])
+
+    replay()
