@@ -27,9 +27,13 @@ SPARK_DEFAULTS = PROJECT_ROOT / "docker" / "spark-defaults.conf"
 SPARK_LOGGING = PROJECT_ROOT / "spark_jobs" / "log4j2.properties"
 
 
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
 def provision(settings: Settings) -> None:
     """Roles, databases, migrations and topics, Airflow's tables; may be repeated."""
-    progress = Progress(Console())
+    progress = Progress(_console())
     with progress.step("PostgreSQL has its roles, databases and migrations"):
         postgres.provision(settings)
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
@@ -43,7 +47,7 @@ def provision(settings: Settings) -> None:
 
 def start(settings: Settings) -> None:
     """Switches the DAGs on, trains the first model, and waits for the first scored transaction; may be repeated."""
-    progress, client = Progress(Console()), airflow.Client(settings)
+    progress, client = Progress(_console()), airflow.Client(settings)
     with progress.step("Airflow's DAGs are switched on"):
         up.switch_on(settings, client)
     up.first_champion(settings, client, progress)
