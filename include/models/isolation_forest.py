@@ -33,7 +33,7 @@ class IsolationForestDetector(BaseEstimator):
 
     Args:
         trees: number of trees.
-        samples: rows that each tree sees.
+        samples: rows that each tree sees, or all when there are fewer.
         columns: indices of the features to use. None takes `COLUMNS` of vectors of include.features, and all
             columns of vectors of another width.
         seed: of every random choice.
