@@ -45,7 +45,7 @@ class Batch:
 
     Attributes:
         time: (N,) int64 event times, microseconds since 1970 UTC.
-        events: one row each, columns as in the JSON.
+        events: one row each, columns as in the JSON; repeated texts as codes (see `coded` and `plain`).
         truth: one row each, see `TRUTH`; `oddity` names what is odd about an honest one.
         labels: what the shop gets to know, see `LABELS`: late, incomplete and sometimes wrong, in order of `timestamp`.
     """
@@ -129,33 +129,89 @@ def uuids(rng: np.random.Generator, count: int) -> pa.Array:
     return fixed_text(text)
 
 
+def coded(codes: pa.Array, values: pa.Array) -> pa.DictionaryArray:
+    """A column that says which of few values each row has: its JSON is made once for each value."""
+    return pa.DictionaryArray.from_arrays(codes, values, safe=False)
+
+
+def plain(rows: pa.Table) -> pa.Table:
+    """The same rows with texts in place of codes."""
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in rows.schema
+    ]
+    return rows.cast(pa.schema(fields))
+
+
 def json_lines(rows: pa.Table) -> pa.Array:
     """JSON objects, one for each row; strings must need no escaping (see `catalogue`)."""
     parts: list = []
-    between = "{"
-    for name, column in zip(rows.column_names, rows.itercolumns(), strict=True):
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        quote = ""
-        if pa.types.is_timestamp(column.type):
-            quote = '"'
-            column = fixed_text(text_of_times(column.cast(pa.int64()).to_numpy()))
-        elif pa.types.is_string(column.type):
-            if column.null_count:
-                column = pc.if_else(
-                    column.is_null(), "null", pc.binary_join_element_wise('"', column, '"', "")
-                )
-            else:
-                quote = '"'
+    before = "{"
+    group: dict[str, pa.Array] = {}  # neighbouring columns with the same codes
+    columns = [(name, _one_chunk(rows[name])) for name in rows.column_names]
+    for place, (name, column) in enumerate(columns):
+        following = columns[place + 1][1] if place + 1 < len(columns) else None
+        if pa.types.is_dictionary(column.type):
+            group[name] = column.dictionary
+            if following is None or _codes(following) != _codes(column):
+                parts.append(_fragments(before, group).take(column.indices.fill_null(len(column.dictionary))))
+                before, group = ",", {}
         else:
-            column = pc.cast(column, pa.string()).fill_null("null")
-        parts += [f'{between}"{name}":{quote}', column]
-        between = f"{quote},"
-    return pc.binary_join_element_wise(*parts, f"{between[:-1]}}}", "")
+            quote, text = _text(column)
+            parts += [f'{before}"{name}":{quote}', text]
+            before = f"{quote},"
+    return pc.binary_join_element_wise(*parts, f"{before[:-1]}}}", "")
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _codes(column: pa.Array) -> tuple[int, int] | None:
+    """Where the codes of a column lie in memory: equal for columns that share them."""
+    if not pa.types.is_dictionary(column.type):
+        return None
+    return column.indices.buffers()[1].address, column.indices.offset
+
+
+def _text(column: pa.Array) -> tuple[str, pa.Array]:
+    """The quote around a column's values, and the values as text."""
+    if pa.types.is_timestamp(column.type):
+        return '"', fixed_text(text_of_times(column.cast(pa.int64()).to_numpy()))
+    if not pa.types.is_string(column.type):
+        return "", pc.cast(column, pa.string()).fill_null("null")
+    if column.null_count:
+        return "", pc.if_else(column.is_null(), "null", pc.binary_join_element_wise('"', column, '"', ""))
+    return '"', column
+
+
+_made: dict[tuple, tuple[dict[str, pa.Array], pa.Array]] = {}
+
+
+def _fragments(before: str, group: dict[str, pa.Array]) -> pa.Array:
+    """JSON of several members for each code, and last for a missing one; made once for the same values."""
+    key = (
+        before,
+        *((name, values.buffers()[-1].address, values.offset, len(values)) for name, values in group.items()),
+    )
+    if key not in _made:
+        if len(_made) > 100:
+            _made.clear()
+        parts: list = []
+        missing = []
+        for name, values in group.items():
+            parts += [f'{before}"{name}":"', values, '"']
+            missing.append(f'{before}"{name}":null')
+            before = ","
+        text = pc.binary_join_element_wise(*parts, "")
+        # the values are kept too: while they live, no others have their address
+        _made[key] = group, pa.concat_arrays([text, pa.array(["".join(missing)])])
+    return _made[key][1]
 
 
 def _records(times: np.ndarray, rows: pa.Table) -> list[Record]:
     if not len(rows):
         return []
-    keys = rows["user_id"].cast(pa.binary()).to_pylist()
+    keys = rows["user_id"].cast(pa.string()).cast(pa.binary()).to_pylist()
     values = json_lines(rows).cast(pa.binary()).to_pylist()
     return list(zip(times.tolist(), keys, values, strict=True))

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
+from include.generator.batch import plain
+
 # What one field, or a tree of depth 2 over all of them, may reach at most on the default world.
 MOST_PRECISION, MOST_AUC = 0.12, 0.80
 MOST_TREE_PRECISION, MOST_TREE_AUC = 0.15, 0.82
@@ -56,7 +58,7 @@ def measure(events: pa.Table, truth: pa.Table) -> Difficulty:
     fraud = truth["is_fraud"].to_numpy(zero_copy_only=False)
     thirds = np.arange(len(fraud)) * 3 // len(fraud)
     learn, fit, judge = (thirds == third for third in range(3))
-    columns = _columns(events, fraud, learn)
+    columns = _columns(plain(events), fraud, learn)
     fields = {
         name: _judge(values[:, None], fraud, fit, judge, max_leaf_nodes=16)
         for name, values in columns.items()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from include.generator.batch import Batch, fixed_text, text_of_times
+from include.generator.batch import Batch, fixed_text, plain, text_of_times
 from include.generator.config import GeneratorError
 
 
@@ -45,7 +45,7 @@ def _writer(path: Path) -> Callable:
 
 
 def _rows(batch: Batch, truth: bool, as_text: bool) -> pa.Table:
-    rows = batch.events
+    rows = plain(batch.events)
     if truth:
         for name in ("is_fraud", "scenario_id"):
             if name not in rows.column_names:

@@ -141,9 +141,10 @@ class Customers:
         return pa.array([f"user_{k:07d}" for k in range(self.count)])
 
     @cached_property
-    def names(self) -> pa.Table:
+    def names(self) -> dict[str, pa.Array]:
         """first_name, last_name, full_name, email and currency of each customer."""
-        return names_of(self.country, self.name, pa.array(self.index).cast(pa.string()))
+        table = names_of(self.country, self.name, pa.array(self.index).cast(pa.string()))
+        return {name: table[name].combine_chunks() for name in table.column_names}
 
 
 def names_of(country: np.ndarray, draw: np.ndarray, number: pa.Array) -> pa.Table:
@@ -219,6 +220,10 @@ class Merchants:
     @cached_property
     def ids(self) -> pa.Array:
         return pa.array([f"merchant_{m:06d}" for m in range(self.count)])
+
+    @cached_property
+    def categories(self) -> pa.Array:
+        return CATEGORY_NAMES.take(pa.array(self.category))
 
 
 def foreign_city(country: np.ndarray, h: np.ndarray, far: bool = False) -> np.ndarray:

@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from include.generator import scenarios
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, micros, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, micros, uuids
 from include.generator.config import Config
 from include.generator.hashing import again, hashed, salt
 from include.generator.population import (
-    CATEGORY_NAMES,
     DEVICE_NAMES,
     DEVICE_TABLE,
     MICRO,
@@ -71,7 +70,7 @@ class World(Simulation):
         extra = Extra.joined([part.between(start, end) for part in parts])
         count = max(0, volume.count(start, end) - len(extra.time))
         first, last = volume.clip(start, end)
-        time = first + (rng.random(count) * (last - first)).astype(np.int64)
+        time = np.sort(first + (rng.random(count) * (last - first)).astype(np.int64))
         customer = customers.choose(rng.random(count), start // HOUR % 24, self._present(start, volume))
         time, customer = np.concatenate([time, extra.time]), np.concatenate([customer, extra.customer])
         order = np.argsort(time, kind="stable")
@@ -246,25 +245,27 @@ class World(Simulation):
         longitude += 0.004 * (draws[1] - 0.5)
         amount = np.maximum(np.rint(draft.amount * 100), 50) / 100
         names = customers.names
-        who = pa.array(draft.customer)
-        time = pa.array(draft.time, MICROSECONDS)
-        ids, users = uuids(rng, n), customers.ids.take(who)
-        nowhere = draws[2] < NO_POSITION
+        who, shop, time = (
+            pa.array(draft.customer),
+            pa.array(draft.merchant),
+            pa.array(draft.time, MICROSECONDS),
+        )
+        ids, nowhere = uuids(rng, n), draws[2] < NO_POSITION
         columns = {
             "transaction_id": ids,
-            "user_id": users,
+            "user_id": coded(who, customers.ids),
             "timestamp": time,
-            "first_name": names["first_name"].take(who),
-            "last_name": names["last_name"].take(who),
-            "full_name": names["full_name"].take(who),
-            "email": names["email"].take(who),
-            "location": PLACES.take(pa.array(draft.on_file)),
-            "transaction_location": PLACES.take(pa.array(draft.city)),
+            "first_name": coded(who, names["first_name"]),
+            "last_name": coded(who, names["last_name"]),
+            "full_name": coded(who, names["full_name"]),
+            "email": coded(who, names["email"]),
+            "location": coded(pa.array(draft.on_file), PLACES),
+            "transaction_location": coded(pa.array(draft.city), PLACES),
             "amount": pa.array(amount),
-            "device": DEVICE_NAMES.take(pa.array(draft.device, mask=draws[3] < NO_DEVICE)),
-            "merchant_id": merchants.ids.take(pa.array(draft.merchant)),
-            "merchant_category": CATEGORY_NAMES.take(pa.array(merchants.category[draft.merchant])),
-            "currency": names["currency"].take(who),
+            "device": coded(pa.array(draft.device, mask=draws[3] < NO_DEVICE), DEVICE_NAMES),
+            "merchant_id": coded(shop, merchants.ids),
+            "merchant_category": coded(shop, merchants.categories),
+            "currency": coded(who, names["currency"]),
             "latitude": pa.array(np.round(latitude, 4), mask=nowhere),
             "longitude": pa.array(np.round(longitude, 4), mask=nowhere),
         }
@@ -273,7 +274,7 @@ class World(Simulation):
             columns["is_fraud"] = pa.array(fraud)
         truth = pa.table(
             [
-                ids, users, time, pa.array(fraud),
+                ids, customers.ids.take(who), time, pa.array(fraud),
                 SCENARIO_NAMES.take(pa.array(draft.scenario)), ODDITY_NAMES.take(pa.array(draft.oddity)),
             ],
             schema=TRUTH,

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.generator.batch import json_lines, micros, moment, text_of_times, uuids
+from include.generator.batch import coded, json_lines, micros, moment, plain, text_of_times, uuids
 from include.label import decode_label
 from include.transaction import decode
 from tests.generator.worlds import START, default_world
@@ -35,6 +35,23 @@ def test_json_has_nulls_numbers_booleans_and_unicode():
         {"a": ["Zoë", None], "b": [1.5, None], "c": [True, False], "d": ["x", "محمد"], "e": [2, 3]}
     )
     assert [json.loads(line) for line in json_lines(rows).to_pylist()] == rows.to_pylist()
+
+
+def test_json_of_coded_columns_is_that_of_their_texts():
+    one, other = pa.array([1, 0, None, 1]), pa.array([0, 0, 1, 0])
+    values = [pa.array(["a", "é"]), pa.array(["x", "y"])]
+    rows = pa.table(
+        {
+            "a": coded(one, values[0]),
+            "b": coded(one, values[1]),  # shares its codes with the one before
+            "c": coded(other, values[1]),
+            "d": [1, 2, 3, 4],
+            "e": coded(one, values[1]),
+        }
+    )
+    for some in (rows, rows.slice(1, 2), pa.concat_tables([rows, rows]), rows.select(["c", "b"])):
+        assert [json.loads(line) for line in json_lines(some).to_pylist()] == some.to_pylist()
+        assert plain(some).to_pylist() == some.to_pylist()
 
 
 def test_every_transaction_passes_the_strict_reader():

@@ -78,8 +78,8 @@ def test_names_are_valid_json_without_escapes_and_addresses_are_unique(customers
             assert json.dumps(text, ensure_ascii=False) == f'"{text}"'
     assert len(names["email"].unique()) == customers.count
     assert all(address.isascii() and " " not in address for address in names["email"].to_pylist())
-    first = names.slice(0, 1).to_pylist()[0]
-    assert first["full_name"] == f"{first['first_name']} {first['last_name']}"
+    parts = [names[column].to_pylist() for column in ("first_name", "last_name", "full_name")]
+    assert all(full == f"{first} {last}" for first, last, full in zip(*parts, strict=True))
 
 
 def test_every_place_is_on_earth_and_in_a_known_country():
