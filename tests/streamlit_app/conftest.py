@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -32,33 +33,31 @@ def shop(postgres: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def shop_with_champion(shop: Settings, mlflow_server: Settings) -> Settings:
+def shop_with_champion(shop: Settings, mlflow_server: Settings, request: pytest.FixtureRequest) -> Settings:
     """The same, with versions 1 and 2 in MLflow, the second one champion, and states of all customers."""
-    settings = shop.model_copy(update={"model_name": "champion-of-the-pages"})
+    # A model of its own for each module: its versions start at 1 in the registry that all share.
+    settings = shop.model_copy(update={"model_name": request.module.__name__.replace(".", "-")})
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         connection.execute("delete from shop.models")
         vectors = replay(connection)
     threshold = {1: 0.58, 2: 0.59}
-    if not registry.versions(settings, "app"):
-        for version in threshold:
-            detector = IsolationForestDetector(trees=50, seed=version).fit(vectors)
-            metrics = {"auc": 0.9, "average_precision": 0.4 + version / 20, "precision_at_threshold": 0.5,
-                       "recall_at_threshold": 0.6}  # fmt: skip
-            made = registry.register(
-                settings, detector, threshold=threshold[version], metrics=metrics, params={}, figures={},
-                trained_from=sample_time(-30), trained_to=sample_time(-4),
-            )  # fmt: skip
-            assert made.version == version
-        registry.set_champion(settings, 2)
+    for version in threshold:
+        detector = IsolationForestDetector(trees=50, seed=version).fit(vectors)
+        metrics = {"auc": 0.9, "average_precision": 0.4 + version / 20, "precision_at_threshold": 0.5,
+                   "recall_at_threshold": 0.6}  # fmt: skip
+        made = registry.register(
+            settings, detector, threshold=threshold[version], metrics=metrics, params={}, figures={},
+            trained_from=sample_time(-30), trained_to=sample_time(-4),
+        )  # fmt: skip
+        assert made.version == version
+    registry.set_champion(settings, 2)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         connection.execute(OLDER_VERSION, {"version": 1, "age": 6})
         connection.execute(OLDER_VERSION, {"version": 2, "age": 2})
     return settings
 
 
-def sample_time(days: float):
-    from datetime import UTC, datetime, timedelta
-
+def sample_time(days: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=days)
 
 
