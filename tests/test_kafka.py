@@ -1,5 +1,6 @@
 """Kafka clients and topics, on a real broker."""
 
+import re
 import uuid
 
 import pytest
@@ -7,6 +8,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.kafka import (
+    SPARK_REDACTION,
     KafkaUnavailable,
     TopicMissing,
     begin_offsets,
@@ -62,6 +64,13 @@ def test_spark_options_quote_the_password_for_jaas(mechanism, module):
     assert jaas.split()[0].endswith(module)
     assert jaas.endswith(r'password="ca\"na\\ry";')
     assert options["kafka.ssl.truststore.type"] == "PEM"
+
+
+@pytest.mark.parametrize("pattern", SPARK_REDACTION.values())
+def test_spark_shows_no_option_that_holds_the_password(pattern):
+    options = spark_options(secured())
+    secret = [name for name, value in options.items() if "password=" in value]
+    assert secret and all(re.search(pattern, name) for name in secret)
 
 
 @pytest.mark.services
