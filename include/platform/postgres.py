@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 import shutil
 import subprocess
-import warnings
 from pathlib import Path
 
 import psycopg
@@ -17,6 +16,10 @@ from include.settings import PROJECT_ROOT, Settings
 
 SQL = PROJECT_ROOT / "include" / "sql"
 NOBODY = 65534
+
+
+class MigrationChanged(RuntimeError):
+    """A migration was edited after it had been applied."""
 
 
 def binary(name: str) -> str:
@@ -122,16 +125,29 @@ def provision(settings: Settings) -> None:
 
 
 def migrate(settings: Settings) -> None:
-    """Applies the migrations of `include/sql/migrations` that the database does not have yet."""
-    if not re.fullmatch(r"[\w-]+", settings.postgres_database):
-        raise RuntimeError("FRAUDSTREAM_POSTGRES_DATABASE: only letters, digits, _ and - can stand in a name")
-    with warnings.catch_warnings():  # of a runtime folder that is not used
-        warnings.simplefilter("ignore")
-        from yoyo import get_backend, read_migrations
-    backend = get_backend(settings.sqlalchemy_url("owner"))
-    try:
-        migrations = read_migrations(str(SQL / "migrations"))
-        with backend.lock():
-            backend.apply_migrations(backend.to_apply(migrations))
-    finally:
-        backend.connection.close()
+    """Applies, in one transaction, the migrations of `include/sql/migrations` that the database does not have yet.
+
+    They are applied in the order of their names. Two callers take turns; one that dies leaves nothing half-done.
+
+    Raises:
+        MigrationChanged: a file differs from what was applied under its name.
+    """
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        connection.execute("select pg_advisory_xact_lock(hashtext('fraudstream migrations'))")
+        connection.execute(
+            "create table if not exists public.migrations"
+            " (name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
+        )
+        applied = dict(connection.execute("select name, sha256 from public.migrations").fetchall())
+        for path in sorted((SQL / "migrations").glob("*.sql")):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.stem not in applied:
+                connection.execute(path.read_text())
+                connection.execute(
+                    "insert into public.migrations (name, sha256) values (%s, %s)", (path.stem, digest)
+                )
+            elif applied[path.stem] != digest:
+                raise MigrationChanged(
+                    f"{path.name} is not what was applied to the database {settings.postgres_database}: restore the "
+                    "file and put the change into a new migration, or start over with `fraudstream down --wipe`"
+                )

@@ -126,14 +126,14 @@ def first_champion(settings: Settings, client: airflow.Client, progress: Progres
         with progress.step("Simulated history is published and stored") as step:
             _wait(
                 lambda: _history_stored(settings, connection),
-                300,
-                lambda: "the history was not stored within 5 minutes: " + _streams_in_words(settings),
+                900,
+                lambda: "the history was not stored within 15 minutes: " + _streams_in_words(settings),
             )
             stored = connection.execute("select count(*) from shop.transactions").fetchone()[0]
             step.note(f"{stored:,} transactions")
         with progress.step("First champion is trained"):
             run = client.trigger(airflow.RETRAIN_DAG)
-            if client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) != "success":
+            if client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=900) != "success":
                 raise NotReady(
                     f"the first training failed: see the run {run} of {airflow.RETRAIN_DAG} in Airflow"
                 )

@@ -21,3 +21,45 @@ def test_nothing_listens_beyond_loopback(kafka, mlflow_server):
     addresses = {(each.laddr.port, each.laddr.ip) for each in listening if each.laddr.port in ours}
     assert {port for port, _ in addresses} == ours
     assert {ip.removeprefix("::ffff:") for _, ip in addresses} == {"127.0.0.1"}
+
+
+@pytest.fixture
+def empty_database(postgres):
+    """A database without any migration."""
+    superuser = postgres.conninfo("owner", "postgres").replace("user=owner", "user=postgres")
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute("create database migrated owner owner")
+        yield postgres.model_copy(update={"postgres_database": "migrated"})
+        connection.execute("drop database migrated with (force)")
+
+
+def tables(settings) -> set[str]:
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        found = connection.execute("select schemaname || '.' || tablename from pg_tables where tableowner = 'owner'")
+        return {name for (name,) in found}
+
+
+def test_a_migration_that_fails_leaves_nothing_half_done(empty_database, tmp_path, monkeypatch):
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "0001.good.sql").write_text("create table public.good (a int);")
+    bad = tmp_path / "migrations" / "0002.bad.sql"
+    bad.write_text("create table public.bad (a int); select 1 / 0;")
+    monkeypatch.setattr(postgres_server, "SQL", tmp_path)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        postgres_server.migrate(empty_database)
+    assert tables(empty_database) == set()
+
+    bad.write_text("create table public.bad (a int);")
+    postgres_server.migrate(empty_database)
+    assert tables(empty_database) == {"public.migrations", "public.good", "public.bad"}
+
+
+def test_a_migration_that_was_changed_after_it_was_applied_is_refused(empty_database, tmp_path, monkeypatch):
+    (tmp_path / "migrations").mkdir()
+    migration = tmp_path / "migrations" / "0001.good.sql"
+    migration.write_text("create table public.good (a int);")
+    monkeypatch.setattr(postgres_server, "SQL", tmp_path)
+    postgres_server.migrate(empty_database)
+    migration.write_text("create table public.other (a int);")
+    with pytest.raises(postgres_server.MigrationChanged, match="0001.good.sql"):
+        postgres_server.migrate(empty_database)
