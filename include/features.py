@@ -195,13 +195,19 @@ def compute(
     if len(columns) == 0:
         return vectors
     log_amount, harmonics, amounts = _amounts(columns)
-    vectors[:, : -len(_MERCHANT_FEATURES)] = _customer(state, user_index, columns, log_amount, harmonics, amounts)
+    vectors[:, : -len(_MERCHANT_FEATURES)] = _customer(
+        state, user_index, columns, log_amount, harmonics, amounts
+    )
     if merchant_state is not None:
         _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
         has = np.flatnonzero(np.asarray(merchant_index) >= 0)
         if len(has):
             vectors[has, -len(_MERCHANT_FEATURES) :] = _merchant(
-                merchant_state, np.asarray(merchant_index)[has], columns.time[has], log_amount[has], amounts[has]
+                merchant_state,
+                np.asarray(merchant_index)[has],
+                columns.time[has],
+                log_amount[has],
+                amounts[has],
             )
     return vectors
 
@@ -293,7 +299,10 @@ def _customer(
 
     countries = np.concatenate([old["country"], row.country])
     positions = np.concatenate([old["position"], row.position])
-    previous_country, previous_position = countries[latest.before_row[:, 1]], positions[latest.before_row[:, 2]]
+    previous_country, previous_position = (
+        countries[latest.before_row[:, 1]],
+        positions[latest.before_row[:, 2]],
+    )
     new["known"], new["merchants"] = sets[0].slots, sets[1].slots
     new["country"], new["position"] = countries[latest.final_row[:, 1]], positions[latest.final_row[:, 2]]
     state[rounds.entities] = new
@@ -317,9 +326,7 @@ def _habits(look: _Looked, row: Columns, log_amount: np.ndarray, last: np.ndarra
     mean = np.where(habit, habit_logs / weight, log_amount)
     variance = np.where(habit, np.maximum(habit_squares / weight - mean**2, 0), 0)
     weighed = np.where(habit, habit_count, 0)
-    spread = np.sqrt(
-        (weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT)
-    )
+    spread = np.sqrt((weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT))
     usual = np.maximum(np.expm1(mean), 1.0)
     rate = weighed / (HABIT * -np.expm1(-look.age / HABIT))
     expected = _expected(rate, look.age)

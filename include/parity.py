@@ -83,7 +83,9 @@ def compare(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLER
     difference[np.isnan(difference)] = np.inf
     wrong = difference > tolerance * (1 + np.abs(np.nan_to_num(logged)))
     found = [
-        Mismatch(FEATURES[j], int(wrong[:, j].sum()), float(difference[:, j].max()), int(difference[:, j].argmax()))
+        Mismatch(
+            FEATURES[j], int(wrong[:, j].sum()), float(difference[:, j].max()), int(difference[:, j].argmax())
+        )
         for j in np.flatnonzero(wrong.any(axis=0))
     ]
     return sorted(found, key=lambda mismatch: -mismatch.largest)
@@ -98,5 +100,7 @@ def require(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLER
     if mismatches := compare(logged, recomputed, tolerance):
         raise ParityBroken(
             f"recomputed features differ from the logged ones ({len(logged)} rows): "
-            + "; ".join(f"{m.feature} in {m.rows} rows, by up to {m.largest:.3g} (row {m.row})" for m in mismatches)
+            + "; ".join(
+                f"{m.feature} in {m.rows} rows, by up to {m.largest:.3g} (row {m.row})" for m in mismatches
+            )
         )

@@ -48,7 +48,9 @@ def text(name: str) -> str:
     return path.read_text()
 
 
-def engine(settings: Settings, role: Role, *, timeout_seconds: float = 20, pool_size: int = 5) -> sqlalchemy.Engine:
+def engine(
+    settings: Settings, role: Role, *, timeout_seconds: float = 20, pool_size: int = 5
+) -> sqlalchemy.Engine:
     """A pool of connections as `role`, in UTC, whose statements end after `timeout_seconds`."""
     return sqlalchemy.create_engine(
         settings.sqlalchemy_url(role),

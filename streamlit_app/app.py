@@ -9,7 +9,12 @@ st.html("<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem
 
 PAGES = [
     st.Page("views/live.py", title="Live overview", icon=":material/monitoring:", default=True),
-    st.Page("views/performance.py", title="Model performance", icon=":material/query_stats:", url_path="performance"),
+    st.Page(
+        "views/performance.py",
+        title="Model performance",
+        icon=":material/query_stats:",
+        url_path="performance",
+    ),
     st.Page("views/alerts.py", title="Alerts", icon=":material/notifications_active:", url_path="alerts"),
 ]
 

@@ -48,7 +48,9 @@ def read(fields: dict[str, object], now: datetime) -> Transaction:
         Rejected: a field breaks a rule.
     """
     settings = load()
-    event = {"transaction_id": f"by-hand-{uuid.uuid4()}"} | {k: v for k, v in fields.items() if v not in (None, "")}
+    event = {"transaction_id": f"by-hand-{uuid.uuid4()}"} | {
+        k: v for k, v in fields.items() if v not in (None, "")
+    }
     tolerance = timedelta(seconds=settings.future_tolerance_seconds)
     value = msgspec.json.encode(event)
     return decode(value, now, max_bytes=settings.max_event_bytes, future_tolerance=tolerance).transaction
@@ -60,7 +62,10 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
         driver = connection.connection.driver_connection
         return tuple(
             scoring.load_states(driver, table, [key or ""], partition)
-            for table, key in ((scoring.CUSTOMERS, transaction.user_id), (scoring.MERCHANTS, transaction.merchant_id))
+            for table, key in (
+                (scoring.CUSTOMERS, transaction.user_id),
+                (scoring.MERCHANTS, transaction.merchant_id),
+            )
         )
 
 
@@ -140,7 +145,9 @@ def draw_fields(
         row = st.columns(4)
         merchant = choose(row[0], "Merchant", "merchant_id", last.get("merchant_id"))
         category = choose(row[1], "Merchant category", "merchant_category", last.get("merchant_category"))
-        when = row[2].datetime_input("Time (UTC)", value=at.replace(tzinfo=None), key=f"by_hand_time_{customer}")
+        when = row[2].datetime_input(
+            "Time (UTC)", value=at.replace(tzinfo=None), key=f"by_hand_time_{customer}"
+        )
         home = row[3].text_input("Home", value=last.get("location") or "", key=f"by_hand_home_{customer}")
         row = st.columns(4, vertical_alignment="bottom")
         latitude, longitude = (
@@ -177,7 +184,9 @@ def draw(scorer: Scorer, scored: Scored) -> None:
         st.caption(f"The threshold is {scorer.threshold:.3f}.")
     with right.container(border=True):
         st.markdown("**What raises the score**" if scored.reasons else "**Nothing raises the score**")
-        st.markdown("\n".join(f"{i}. {words.plain(text)}" for i, text in enumerate(words.reasons(scored.reasons), 1)))
+        st.markdown(
+            "\n".join(f"{i}. {words.plain(text)}" for i, text in enumerate(words.reasons(scored.reasons), 1))
+        )
         st.caption(
             f"Compared with {scored.earlier_payments:,} earlier payments of this customer."
             if scored.earlier_payments

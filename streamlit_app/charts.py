@@ -69,7 +69,8 @@ def outcomes_per_day(daily: pandas.DataFrame) -> alt.Chart:
             "fraud, alerted": daily["known_caught"],
             "fraud, missed": daily["known_frauds"] - daily["known_caught"],
             "legitimate, alerted": daily["alerts_settled"] - daily["caught"],
-            "alerted, not settled yet": daily["alerts"] - daily["known_caught"]
+            "alerted, not settled yet": daily["alerts"]
+            - daily["known_caught"]
             - (daily["alerts_settled"] - daily["caught"]),
         }
     )
@@ -121,9 +122,13 @@ def score_distribution(bins: pandas.DataFrame, threshold: float | None) -> alt.L
     )  # fmt: skip
     if threshold is None:
         return alt.layer(areas).properties(height=HEIGHT)
-    at = alt.Chart(pandas.DataFrame({"x": [threshold], "label": [f"threshold {threshold:.3f}"]})).encode(x="x:Q")
+    at = alt.Chart(pandas.DataFrame({"x": [threshold], "label": [f"threshold {threshold:.3f}"]})).encode(
+        x="x:Q"
+    )
     right = threshold > (low + high) / 2
-    label = at.mark_text(align="right" if right else "left", dx=-5 if right else 5, baseline="top", fontWeight=600)
+    label = at.mark_text(
+        align="right" if right else "left", dx=-5 if right else 5, baseline="top", fontWeight=600
+    )
     return alt.layer(
         areas, at.mark_rule(strokeDash=[5, 3], strokeWidth=1.5), label.encode(text="label:N", y=alt.value(2))
     ).properties(height=HEIGHT)
@@ -153,7 +158,9 @@ def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
         y=alt.Y("decision:N", title="decision", sort=["alert", "no alert"],
                 axis=alt.Axis(domain=False, ticks=False)),
     )  # fmt: skip
-    fill = alt.Color("name:N", legend=None, scale=alt.Scale(domain=["right", "wrong"], range=["#d7e6f5", "#fbe0d3"]))
+    fill = alt.Color(
+        "name:N", legend=None, scale=alt.Scale(domain=["right", "wrong"], range=["#d7e6f5", "#fbe0d3"])
+    )
     boxes = base.mark_rect(cornerRadius=4, stroke="white", strokeWidth=6).encode(color=fill)
     count = base.mark_text(fontSize=22, fontWeight=600, dy=-8, color="#1c2733").encode(text="count:N")
     share = base.mark_text(fontSize=12, dy=14, color="#45525f").encode(text="share:N")
@@ -247,9 +254,18 @@ def amounts(history: pandas.DataFrame, this: str) -> alt.Chart:
         .encode(
             x=time_axis("timestamp", "time of the transaction (UTC)", format="%d %b, %H:%M", tickCount=5),
             y=alt.Y("amount:Q", title="amount", scale=alt.Scale(zero=True)),
-            size=alt.Size("name:N", legend=None, scale=alt.Scale(domain=["earlier", "this one"], range=[50, 160])),
+            size=alt.Size(
+                "name:N", legend=None, scale=alt.Scale(domain=["earlier", "this one"], range=[50, 160])
+            ),
             color=colours({"earlier": BLUE, "this one": ORANGE}),
-            tooltip=["transaction_id", "timestamp", "amount", "merchant_category", "transaction_location", "device"],
+            tooltip=[
+                "transaction_id",
+                "timestamp",
+                "amount",
+                "merchant_category",
+                "transaction_location",
+                "device",
+            ],
         )
         .properties(height=240)
     )

@@ -132,7 +132,9 @@ def explained() -> Iterator[None]:
             icon=":material/cloud_off:",
         )
     except registry.ModelRejected as error:
-        st.error("**The model was refused** and is not used. What the check found:", icon=":material/gpp_bad:")
+        st.error(
+            "**The model was refused** and is not used. What the check found:", icon=":material/gpp_bad:"
+        )
         st.code(str(error), language=None, wrap_lines=True)
 
 

@@ -19,7 +19,6 @@ from include.platform import kafka as kafka_server
 from include.platform import postgres as postgres_server
 from include.settings import Settings
 
-
 # Airflow reads these when it is imported, and would else make a folder in the user's home.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="fraudstream-airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"

@@ -45,7 +45,9 @@ class IsolationForestDetector(BaseEstimator):
         "sklearn.tree._tree.Tree",
     )
 
-    def __init__(self, trees: int = 100, samples: int = 512, columns: tuple[int, ...] | None = None, seed: int = 0):
+    def __init__(
+        self, trees: int = 100, samples: int = 512, columns: tuple[int, ...] | None = None, seed: int = 0
+    ):
         self.trees = trees
         self.samples = samples
         self.columns = columns

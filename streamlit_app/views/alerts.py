@@ -80,7 +80,9 @@ def inbox_table(rows: pandas.DataFrame) -> str:
 def facts(alert: pandas.Series, transaction: pandas.Series | None) -> None:
     st.markdown("**Why it was raised**")
     reasons = words.reasons(alert["reasons"])
-    st.markdown("\n".join(f"{i}. {words.plain(text)}" for i, text in enumerate(reasons, 1)) or "No reason was stored.")
+    st.markdown(
+        "\n".join(f"{i}. {words.plain(text)}" for i, text in enumerate(reasons, 1)) or "No reason was stored."
+    )
     st.caption(
         f"Score {alert['score']:.3f}, threshold {alert['threshold']:.3f}, model version {alert['model_version']}; "
         f"raised {words.when(alert['created_at'])} UTC"
@@ -152,7 +154,9 @@ def decide(transaction_id: str, is_fraud: bool) -> None:
     state = st.session_state
     with data.explained():
         note, analyst = state.get(f"note_{transaction_id}", "").strip(), state["analyst"].strip()
-        data.write("add_verdict", transaction_id=transaction_id, is_fraud=is_fraud, analyst=analyst, note=note)
+        data.write(
+            "add_verdict", transaction_id=transaction_id, is_fraud=is_fraud, analyst=analyst, note=note
+        )
         st.toast("Noted as fraud." if is_fraud else "Noted as legitimate.", icon=":material/check:")
         data.forget()
         forget_list()
@@ -200,7 +204,9 @@ def inbox() -> None:
                 "Show", list(INBOXES), format_func=INBOXES.get, default="open", required=True, key="inbox",
                 bind="query-params",
             )  # fmt: skip
-            st.text_input("Your name", key="analyst", max_chars=80, persist_state="session", placeholder="for verdicts")
+            st.text_input(
+                "Your name", key="analyst", max_chars=80, persist_state="session", placeholder="for verdicts"
+            )
         rows = None
         with data.explained():
             rows = load_list(chosen)

@@ -118,7 +118,9 @@ def overview(window: str) -> None:
                 st.dataframe(
                     letters[["reason", "dead_letters"]],
                     hide_index=True,
-                    column_config={"dead_letters": st.column_config.NumberColumn("records", format="localized")},
+                    column_config={
+                        "dead_letters": st.column_config.NumberColumn("records", format="localized")
+                    },
                 )
 
 

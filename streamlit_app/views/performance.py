@@ -115,7 +115,9 @@ def distribution_and_confusion(period: dict, version: int | None, threshold: flo
     bins = data.slow("score_distribution", **period, version=version)
     counts = data.slow("confusion", **period, version=version)
     if bins.empty:
-        st.info(f"Version {version} has scored nothing in this period. Choose another version or a longer period.")
+        st.info(
+            f"Version {version} has scored nothing in this period. Choose another version or a longer period."
+        )
         return
     left, right = st.columns([3, 2])
     with left:
@@ -173,7 +175,9 @@ def latest_alerts() -> None:
         hide_index=True,
         height="content",
         column_config={
-            "at": st.column_config.DatetimeColumn("at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=110),
+            "at": st.column_config.DatetimeColumn(
+                "at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=110
+            ),
             "amount": st.column_config.NumberColumn(format="%.2f", width=70),
             "score": st.column_config.NumberColumn(format="%.3f", width=60),
             "version": st.column_config.NumberColumn(width=60),

@@ -14,7 +14,9 @@ from include.models.isolation_forest import COLUMNS, IsolationForestDetector
 def test_scores_are_those_of_scikit_learn(vectors):
     X, _ = vectors
     forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0).fit(X)
-    scorer = IsolationForestDetector(samples=256, seed=0).fit(X).scorer(threshold=0.5, version=1, feature_set=1)
+    scorer = (
+        IsolationForestDetector(samples=256, seed=0).fit(X).scorer(threshold=0.5, version=1, feature_set=1)
+    )
     np.testing.assert_allclose(scorer.score(X), -forest.score_samples(X), rtol=0, atol=1e-6)
 
 

@@ -25,7 +25,9 @@ def test_sums_leaves_then_scales_and_activates():
     trees = [stump(1.0, 10, 20), stump(1.0, 1, 2, feature=1)]
     assert run(trees, X).tolist() == [11, 21, 22]
     assert run(trees, X, base=100, scale=-1).tolist() == [-111, -121, -122]
-    np.testing.assert_allclose(run(trees, X, scale=-0.1, activation="Exp"), np.exp([-1.1, -2.1, -2.2]), rtol=1e-6)
+    np.testing.assert_allclose(
+        run(trees, X, scale=-0.1, activation="Exp"), np.exp([-1.1, -2.1, -2.2]), rtol=1e-6
+    )
 
 
 def test_a_threshold_between_two_floats_parts_them_as_in_double_precision():

@@ -35,7 +35,9 @@ def empty_database(postgres):
 
 def tables(settings) -> set[str]:
     with psycopg.connect(settings.conninfo("owner")) as connection:
-        found = connection.execute("select schemaname || '.' || tablename from pg_tables where tableowner = 'owner'")
+        found = connection.execute(
+            "select schemaname || '.' || tablename from pg_tables where tableowner = 'owner'"
+        )
         return {name for (name,) in found}
 
 

@@ -75,7 +75,10 @@ def replay(connection: psycopg.Connection) -> np.ndarray:
         everything.append(features.compute(state, index, features.columns(transactions)))
         connection.cursor().executemany(
             SAVE_STATE,
-            [(u, partition, features.LAYOUT, s.tobytes()) for u, s in zip(users.tolist(), state, strict=True)],
+            [
+                (u, partition, features.LAYOUT, s.tobytes())
+                for u, s in zip(users.tolist(), state, strict=True)
+            ],
         )
     return np.concatenate(everything)
 

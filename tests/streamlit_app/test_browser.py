@@ -70,7 +70,9 @@ def problems(page: Page) -> None:
     assert page.locator("[data-testid=stException]").count() == 0
     assert "Traceback" not in page.inner_text("body")
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTH
-    for chart in page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg").all():
+    for chart in page.locator(
+        "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+    ).all():
         box = chart.bounding_box()
         assert box and box["width"] > 150 and box["height"] > 80 and box["x"] + box["width"] <= WIDTH
 

@@ -27,7 +27,18 @@ def opened(page: str, **query: str) -> AppTest:
 
 def said(app: AppTest) -> str:
     """Everything that the page says, tables included."""
-    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "code", "text")
+    kinds = (
+        "title",
+        "subheader",
+        "markdown",
+        "caption",
+        "info",
+        "warning",
+        "error",
+        "success",
+        "code",
+        "text",
+    )
     parts = [str(element.value) for kind in kinds for element in app.get(kind)]
     parts += [f"{metric.label} {metric.value} {metric.help}" for metric in app.metric]
     parts += [table.value.to_string() for table in app.dataframe]
@@ -37,14 +48,18 @@ def said(app: AppTest) -> str:
 @pytest.fixture
 def absent(settings: Settings) -> Settings:
     """A platform of which nothing runs."""
-    return settings.model_copy(update={"postgres_port": 1, "mlflow_port": 1, "mlflow_tracking_uri": "http://127.0.0.1:1"})
+    return settings.model_copy(
+        update={"postgres_port": 1, "mlflow_port": 1, "mlflow_tracking_uri": "http://127.0.0.1:1"}
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_without_postgres_a_page_says_so_and_where_to_look(absent, use, page):
     use(absent)
     text = said(opened(page))
-    assert "**PostgreSQL does not answer** at 127.0.0.1, port 1" in text and "fraudstream logs postgres" in text
+    assert (
+        "**PostgreSQL does not answer** at 127.0.0.1, port 1" in text and "fraudstream logs postgres" in text
+    )
 
 
 def test_an_empty_shop_says_what_is_missing(clean_postgres, use):
@@ -127,7 +142,9 @@ class TestFilled:
         assert app.button(key="verdict_True").disabled and app.button(key="verdict_False").disabled
         listed = app.dataframe[0].value
         app.text_input(key="analyst").set_value("  <b>Ada</b> ").run()
-        app.text_input(key=next(t.key for t in app.text_input if t.key.startswith("note_"))).set_value("called").run()
+        app.text_input(key=next(t.key for t in app.text_input if t.key.startswith("note_"))).set_value(
+            "called"
+        ).run()
         app.button(key="verdict_True").click().run()
         assert not app.exception
         with psycopg.connect(shop.conninfo("owner")) as connection:
@@ -159,12 +176,16 @@ class TestFilled:
         assert not any(element.proto.allow_html for element in app.markdown)
 
     def test_an_unknown_transaction_in_the_address_is_said(self):
-        assert "There is no alert on this transaction." in said(opened("views/alerts.py", transaction="<b>none"))
+        assert "There is no alert on this transaction." in said(
+            opened("views/alerts.py", transaction="<b>none")
+        )
 
     def test_a_slow_query_is_said(self, monkeypatch):
         from include import queries
 
-        monkeypatch.setitem(queries.text.__wrapped__.__globals__, "text", lambda name: "select pg_sleep(5) as at")
+        monkeypatch.setitem(
+            queries.text.__wrapped__.__globals__, "text", lambda name: "select pg_sleep(5) as at"
+        )
         monkeypatch.setattr(queries.engine, "__kwdefaults__", {"timeout_seconds": 0.05, "pool_size": 1})
         assert "**PostgreSQL took too long**" in said(opened("views/live.py"))
 
@@ -187,7 +208,9 @@ class TestScoredByHand:
 
     def test_the_champion_is_named(self):
         text = said(opened("views/performance.py"))
-        assert "Champion Version 2" in text and "champion, scoring now" in text and "does not answer" not in text
+        assert (
+            "Champion Version 2" in text and "champion, scoring now" in text and "does not answer" not in text
+        )
 
     def test_an_odd_payment_is_an_alert_with_reasons_and_leaves_nothing_behind(self, shop_with_champion):
         counted = """
