@@ -145,7 +145,7 @@ class Job:
             if position < len(sending):
                 self.behind = max(0, now - times[position]) / SECOND
                 pause = (times[position] - now) / SECOND if times[position] > now else 1 / most
-                self.stopping.wait(min(max(pause, 0.002), 0.2))
+                self.stopping.wait(min(max(pause, 0.01), 0.2))
             self.log_progress()
         return not self.stopping.is_set()
 

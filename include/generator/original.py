@@ -28,8 +28,9 @@ class Original(Simulation):
 
     def slot(self, start: int, volume: Volume) -> Batch:
         rng = np.random.default_rng([*self._key, 5, *volume.key, start])
-        n = volume.count(start, start + volume.slot)
-        first, last = volume.clip(start, start + volume.slot)
+        end = start + volume.slot(start)
+        n = volume.count(start, end)
+        first, last = volume.clip(start, end)
         times = np.sort(first + (rng.random(n) * (last - first)).astype(np.int64))
         kind = np.where(rng.random(n) < self.config.fraud_rate, rng.integers(1, 4, n), 0)
         country = rng.integers(0, len(COUNTRIES), n)

@@ -25,7 +25,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def slot(self, start: int, volume: Volume) -> Batch:
-        """All transactions of the slot that begins at `start`, a multiple of `volume.slot`."""
+        """All transactions of the slot that begins at `start`, a multiple of its length, `volume.slot(start)`."""
 
     def history(self, end: datetime | int, resume_at: datetime | int | None = None) -> Iterator[Batch]:
         """The history before `end`, which grows to the configured rate; from the slot of `resume_at` if given."""
@@ -52,11 +52,12 @@ class Simulation(ABC):
         yield from self._slots(start, end, Flat(rate or self.config.rate))
 
     def _slots(self, start: int, end: int | None, volume: Volume) -> Iterator[Batch]:
-        at = start // volume.slot * volume.slot
+        at = start // volume.slot(start) * volume.slot(start)
         while end is None or at < end:
-            stop = at + volume.slot if end is None else min(end, at + volume.slot)
+            following = at + volume.slot(at)
+            stop = following if end is None else min(end, following)
             if volume.count(at - self.longest_campaign, stop):
                 batch = self.slot(at, volume).between(max(start, at), stop)
                 if len(batch):
                     yield batch
-            at += volume.slot
+            at = following

@@ -15,14 +15,14 @@ SLOT_EVENTS = 20_000  # a slot fits in the processor's cache and fills in some t
 class Volume:
     """Counts of transactions over time, in slots that divide an hour; both kinds below are one."""
 
-    rate: float
-    """Transactions per second at the busiest time."""
+    def slot(self, at: int) -> int:
+        """Length of the slots in the hour of `at`, in microseconds: the unit in which a world generates."""
+        rate = self.rate_at(at // HOUR * HOUR + HOUR)
+        return next((s for s in (3600, 600, 60, 10) if s * rate <= SLOT_EVENTS), 1) * SECOND
 
-    @cached_property
-    def slot(self) -> int:
-        """Length of a slot, in microseconds: the unit in which a world generates."""
-        seconds = next((s for s in (3600, 600, 60, 10) if s * self.rate <= SLOT_EVENTS), 1)
-        return seconds * SECOND
+    def rate_at(self, at: int) -> float:
+        """Transactions per second, which never fall with time."""
+        raise NotImplementedError
 
     def count(self, start: int, end: int) -> int:
         """Transactions in [start, end); counts of adjacent ranges add up exactly."""
@@ -50,6 +50,9 @@ class Flat(Volume):
     """A constant rate with all customers present."""
 
     rate: float
+
+    def rate_at(self, at: int) -> float:
+        return self.rate
 
     def total(self, at: int) -> int:
         return math.floor(self.rate * (at / SECOND))
@@ -79,9 +82,9 @@ class Growth(Volume):
     def start(self) -> int:
         return self.end - self.length
 
-    @property
-    def rate(self) -> float:
-        return max(self.final_rate, self.events / (self.length / SECOND))
+    def rate_at(self, at: int) -> float:
+        level = self.events / (self.length / SECOND) if self.length else 0.0
+        return self.final_rate * self.population(at) if self.growth else level
 
     @cached_property
     def growth(self) -> float:

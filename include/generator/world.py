@@ -56,7 +56,7 @@ class World(Simulation):
 
     def slot(self, start: int, volume: Volume) -> Batch:
         rng = np.random.default_rng([*self._key, 3, *volume.key, start])
-        draft = self._draft(start, start + volume.slot, volume, rng)
+        draft = self._draft(start, start + volume.slot(start), volume, rng)
         self._oddities(draft, rng)
         self._fraud(draft, rng)
         return self._batch(draft, rng)

@@ -36,9 +36,19 @@ def test_counts_of_adjacent_ranges_add_up(rate, seconds):
 
 @given(st.floats(0.001, 1_000_000))
 def test_slots_divide_an_hour_and_stay_small(rate):
-    slot = Flat(rate).slot
+    slot = Flat(rate).slot(END)
     assert HOUR % slot == 0
     assert slot == SECOND or rate * slot / SECOND <= SLOT_EVENTS
+
+
+def test_a_history_has_short_slots_only_where_it_is_busy():
+    volume = Growth(END, 21 * DAY, 10_000_000, 3_000.0)
+    slots, at = [], volume.start // HOUR * HOUR
+    while at < END:
+        slots.append(at)
+        at += volume.slot(at)
+    assert len(slots) < 30_000
+    assert all(volume.count(at, at + volume.slot(at)) <= SLOT_EVENTS for at in slots)
 
 
 def test_volumes_are_told_apart():
