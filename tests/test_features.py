@@ -167,7 +167,9 @@ def test_country_is_the_last_part_of_a_location_in_any_case():
 def test_two_countries_in_short_time():
     rows = [*habit(), at(40 * DAY, transaction_location="Kenya")]
     columns = features.columns([*rows, at(40 * DAY + 2400, transaction_location="Osaka, Japan")])
-    vector = dict(zip(FEATURES, features.compute(features.new_state(1), np.zeros(42, int), columns)[-1], strict=True))
+    vector = dict(
+        zip(FEATURES, features.compute(features.new_state(1), np.zeros(42, int), columns)[-1], strict=True)
+    )
     assert vector["country_change"] == pytest.approx(np.exp(-2400 / (6 * HOUR)))
     assert columns.previous_country[-1] == b"kenya"
     assert columns.previous_country[0] == b""
@@ -206,7 +208,9 @@ def test_pace_and_spending_of_the_last_hour_day_and_week():
     assert vector["rate_1h"] > 1 and vector["rate_1d"] > 0.5 and vector["spend_1h"] > 1
     assert vector["gap_ratio"] < -3
     steady = vectors(habit())[-1]
-    assert all(abs(steady[name]) < 0.35 for name in ("rate_1h", "rate_1d", "rate_7d", "spend_7d", "gap_ratio"))
+    assert all(
+        abs(steady[name]) < 0.35 for name in ("rate_1h", "rate_1d", "rate_7d", "spend_7d", "gap_ratio")
+    )
 
 
 def test_growth_step_by_step():
@@ -262,7 +266,9 @@ def test_only_required_fields():
          "transaction_location", "first_name", "last_name", "full_name", "email")
     )  # fmt: skip
     vector = vectors([at(day * DAY, amount=50.0, **bare) for day in range(5)])[-1]
-    assert all(vector[name] == 0 for name in ("newness", "foreign", "country_change", "speed", "known_devices"))
+    assert all(
+        vector[name] == 0 for name in ("newness", "foreign", "country_change", "speed", "known_devices")
+    )
     assert vector["history"] == pytest.approx(np.log1p(4))
 
 

@@ -13,7 +13,9 @@ from tests.grafana_macros import UnknownMacro, expand
 
 GRAFANA = PROJECT_ROOT / "grafana"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((GRAFANA / "dashboards").glob("*.json"))}
-PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"] if panel["type"] != "row"]
+PANELS = [
+    (name, panel) for name, board in BOARDS.items() for panel in board["panels"] if panel["type"] != "row"
+]
 PANEL_IDS = [f"{name}: {panel['title']}" for name, panel in PANELS]
 QUERIES = [
     pytest.param(target["rawSql"], target["format"], id=f"{name}: {panel['title']} {target['refId']}")
@@ -147,7 +149,11 @@ def test_a_dashboard_is_sound(name):
 
 
 def test_dashboards_are_told_apart():
-    assert len({board["uid"] for board in BOARDS.values()}) == len({board["title"] for board in BOARDS.values()}) == 2
+    assert (
+        len({board["uid"] for board in BOARDS.values()})
+        == len({board["title"] for board in BOARDS.values()})
+        == 2
+    )
 
 
 @pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
@@ -166,7 +172,9 @@ def test_the_data_source_uses_the_select_only_role_and_holds_no_password():
 
 
 def test_dashboards_are_provisioned_from_files_only():
-    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/fraudstream.yaml").read_text())["providers"]
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/fraudstream.yaml").read_text())[
+        "providers"
+    ]
     assert provider["allowUiUpdates"] is False and provider["options"]["path"] == "/etc/grafana/dashboards"
 
 

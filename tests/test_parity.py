@@ -45,7 +45,9 @@ def as_streamed(transactions, partitions, sizes):
 
 
 @settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 120), seed=st.integers(0, 99), sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5))
+@given(
+    n=st.integers(1, 120), seed=st.integers(0, 99), sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5)
+)
 def test_a_replay_gives_what_the_stream_logged(n, seed, sizes):
     transactions, partitions = log(n, seed)
     logged = as_streamed(transactions, partitions, sizes)
@@ -66,7 +68,9 @@ def test_a_forgotten_transaction_is_found_and_named():
     transactions, partitions = log(60)
     logged = parity.recompute(transactions, partitions)
     kept = [row for row in range(60) if row != 20]
-    found = parity.compare(logged[kept], parity.recompute([transactions[row] for row in kept], partitions[kept]))
+    found = parity.compare(
+        logged[kept], parity.recompute([transactions[row] for row in kept], partitions[kept])
+    )
     assert "history" in {mismatch.feature for mismatch in found}
 
 

@@ -99,7 +99,15 @@ def test_the_pages_and_the_evaluation_measure_the_same(app, shop):
     rows = queries.frame(app, "daily_performance", **used("daily_performance")).set_index("day")
     for day in measured["per_day"][:-1]:
         row = rows.loc[f"{day['day']} 00:00:00+00:00"]
-        for name in ("transactions", "frauds", "alerts", "caught", "precision", "recall", "average_precision"):
+        for name in (
+            "transactions",
+            "frauds",
+            "alerts",
+            "caught",
+            "precision",
+            "recall",
+            "average_precision",
+        ):
             assert row[name] == pytest.approx(day[name]), name
 
 
@@ -179,7 +187,12 @@ def test_a_verdict_takes_an_alert_out_of_the_open_ones(app):
     still_open = queries.frame(app, "alerts", inbox="open", limit=5)
     one = still_open.transaction_id[0]
     counts = queries.frame(app, "alert_counts").iloc[0]
-    verdict = {"transaction_id": one, "is_fraud": False, "analyst": "Robert'); drop table", "note": "<b>ok</b>"}
+    verdict = {
+        "transaction_id": one,
+        "is_fraud": False,
+        "analyst": "Robert'); drop table",
+        "note": "<b>ok</b>",
+    }
     assert queries.execute(app, "add_verdict", **verdict) == 1
 
     assert one not in set(queries.frame(app, "alerts", inbox="open", limit=1000).transaction_id)

@@ -25,7 +25,12 @@ def ordinary():
     rng = np.random.default_rng(5)
     rows = []
     for user in range(150):
-        mean, spread, pace, hour = rng.normal(3.6, 0.5), rng.uniform(0.3, 0.8), rng.uniform(0.5, 3), rng.normal(14, 2)
+        mean, spread, pace, hour = (
+            rng.normal(3.6, 0.5),
+            rng.uniform(0.3, 0.8),
+            rng.uniform(0.5, 3),
+            rng.normal(14, 2),
+        )
         latitude, longitude = rng.uniform(-50, 60), rng.uniform(-150, 150)
         shops, day, device = rng.choice(300, rng.integers(4, 15), replace=False), 0.0, 0
         for _ in range(60):
@@ -33,7 +38,9 @@ def ordinary():
             new_device, new_shop, away, tiny = rng.random(4) < 0.02
             device += int(new_device)
             shop = rng.integers(300) if new_shop else rng.choice(shops)
-            position = (40.4, -3.7) if away else (latitude + rng.normal(0, 0.1), longitude + rng.normal(0, 0.1))
+            position = (
+                (40.4, -3.7) if away else (latitude + rng.normal(0, 0.1), longitude + rng.normal(0, 0.1))
+            )
             rows.append((user, shop, transaction(
                 timestamp=NOW + timedelta(days=int(day), hours=rng.normal(hour, 3) % 24),
                 amount=2.0 if tiny else round(float(rng.lognormal(mean, spread)), 2),
@@ -72,7 +79,9 @@ def test_the_first_reason_names_the_injected_anomaly(ordinary, detector, scorer)
             continue
         injected = X[rows].copy()
         beyond = 0.3 * (highest[j] - lowest[j])
-        injected[:, j] = lowest[j] - beyond if name == "gap_ratio" else highest[j] + beyond  # short gaps are odd
+        injected[:, j] = (
+            lowest[j] - beyond if name == "gap_ratio" else highest[j] + beyond
+        )  # short gaps are odd
         found = reasons.reasons(scorer, injected, [transactions[row] for row in rows])
         named[name] = np.mean([bool(given) and given[0]["feature"] == name for given in found])
     assert len(named) >= 14
@@ -109,7 +118,9 @@ def said(feature, change=None, previous=b"", **fields):
     rows.append(transaction(**{"timestamp": at, "amount": 49.0, **(change or {})}))
     columns = features.columns(rows)
     vector = features.compute(features.new_state(1), np.zeros(41, int), columns)[-1]
-    words = Said(dict(zip(FEATURES, vector.tolist(), strict=True)), rows[-1], bytes(columns.previous_country[-1]))
+    words = Said(
+        dict(zip(FEATURES, vector.tolist(), strict=True)), rows[-1], bytes(columns.previous_country[-1])
+    )
     return words.reason(feature)
 
 
@@ -142,7 +153,9 @@ def test_words(feature, change, text):
 def test_values_are_in_the_unit_of_the_words():
     assert said("amount_ratio", {"amount": 399.0})["value"] == pytest.approx(8, rel=1e-3)
     assert said("new_country", {"transaction_location": "Kenya"})["value"] == pytest.approx(40)
-    assert said("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(2 / 3, rel=1e-3)
+    assert said("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
+        2 / 3, rel=1e-3
+    )
 
 
 def test_every_feature_has_words_and_one_topic():
