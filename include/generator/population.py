@@ -72,7 +72,7 @@ class Customers:
         self.index = np.arange(count)
         city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
         self.country = CITY_COUNTRY[city]
-        self.amount = rng.normal(np.log(28.0), 0.65, count)  # mean of the logarithm of a payment
+        self.amount = rng.normal(np.log(28.0), 0.85, count)  # mean of the logarithm of a payment
         self.spread = rng.uniform(0.3, 0.7, count)
         self.mean = np.exp(self.amount + self.spread**2 / 2)
         self.activity = rng.lognormal(0.0, 0.8, count)  # payments per day, relative to the others

@@ -103,9 +103,8 @@ def test_customers_persist_and_have_their_own_habits():
     within = np.sqrt(np.bincount(owner, (amount - means[owner]) ** 2) / np.maximum(counts - 1, 1))
     often = counts >= 30
     assert means[often].std() > 0.5 and np.median(within[often]) < amount.std()
-    devices = [
-        len(set(texts(batch.events, "device")[texts(batch.events, "user_id") == user])) for user in users[:20]
-    ]
+    owners, device = texts(batch.events, "user_id"), texts(batch.events, "device")
+    devices = [len(set(device[owners == user])) for user in users[:20]]
     assert np.median(devices) <= 4
 
 
