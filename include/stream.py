@@ -52,7 +52,7 @@ SPARK = {
     "spark.sql.streaming.minBatchesToRetain": "10",
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     # One write transaction each: large enough to be fast, small enough to fit into memory whatever comes.
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "30000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),
     **kafka.SPARK_REDACTION,
 }
@@ -99,6 +99,7 @@ def main(settings: Settings, job: Job) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the registry is asked every few seconds
     stopping = threading.Event()
 
     def started(settings: Settings, name: str) -> SparkSession:
