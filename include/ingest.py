@@ -15,9 +15,10 @@ import psycopg
 from msgspec.structs import astuple
 
 from include.label import decode_label
+from include.live_mapping import transaction_decoder
 from include.settings import Settings
 from include.store import DeadLetter, Outcome, Range, Record, Writer, copy, stage, write_dead_letters
-from include.transaction import Reason, Rejected, Transaction, decode
+from include.transaction import Reason, Rejected, Transaction
 
 Event = TypeVar("Event")
 
@@ -146,7 +147,7 @@ def transactions(
 
     A transaction is late when it is older than the partition's newest one before it by `late_after_seconds`.
     """
-    accepted, letters = decode_all(span.records, decode, writer.settings)
+    accepted, letters = decode_all(span.records, transaction_decoder(writer.settings), writer.settings)
     claims = [
         Claim(event.transaction.transaction_id, event.fingerprint, event.transaction.timestamp)
         for _, event in accepted

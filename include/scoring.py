@@ -18,10 +18,11 @@ from psycopg.types.json import Jsonb
 
 from include import features
 from include.ingest import Claim, Register, Verdict, claim, decode_all
+from include.live_mapping import transaction_decoder
 from include.models.scorer import Scorer
 from include.reasons import reasons
 from include.store import Outcome, Range, Record, Writer, copy, stage
-from include.transaction import Transaction, decode
+from include.transaction import Transaction
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -82,7 +83,7 @@ def scores(
     Rejected records and events that contradict an earlier one of the same id are only counted:
     the stream of transactions keeps them.
     """
-    accepted, rejected = decode_all(span.records, decode, writer.settings)
+    accepted, rejected = decode_all(span.records, transaction_decoder(writer.settings), writer.settings)
     claims = [
         Claim(event.transaction.transaction_id, event.fingerprint, event.transaction.timestamp)
         for _, event in accepted

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     training_window_days: int = Field(30, ge=1)
     retrain_schedule: str = "@daily"
 
+    mapping: Path | None = Field(
+        None, description="for a topic with other field names: the mapping file of docs/import.md"
+    )
     late_after_seconds: int = Field(3600, ge=1, description="older than the newest seen event: late")
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)
@@ -102,6 +105,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
         self.home = self.home.expanduser().resolve()
+        if self.mapping is not None:
+            self.mapping = PROJECT_ROOT / self.mapping.expanduser()
+            if not self.mapping.is_file():
+                raise ValueError(f"FRAUDSTREAM_MAPPING: there is no file {self.mapping}")
         if self.postgres_passfile is None:
             self.postgres_passfile = self.home / "secrets" / "pgpass"
         if self.kafka_bootstrap_servers is None:

@@ -30,7 +30,8 @@ UNITS = {
     "days": 86_400 * 10**6,
 }
 LONGEST_SCENARIO = 128
-LARGEST_EXPONENT = 20  # of a number that is worth writing out in digits
+LARGEST_EXPONENT = 15  # of a number that is worth writing out in digits
+LARGEST_FACTOR = 6  # its exponent; a product then has no more digits than decimal numbers keep
 
 
 class BadValue(ValueError):
@@ -181,9 +182,9 @@ class Translator:
 
     def _number(self, name: str, said: NumberSource) -> Callable[[str | None], msgspec.Raw | None]:
         place = f"fields.{name}"
-        if not _NUMBER.fullmatch(said.factor):
-            raise self._error(place, f"factor: {said.factor!r} is no number")
-        factor = Decimal(said.factor)
+        factor = Decimal(said.factor if _NUMBER.fullmatch(said.factor) else 0)
+        if not factor or abs(factor.adjusted()) > LARGEST_FACTOR:
+            raise self._error(place, f"factor: {said.factor!r} is no number such as 0.01")
         plain = factor == 1 and not said.round
         where = f"column {said.column!r}" if said.column else "constant"
 

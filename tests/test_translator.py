@@ -74,6 +74,7 @@ def test_what_is_missing_is_left_out():
         ("{column: sum, round: true}", "-0.125", "-0.13"),
         ("{column: sum, factor: 0.01}", "4250", "42.50"),
         ("{column: sum, factor: 1.1, round: true}", "1.05", "1.16"),
+        ("{column: sum, factor: 999999, round: true}", "9999999999999999", "9999989999999999000001.00"),
         ("{constant: 3}", "9", "3"),
     ],
 )
@@ -175,6 +176,8 @@ def test_only_needed_columns_are_asked_for():
         ),
         ({"amount": "{round: true}"}, "fields.amount: needs exactly one of column, constant"),
         ({"amount": "{column: sum, factor: x}"}, "fields.amount: factor: 'x' is no number"),
+        ({"amount": "{column: sum, factor: 0}"}, "fields.amount: factor: '0' is no number"),
+        ({"amount": "{column: sum, factor: 1e7}"}, "fields.amount: factor: '1e7' is no number"),
         ({"latitude": "{constant: north}"}, "fields.latitude: constant is no number"),
         ({"timestamp": "{column: at, zone: Berlin}"}, "fields.timestamp: zone: 'Berlin' is no time zone"),
         ({"timestamp": "{column: at, since: today}"}, "fields.timestamp: since: 'today' is no date"),
