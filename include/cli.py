@@ -38,6 +38,11 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+def _wide_console() -> Console:
+    """For tables: a pipe has no width, and addresses must not be cut there."""
+    return Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
+
+
 @cli.command()
 def up() -> None:
     """Start the whole platform on this machine and wait for the first scored transaction."""
@@ -87,8 +92,7 @@ def _welcome(settings: Settings) -> None:
         ),
     ):
         table.add_row(*row)
-    # A pipe has no width: addresses must not be cut there.
-    console = Console(highlight=False, soft_wrap=True, width=max(120, Console().width))
+    console = _wide_console()
     console.print(table)
     console.print("Health: make status    Logs: .venv/bin/fraudstream logs NAME    Stop: make down")
 
@@ -240,7 +244,7 @@ def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        _console().print(*evaluation_report.tables(result), sep="\n")
+        _wide_console().print(*evaluation_report.tables(result), sep="\n")
 
 
 def _no_database(error: Exception) -> str:
@@ -281,3 +285,27 @@ def replay_dead_letters(reason: str | None, limit: int | None, as_json: bool) ->
         click.echo("The stream stores what is good by now; what is still wrong becomes a new dead letter.")
     else:
         click.echo("No dead letter is open" + (f" with the reason {reason}." if reason else "."))
+
+
+@cli.command()
+@click.argument(
+    "suite", type=click.Choice(["generator", "decode", "score", "store", "streams", "all"]), default="all"
+)
+@JSON
+def bench(suite: str, as_json: bool) -> None:
+    """Measure our ways beside the usual ones, side by side in one run; services are started and stopped for it."""
+    from include.bench import command
+    from include.bench.services import ServiceFailed
+    from include.platform.jars import JarsError
+    from include.terminal import end_on_signals
+
+    chosen = command.SUITES if suite == "all" else (suite,)
+    try:
+        with end_on_signals():
+            result = command.run(chosen, lambda name: click.echo(f"measuring {name} …", err=True))
+    except (ServiceFailed, command.BenchmarkFailed, JarsError) as error:
+        raise SystemExit(f"fraudstream bench: {error}") from None
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        _wide_console().print(*command.tables(result), sep="\n")

@@ -41,6 +41,20 @@ def stop_on_signals() -> Iterator[Event]:
 
 
 @contextmanager
+def end_on_signals() -> Iterator[None]:
+    """SIGTERM ends the block as SIGINT does, by an exception, so that it stops what it started."""
+
+    def end(number: int, _frame) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def import_progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each phase of an import, on standard error; nothing where that is no terminal."""
     columns = (

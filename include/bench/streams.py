@@ -1,0 +1,218 @@
+"""The two Spark streams beside the usual foreachBatch that parses and appends, on real Kafka, PostgreSQL and Spark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import numpy as np
+import psycopg
+from confluent_kafka import Producer
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from include import ingest, kafka, scoring, stream
+from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
+from include.bench.services import services
+from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
+from include.features import FEATURE_SET, FEATURES
+from include.generator.bench import START
+from include.generator.config import Config
+from include.generator.profiles import simulation
+from include.models.isolation_forest import IsolationForestDetector
+from include.models.scorer import Scorer
+from include.platform import jars
+from include.settings import PROJECT_ROOT, Settings
+
+KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
+JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
+EMPTY = """
+truncate shop.transactions, shop.transaction_ids, shop.fraud_transactions, shop.dead_letters, shop.fraud_scores,
+    shop.scored_ids, shop.fraud_alerts, shop.user_state, shop.merchant_state, shop.stream_offsets, bench.transactions"""
+
+
+def run(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
+    """Cost of an event once a stream is under way: its first commit and what came before are left out.
+
+    The plain side does no more than tutorials do: `from_json`, then `executemany` in each partition; it has no
+    validation, no key, no ledger and no score. The scores are those of a forest of 100 trees.
+    """
+    with services(kafka=True) as settings, spark_session() as spark:
+        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
+            owner.execute(PLAIN_TABLE)
+        settings = settings.model_copy(update={"max_offsets_per_trigger": min(40_000, max(1, events // 5))})
+        count = fill(settings, events)
+        sides = [
+            Side("transaction_stream", partial(_streamed, settings, spark, transaction_job(settings), count)),
+            Side("fraud_stream", partial(_streamed, settings, spark, fraud_job(settings), count)),
+        ]
+        return compare(
+            "streams",
+            "event",
+            sides,
+            Side("plain append", partial(_appended, settings, spark, count)),
+            rounds,
+        )
+
+
+@contextmanager
+def spark_session() -> Iterator[SparkSession]:
+    """Two cores, as the embedded platform has, with the Kafka connector."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    options = {
+        "spark.jars": ",".join(jars.spark_classpath()),
+        "spark.driver.memory": "1g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
+    }
+    spark = SparkSession.builder.master("local[2]").config(map=stream.SPARK | options).getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def fill(settings: Settings, events: int) -> int:
+    """Puts about `events` generated transactions into the topic; returns how many."""
+    failed: list = []
+    producer = Producer(kafka.client_config(settings, linger_ms=20, partitioner="murmur2_random"))
+    count = 0
+    for batch in simulation(Config()).window(START, START + timedelta(days=20), events=events):
+        for _, key, value in batch.transactions():
+            producer.produce(
+                settings.transactions_topic,
+                value,
+                key,
+                on_delivery=lambda error, _: error and failed.append(error),
+            )
+            count += 1
+            if count % 1_000 == 0:
+                producer.poll(0)
+        producer.flush()
+    if failed:
+        raise BenchmarkFailed(f"Kafka refused {len(failed)} events: {failed[0]}")
+    return count
+
+
+def transaction_job(settings: Settings) -> stream.Job:
+    handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
+    return stream.Job("transaction_stream", tuple(handlers), lambda spark: handlers)
+
+
+def fraud_job(settings: Settings) -> stream.Job:
+    return stream.Job("fraud_stream", (settings.transactions_topic,), _Handlers(settings.transactions_topic))
+
+
+class _Handlers:
+    """Scores with a forest that was fitted on noise: what it says does not matter here, what it costs does."""
+
+    def __init__(self, topic: str):
+        self._topic = topic
+        self._handlers: dict | None = None
+
+    def __call__(self, spark: SparkSession) -> dict:
+        if self._handlers is None:
+            sent = spark.sparkContext.broadcast(_scorer())
+            self._handlers = {self._topic: partial(scoring.scores_by, sent)}
+        return self._handlers
+
+
+def _scorer() -> Scorer:
+    X = np.random.default_rng(0).standard_normal((20_000, len(FEATURES))).astype(np.float32)
+    detector = IsolationForestDetector().fit(X)
+    return detector.scorer(threshold=0.99, version=1, feature_set=FEATURE_SET)
+
+
+def _streamed(settings: Settings, spark: SparkSession, job: stream.Job, count: int) -> float:
+    """Seconds an event of one of our streams, which reads the topic from its beginning."""
+    _reset(settings, job.stream)
+    stopping, failed = threading.Event(), []
+
+    def work() -> None:
+        try:
+            stream.run(settings, job, stopping, lambda *_: spark)
+        except stream.StreamFailed as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+            done = "select coalesce(sum(next_offset), 0) from shop.stream_offsets where stream = %s and topic = %s"
+            key = job.stream, settings.transactions_topic
+            return _steady(lambda: int(connection.execute(done, key).fetchone()[0]), count, thread.is_alive)
+    finally:
+        stopping.set()
+        thread.join()
+        if failed:
+            raise BenchmarkFailed(str(failed[0])) from failed[0]
+
+
+def _appended(settings: Settings, spark: SparkSession, count: int) -> float:
+    """Seconds an event of the plain stream, as tutorials have it."""
+    _reset(settings, "plain")
+    source = (
+        spark.readStream.format("kafka")
+        .options(**kafka.spark_options(settings))
+        .option("subscribe", settings.transactions_topic)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)
+        .load()
+    )
+    parsed = source.select(F.from_json(F.col("value").cast("string"), JSON_SCHEMA).alias("event")).select(
+        "event.*"
+    )
+    insert = partial(_insert, settings.conninfo("stream_writer"))
+
+    def append(frame: DataFrame, _batch: int) -> None:
+        frame.foreachPartition(insert)
+
+    query = (
+        parsed.writeStream.foreachBatch(append)
+        .option("checkpointLocation", stream.checkpoint_folder(settings, "plain").as_uri())
+        .start()
+    )
+    try:
+        return _steady(
+            lambda: sum(each["numInputRows"] for each in query.recentProgress), count, lambda: query.isActive
+        )
+    finally:
+        query.stop()
+
+
+def _insert(conninfo: str, rows: Iterator[Row]) -> None:
+    with psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
+        cursor.executemany(INSERT, list(rows))
+
+
+def _steady(done: Callable[[], int], count: int, alive: Callable[[], bool]) -> float:
+    """Seconds an event from the first events that are done to the last.
+
+    Raises:
+        BenchmarkFailed: it ended early, or all was done at once.
+    """
+    begin, first = None, 0
+    while (now := done()) < count:
+        if now and begin is None:
+            begin, first = time.perf_counter(), now
+        if not alive():
+            raise BenchmarkFailed(f"the stream ended after {now:,} of {count:,} events")
+        time.sleep(0.01)
+    if begin is None:
+        raise BenchmarkFailed(f"{count:,} events are too few to measure a stream")
+    return (time.perf_counter() - begin) / (count - first)
+
+
+def _reset(settings: Settings, name: str) -> None:
+    """Nothing is stored, and the next stream reads from the beginning."""
+    shutil.rmtree(stream.checkpoint_folder(settings, name), ignore_errors=True)
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(EMPTY)

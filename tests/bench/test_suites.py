@@ -1,0 +1,143 @@
+"""Each benchmark measures work that is really done, and both of its sides do the same."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, nullcontext
+
+import psutil
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from include import cli
+from include.bench import command, decode, generator, score, store, streams
+from include.bench.compare import BenchmarkFailed
+from include.bench.services import services
+from include.generator.bench import START
+from include.generator.config import Config
+from include.generator.profiles import simulation
+from include.transaction import decode as strict_decode
+
+
+def of(comparisons) -> dict[tuple[str, str], object]:
+    found = {(each.what, each.other): each for each in comparisons}
+    assert all(
+        each.ours_microseconds > 0 and each.lowest <= each.ratio <= each.highest for each in found.values()
+    )
+    return found
+
+
+def test_generator():
+    (found,) = of(generator.run(rounds=1, events=2_000)).values()
+    assert (found.what, found.item) == ("generator", "transaction")
+
+
+def test_decode():
+    found = of(decode.run(rounds=1, events=500))
+    assert found.keys() == {("decode", "json.loads and checks by hand"), ("decode", "pydantic")}
+
+
+def test_all_decoders_accept_the_same_events_and_refuse_bad_ones():
+    _, _, value = next(simulation(Config()).live(START)).transactions()[0]
+    ours = strict_decode(value, decode.NOW, **decode.LIMITS).transaction
+    by_hand, model = decode.checked_by_hand(value), decode.pydantic_model().model_validate_json(value)
+    for name in ours.__struct_fields__:
+        assert getattr(ours, name) == by_hand[name] == getattr(model, name), name
+    for change in (
+        {"amount": -1},
+        {"user_id": None},
+        {"latitude": 91},
+        {"device": "x" * 257},
+        {"timestamp": "noon"},
+    ):
+        bad = json.dumps(json.loads(value) | change).encode()
+        for read in (decode.checked_by_hand, decode.pydantic_model().model_validate_json):
+            with pytest.raises((ValueError, TypeError)):
+                read(bad)
+
+
+def test_score():
+    assert of(score.run(rounds=1, rows=500)).keys() == {
+        ("score 1 row", "scikit-learn"),
+        ("score 500 rows", "scikit-learn"),
+    }
+
+
+def test_command_shows_and_prints_json(monkeypatch):
+    monkeypatch.setattr(score, "run", lambda: score_run(rounds=1, rows=300))
+    result = CliRunner().invoke(cli.cli, ["bench", "score", "--json"])
+    found = json.loads(result.stdout)
+    assert [each["what"] for each in found["comparisons"]] == ["score 1 row", "score 300 rows"]
+    assert found["cores"] >= 1 and result.stderr.startswith("measuring score")
+    assert "Times faster" in CliRunner().invoke(cli.cli, ["bench", "score"]).output
+    assert [*command.SUITES, "all"] == list(cli.bench.params[0].type.choices)
+
+
+score_run = score.run
+
+
+@pytest.mark.services
+def test_store_writes_the_same_rows_on_both_sides_and_stops_its_server(monkeypatch):
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    written = []
+
+    @contextmanager
+    def watched():
+        with services() as settings:
+            yield settings
+            with psycopg.connect(settings.conninfo("owner")) as connection:
+                for table in ("shop.transactions", "bench.transactions"):
+                    rows = f"select count(*), bit_xor(hashtextextended(transaction_id, 0)) from {table}"
+                    written.append(connection.execute(rows).fetchone())
+
+    monkeypatch.setattr(store, "services", watched)
+    (found,) = of(store.run(rounds=2, events=300)).values()
+    assert (found.what, found.rounds) == ("store", 2)
+    assert written[0] == written[1] and written[0][0] == 900  # with a first range that is not measured
+    assert {each.pid for each in psutil.Process().children(recursive=True)} == before
+
+
+@pytest.mark.services
+def test_a_server_is_stopped_also_after_a_failure():
+    with pytest.raises(ZeroDivisionError), services() as settings:
+        home = settings.home
+        with psycopg.connect(settings.conninfo("owner")) as connection:
+            assert connection.execute("select count(*) from shop.transactions").fetchone() == (0,)
+        raise ZeroDivisionError
+    assert not home.exists()
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        psycopg.connect(settings.conninfo("owner"))
+
+
+def test_a_stream_that_ends_early_or_has_too_little_to_do_is_no_measurement():
+    with pytest.raises(BenchmarkFailed, match="ended after 5 of 10"):
+        streams._steady(lambda: 5, 10, lambda: False)
+    with pytest.raises(BenchmarkFailed, match="10 events are too few"):
+        streams._steady(lambda: 10, 10, lambda: True)
+    steps = iter([0, 4, 7, 10])
+    assert streams._steady(lambda: next(steps), 10, lambda: True) > 0
+
+
+@pytest.mark.services
+def test_streams_read_every_event_on_all_three_sides(spark, monkeypatch):
+    rows, reset = {}, streams._reset
+
+    def count(settings):
+        with psycopg.connect(settings.conninfo("owner")) as connection:
+            for table in ("shop.transactions", "shop.fraud_scores", "bench.transactions"):
+                (found,) = connection.execute(f"select count(*) from {table}").fetchone()
+                rows[table] = max(rows.get(table, 0), found)
+
+    @contextmanager
+    def counted_at_the_end(**options):
+        with services(**options) as settings:
+            yield settings
+            count(settings)
+
+    monkeypatch.setattr(streams, "_reset", lambda settings, name: count(settings) or reset(settings, name))
+    monkeypatch.setattr(streams, "services", counted_at_the_end)
+    monkeypatch.setattr(streams, "spark_session", lambda: nullcontext(spark))
+    found = {each.ours: each for each in streams.run(rounds=1, events=4_000)}
+    assert found.keys() == {"transaction_stream", "fraud_stream"}
+    assert rows["shop.transactions"] == rows["shop.fraud_scores"] == rows["bench.transactions"] > 3_500
