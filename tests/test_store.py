@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from datetime import UTC, datetime
 
@@ -299,3 +300,48 @@ def test_the_newest_bytes_of_a_replaced_topic_are_kept_beside_the_old(connection
     )
     store.write(connection, writer, span(0, 1, topic_id="id-2"), handle)
     assert connection.execute("select count(*) from shop.dead_letters").fetchone() == (2,)
+
+
+class Proxy:
+    """Forwards one connection to PostgreSQL; after `cut()`, the reply to the next COMMIT never arrives."""
+
+    def __init__(self, port: int):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._cut = threading.Event()
+        self._postgres_port = port
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def cut(self) -> None:
+        self._cut.set()
+
+    def _run(self) -> None:
+        client, _ = self._server.accept()
+        postgres = socket.create_connection(("127.0.0.1", self._postgres_port))
+        committing = threading.Event()
+
+        def replies() -> None:
+            while data := postgres.recv(65_536):
+                if committing.is_set():
+                    break
+                client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+            postgres.close()
+            self._server.close()
+
+        threading.Thread(target=replies, daemon=True).start()
+        while data := client.recv(65_536):
+            if self._cut.is_set() and b"COMMIT\x00" in data:
+                committing.set()
+            postgres.sendall(data)
+
+
+def test_when_only_the_reply_to_commit_is_lost_the_next_attempt_skips_the_range(connection, writer, shop):
+    proxy = Proxy(shop.postgres_port)
+    with store.connect(shop.model_copy(update={"postgres_port": proxy.port})) as cut_off:
+        proxy.cut()
+        with pytest.raises(psycopg.OperationalError):
+            store.write(cut_off, writer, span(0, 10), Keep())
+    assert ledger(connection) == (0, 10, 10, 0, 0)
+    assert store.write(connection, writer, span(0, 10), Keep()).skipped == 10
+    assert ledger(connection) == (0, 10, 10, 0, 0)
