@@ -67,7 +67,7 @@ class CsvTable:
                         number += 1
                         if number not in skipped:
                             numbers.append(number)
-                    self.done = file.tell()
+                    self.done = min(self.done + CHUNK_BYTES, self.total)  # the file itself is read far ahead
                     yield Chunk(numbers, [_texts(column) for column in batch.columns], found)
         except pa.ArrowException as error:
             raise UnreadableFile(f"{self._path}, after row {number}: {error}") from None

@@ -10,6 +10,7 @@ import pytest
 
 from include.platform.airflow import PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.settings import PROJECT_ROOT
+from include.strict_json import Reason
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 
@@ -72,3 +73,9 @@ def test_reading_a_dag_loads_nothing_heavy(file):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_dead_letters_can_be_chosen_by_every_reason(dags):
+    reason, limit = (dags["replay_dead_letters"].params.get_param(name) for name in ("reason", "limit"))
+    assert reason.schema["enum"] == ["all", *Reason]
+    assert (reason.resolve(), limit.resolve()) == ("all", None)

@@ -14,7 +14,7 @@ from include import cli
 from include.bench import command, decode, generator, score, store, streams
 from include.bench.compare import BenchmarkFailed
 from include.bench.services import services
-from include.generator.bench import START
+from include.generator.bench import FAKER, START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.transaction import decode as strict_decode
@@ -29,8 +29,13 @@ def of(comparisons) -> dict[tuple[str, str], object]:
 
 
 def test_generator():
-    (found,) = of(generator.run(rounds=1, events=2_000)).values()
-    assert (found.what, found.item) == ("generator", "transaction")
+    found = of(generator.run(rounds=1, events=2_000))
+    loop, faker = (
+        found["generator", "a loop of one record at a time"],
+        found["generator", "Faker, measured once"],
+    )
+    assert loop.item == "transaction"
+    assert faker.ratio * faker.ours_microseconds == pytest.approx(FAKER)
 
 
 def test_decode():
