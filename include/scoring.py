@@ -54,15 +54,20 @@ _ALERT_TYPES = [
 
 
 class StateTable(NamedTuple):
-    """A table of behaviour states by id and Kafka partition; `new` makes n states without a past."""
+    """A table of behaviour states by id and Kafka partition.
+
+    new: makes n states without a past.
+    moves: an id has one partition, and its past goes with it to another one; otherwise each partition has its own.
+    """
 
     name: str
     key: str
     new: Callable[[int], np.ndarray]
+    moves: bool
 
 
-CUSTOMERS = StateTable("user_state", "user_id", features.new_state)
-MERCHANTS = StateTable("merchant_state", "merchant_id", features.new_merchant_state)
+CUSTOMERS = StateTable("user_state", "user_id", features.new_state, moves=True)
+MERCHANTS = StateTable("merchant_state", "merchant_id", features.new_merchant_state, moves=False)
 
 
 class _Bytes(Dumper):
@@ -111,7 +116,7 @@ def load_states(
 ) -> np.ndarray:
     """The states (len(ids),) of a partition, in the order of the ids.
 
-    An id without a state in this partition goes on from its newest one in another, which it has when
+    An id that moves and has no state in this partition goes on from its newest one in another, which it has when
     partitions were added; otherwise, or when its state has an older layout, it starts anew.
     """
     states = table.new(len(ids))
@@ -119,9 +124,9 @@ def load_states(
         return states
     found = connection.cursor(binary=True).execute(
         f"select distinct on ({table.key}) {table.key}, state from shop.{table.name} "
-        f"where {table.key} = any(%s) and layout = %s "
+        f"where {table.key} = any(%s) and layout = %s and (%s or partition = %s) "
         f"order by {table.key}, partition = %s desc, written_at desc",
-        (list(ids), features.LAYOUT, partition),
+        (list(ids), features.LAYOUT, table.moves, partition, partition),
     )
     place = {each: i for i, each in enumerate(ids)}
     rows = [(place[each], state) for each, state in found if len(state) == states.dtype.itemsize]
