@@ -105,10 +105,9 @@ def test_up_ends_with_addresses_logins_and_how_to_stop(platform):
 
 
 def test_every_service_is_healthy_and_counts_grow(platform):
+    platform.wait("health of every service and stream", lambda: _all_well(platform.status()))
     before = platform.status()
     assert before["services"].keys() == SERVICES
-    assert {each["state"] for each in before["services"].values()} == {"healthy"}
-    assert {each["state"] for each in before["streams"].values()} == {"running"}
     assert before["counts"]["transactions"] > 20_000
     assert before["counts"]["alerts"] > 0
     assert before["champion"]["version"] == 1
@@ -118,6 +117,12 @@ def test_every_service_is_healthy_and_counts_grow(platform):
         lambda: platform.status()["counts"]["scored"] > before["counts"]["scored"],
         60,
     )
+
+
+def _all_well(status: dict) -> bool:
+    return {each["state"] for each in status["services"].values()} == {"healthy"} and {
+        each["state"] for each in status["streams"].values()
+    } == {"running"}
 
 
 def test_up_again_changes_nothing_that_runs(platform):
