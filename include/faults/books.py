@@ -1,0 +1,281 @@
+"""Closes the books of a campaign from outside: the broker's log says what must be stored, PostgreSQL what is.
+
+Nothing here asks the streams or their decoder. What event i is, the campaign knows; which event owns an id is the
+first one with it in the log.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from include import kafka, parity
+from include.faults.acknowledged import Reader
+from include.faults.events import Event, Events, Kind
+from include.faults.stack import SCORES, TRANSACTIONS, Stack
+from include.settings import Settings
+from include.transaction import Transaction
+
+SHOWN = 5  # examples of each problem
+
+Place = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
+
+
+class Fate(Enum):
+    """What must become of a record."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    DEAD_LETTER = "dead letter"
+
+
+@dataclass
+class Books:
+    """What a campaign counted; the books are closed when every field of `wrong` is 0.
+
+    lost: acknowledged records that are neither stored nor dead letters nor duplicates of a stored one, and stored
+        transactions without a score.
+    duplicated: rows too many: of a transaction, a record, or its score.
+    unaccounted: offsets by which a ledger differs from the log or from the tables, and rows that no record explains.
+    stale_commits: commits of a driver after one with a newer lease.
+    repeated_ranges: commits that did not move the ledger forwards.
+    wrong_features: scores whose feature vector is not what one pass over the log gives.
+    """
+
+    acknowledged: int = 0
+    offsets: int = 0
+    transactions: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0
+    labels: int = 0
+    scores: int = 0
+    commits: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    unaccounted: int = 0
+    stale_commits: int = 0
+    repeated_ranges: int = 0
+    wrong_features: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> dict[str, int]:
+        names = ("lost", "duplicated", "unaccounted", "stale_commits", "repeated_ranges", "wrong_features")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def closed(self) -> bool:
+        return not any(self.wrong.values())
+
+    def note(self, count: str, what: str, examples: Iterable) -> None:
+        """Adds what was found to a count, with a line that names a few."""
+        if examples := list(examples):
+            setattr(self, count, getattr(self, count) + len(examples))
+            shown = ", ".join(map(str, examples[:SHOWN])) + (", ..." if len(examples) > SHOWN else "")
+            self.problems.append(f"{len(examples)} {what}: {shown}")
+
+
+def close(stack: Stack) -> Books:
+    """Compares everything; the servers run and the streams have ended."""
+    books = Books()
+    log = dict(_log(stack.settings, stack.events))
+    fates = _fates(log)
+    books.offsets = len(log)
+    books.duplicates = sum(fate is Fate.DUPLICATE for fate in fates.values())
+    _broker(books, stack, log)
+    stored = _rows(books, stack, log, fates)
+    _labels(books, stack, log, fates)
+    _ledgers(books, stack, log, fates)
+    _journal(books, stack)
+    if SCORES in stack.streams:
+        _scores(books, stack, stored)
+        if books.closed:  # or vectors would differ because rows do
+            _features(books, stack)
+    return books
+
+
+def _log(settings: Settings, events: Events) -> Iterator[tuple[Place, Event]]:
+    """Every record that the broker holds, as the event that the campaign sent."""
+    config = kafka.client_config(
+        settings, group_id="books", enable_auto_commit=False, auto_offset_reset="error"
+    )
+    consumer = Consumer(config)
+    try:
+        for topic in (settings.transactions_topic, settings.labels_topic):
+            begins, ends = kafka.begin_offsets(settings, topic), kafka.end_offsets(settings, topic)
+            for partition, end in ends.items():
+                consumer.assign([TopicPartition(topic, partition, begins[partition])])
+                offset = begins[partition]
+                while offset < end:
+                    message = consumer.poll(30)
+                    if message is None or message.error():
+                        raise KafkaException(message and message.error())
+                    event = events.event(int(dict(message.headers())["number"]))
+                    if message.value() != event.value:
+                        raise ValueError(f"the broker's record {offset} of {topic} is not what was sent")
+                    yield (topic, partition, message.offset()), event
+                    offset = message.offset() + 1
+    finally:
+        consumer.close()
+
+
+def _fates(log: dict[Place, Event]) -> dict[Place, Fate]:
+    owners: dict[tuple, str] = {}
+    fates = {}
+    for place, event in log.items():
+        if event.kind in (Kind.POISON, Kind.POISON_LABEL):
+            fates[place] = Fate.DEAD_LETTER
+            continue
+        identity = (event.transaction_id, event.known_at) if event.is_label else event.transaction_id
+        if identity not in owners:
+            owners[identity] = event.content
+            fates[place] = Fate.STORED
+        else:
+            fates[place] = Fate.DUPLICATE if owners[identity] == event.content else Fate.DEAD_LETTER
+    return fates
+
+
+def _broker(books: Books, stack: Stack, log: dict[Place, Event]) -> None:
+    """Each acknowledged event lies where the broker said."""
+    topics = {False: stack.settings.transactions_topic, True: stack.settings.labels_topic}
+    missing = []
+    for each in Reader(stack.list).new():
+        books.acknowledged += 1
+        event = log.get((topics[each.is_label], each.partition, each.offset))
+        if event is None or event.number != each.number:
+            missing.append(each)
+    books.note("lost", "acknowledged events that the broker does not hold", missing)
+
+
+def _rows(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> Counter[tuple]:
+    """Transactions and dead letters against the log; the stored transactions: id, topic, partition, offset."""
+    stored = Counter(stack.query('select transaction_id, topic, partition, "offset" from shop.transactions'))
+    letters = Counter(stack.query('select topic, partition, "offset" from shop.dead_letters'))
+    books.transactions, books.dead_letters = stored.total(), letters.total()
+    ids, places = Counter(), Counter(letters)
+    for (transaction_id, *place), rows in stored.items():
+        ids[transaction_id] += rows
+        places[tuple(place)] += rows
+    books.note("duplicated", "rows too many of a transaction", _too_many(ids))
+    books.note("duplicated", "rows too many of a record", _too_many(places))
+
+    wanted = {
+        (event.transaction_id, *place)
+        for place, event in log.items()
+        if fates[place] is Fate.STORED and not event.is_label
+    }
+    books.note("lost", "records missing in shop.transactions", sorted(wanted - stored.keys()))
+    books.note("unaccounted", "transactions that no record explains", sorted(stored.keys() - wanted))
+    dead = {place for place, fate in fates.items() if fate is Fate.DEAD_LETTER}
+    books.note("lost", "records missing in shop.dead_letters", sorted(dead - letters.keys()))
+    books.note("unaccounted", "dead letters that no record explains", sorted(letters.keys() - dead))
+    return stored
+
+
+def _labels(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+    """Labels, those that came with transactions too; the table's key keeps them single."""
+    wanted = {
+        (event.transaction_id, datetime.fromisoformat(event.known_at))
+        for place, event in log.items()
+        if fates[place] is Fate.STORED and event.known_at is not None
+    }
+    found = set(stack.query("select transaction_id, known_at from shop.fraud_transactions"))
+    books.labels = len(found)
+    books.note("lost", "labels missing in shop.fraud_transactions", sorted(wanted - found))
+    books.note("unaccounted", "labels that no record explains", sorted(found - wanted))
+
+
+def _ledgers(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+    """Each stream's ledger has every offset of its topics, with the right counts."""
+    wanted: dict[tuple, Counter] = defaultdict(Counter)
+    for (topic, partition, _), fate in zip(log, fates.values(), strict=True):
+        for stream in stack.streams:
+            if stream == TRANSACTIONS or topic == stack.settings.transactions_topic:
+                wanted[stream, topic, partition][fate] += 1
+    rows = stack.query(
+        "select stream, topic, partition, stored, duplicates, dead_letters, next_offset from shop.stream_offsets"
+    )
+    found = {tuple(row[:3]): dict(zip((*Fate, "offsets"), row[3:], strict=True)) for row in rows}
+    for key, counts in wanted.items():
+        has = found.get(key, {})
+        expected = {fate: counts[fate] for fate in Fate} | {"offsets": counts.total()}
+        off = max(abs(number - has.get(name, 0)) for name, number in expected.items())
+        said = {getattr(name, "value", name): (has.get(name, 0), number) for name, number in expected.items()}
+        where = "{} of {} partition {}".format(*key)
+        books.note("unaccounted", f"offsets in the ledger of {where} (has, should have)", [said] * off)
+
+
+def _journal(books: Books, stack: Stack) -> None:
+    """The ledger moved forwards only, by drivers of ever newer leases."""
+    newest: Counter[tuple] = Counter()
+    stale, repeated = [], []
+    rows = stack.query(
+        "select stream, topic, partition, first_offset, next_offset, epoch from campaign.journal order by id"
+    )
+    for *key, first, following, epoch in rows:
+        place = tuple(key)
+        if epoch < newest[place]:
+            stale.append((*place, epoch))
+        newest[place] = max(epoch, newest[place])
+        if following <= first:
+            repeated.append((*place, first, following))
+    books.commits = len(rows)
+    books.note("stale_commits", "commits of a driver that had been replaced", stale)
+    books.note("repeated_ranges", "commits that did not move the ledger forwards", repeated)
+
+
+def _scores(books: Books, stack: Stack, stored: Counter[tuple]) -> None:
+    """Each stored transaction has one score, and each score of an alert its alert."""
+    rows = stack.query('select transaction_id, topic, partition, "offset", is_alert from shop.fraud_scores')
+    scores = Counter(row[:4] for row in rows)
+    books.scores = len(rows)
+    books.note("lost", "stored transactions without a score", sorted(stored.keys() - scores.keys()))
+    books.note("duplicated", "scores too many", _too_many(scores))
+    books.note("unaccounted", "scores of what is not stored", sorted(scores.keys() - stored.keys()))
+    alerts = set(stack.query('select transaction_id, topic, partition, "offset" from shop.fraud_alerts'))
+    flagged = {row[:4] for row in rows if row[4]}
+    books.note("unaccounted", "alerts that differ from the scores", sorted(alerts ^ flagged))
+
+
+def _features(books: Books, stack: Stack) -> None:
+    """The logged vectors are those of one pass over the stored transactions: each changed the state once."""
+    columns = ", ".join(f"t.{name}" for name in Transaction.__struct_fields__)
+    query = f"""
+        select t.topic, t.partition, t."offset", s.features, {columns} from shop.transactions t
+        join shop.fraud_scores s using (transaction_id, topic, partition, "offset") order by 2, 3"""
+    passes = parity.Replay()
+    with (
+        psycopg.connect(stack.superuser()) as connection,
+        connection.cursor("features", binary=True) as cursor,
+    ):
+        cursor.itersize = 5_000
+        cursor.execute(query)
+        while rows := cursor.fetchmany(5_000):
+            for partition, group in groupby(rows, key=itemgetter(1)):
+                batch = list(group)
+                transactions = [_transaction(row[4:]) for row in batch]
+                logged = np.array([row[3] for row in batch], np.float32)
+                for mismatch in parity.compare(logged, passes.vectors(partition, transactions)):
+                    row = batch[mismatch.row]
+                    where = f"{mismatch.feature} at offset {row[2]} of partition {partition}, by {mismatch.largest:.3g}"
+                    books.note("wrong_features", "feature is not what one pass gives", [where])
+
+
+def _transaction(row: tuple) -> Transaction:
+    transaction = Transaction(*row)
+    transaction.amount = float(transaction.amount)
+    return transaction
+
+
+def _too_many(rows: Counter) -> list:
+    return sorted(each for each, number in rows.items() for _ in range(number - 1))

@@ -1,0 +1,289 @@
+"""A round of the campaign: starts the stack, throws the planned faults while events flow, and closes the books."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import psycopg
+
+from include import kafka
+from include.faults import books
+from include.faults.acknowledged import Acknowledged, Reader
+from include.faults.books import Books
+from include.faults.events import Events
+from include.faults.kinds import KINDS, Family, Kind, Thrown
+from include.faults.stack import JOBS, TRANSACTIONS, CampaignFailed, Stack
+
+RECOVERY_SECONDS = 180
+SETTLE_SECONDS = 300
+CLOSING_SECONDS, CLOSED_A_SECOND = 60.0, 4_000  # kept free at the end, and for so many events a second
+FIRST_EVENTS = 500  # on which the streams begin
+FIRST_GUESS = 12.0  # seconds for a fault and its recovery, until some were seen
+PAST = timedelta(
+    days=3
+)  # event times start before now, so that none lies in the future however many there are
+
+COMMITTED = """
+select extract(epoch from min(at))::float8 from campaign.journal
+where stream = %s and topic = %s and partition = %s and next_offset > %s"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a round does.
+
+    seconds: after which no further fault is thrown, but for what closing the books needs.
+    kinds: the kinds of faults; a family without one of them throws nothing.
+    """
+
+    events: int = 100_000
+    kills: int = 30
+    pauses: int = 3
+    cuts: int = 3
+    seconds: float = 600
+    kinds: Sequence[str] = tuple(KINDS)
+    seed: int = 1
+
+    def faults(self, rng: random.Random) -> list[Kind]:
+        """The kinds to throw, in order: each family's share, every kind of it before one comes again."""
+        chosen = []
+        for family, wanted in (("kill", self.kills), ("pause", self.pauses), ("cut", self.cuts)):
+            chosen += _share(family, wanted, self.kinds, rng)
+        rng.shuffle(chosen)
+        return chosen
+
+
+def _share(family: Family, wanted: int, kinds: Sequence[str], rng: random.Random) -> list[Kind]:
+    pool = [KINDS[name] for name in kinds if KINDS[name].family == family]
+    chosen: list[Kind] = []
+    while pool and (left := wanted - sum(kind.kills for kind in chosen)) > 0:
+        once = rng.sample(pool, len(pool))
+        lot = once + [kind for kind in once for _ in range(kind.weight - 1)]
+        for kind in lot:
+            if kind.kills <= left:
+                chosen.append(kind)
+                left -= kind.kills
+        if not any(kind.kills <= wanted for kind in pool):
+            break
+    return chosen
+
+
+@dataclass
+class Fault:
+    """A fault that was thrown: when, at which stream, and the seconds until what came after it was committed.
+
+    recovered is None when it never was, or when the next fault came first (then `measured` is False).
+    """
+
+    kind: str
+    family: Family
+    stream: str
+    at: float
+    measured: bool = True
+    recovered: float | None = None
+
+
+@dataclass
+class Round:
+    """What a round did and found."""
+
+    plan: Plan
+    started: datetime
+    seconds: float = 0.0
+    first_commit_seconds: float = 0.0
+    planned: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    books: Books = field(default_factory=Books)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Books closed, and the stack came back from every fault by itself."""
+        return self.books.closed and not self.failures
+
+
+def run(
+    plan: Plan,
+    say: Callable[[str], None],
+    *,
+    keep: bool = False,
+    jobs: Mapping[str, Path] = JOBS,
+    variables: Mapping[str, str] | None = None,
+) -> Round:
+    """Runs one round in a temporary folder, which is kept when asked, or when the round is not good.
+
+    Args:
+        say: gets a line for each thing that happens.
+        jobs, variables: the streams' scripts, and more environment for them.
+
+    Raises:
+        CampaignFailed: the stack did not start.
+    """
+    home = Path(tempfile.mkdtemp(prefix="fraudstream-faults-"))
+    done = None
+    try:
+        done = _run(plan, say, home, jobs, variables)
+        return done
+    finally:
+        if keep or done is None or not done.good:
+            say(f"kept: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _run(
+    plan: Plan, say: Callable[[str], None], home: Path, jobs: Mapping[str, Path], variables: Mapping | None
+) -> Round:
+    began = time.monotonic()
+    done = Round(plan, datetime.now(UTC))
+    rng = random.Random(plan.seed)
+    faults = plan.faults(rng)
+    done.planned = len(faults)
+
+    def tell(text: str) -> None:
+        say(f"{time.monotonic() - began:6.1f} s  {text}")
+
+    events = Events(plan.seed, done.started - PAST)
+    with Stack(home, events, plan.events, jobs, variables) as stack, Flow(stack, len(faults)) as flow:
+        done.first_commit_seconds = time.monotonic() - began
+        tell("the streams commit")
+        for number, kind in enumerate(faults, 1):
+            if time.monotonic() - began > plan.seconds - CLOSING_SECONDS - plan.events / CLOSED_A_SECOND:
+                tell(f"no time for {len(faults) - number + 1} more faults")
+                break
+            fault = _throw(done, flow, kind, rng)
+            flow.faults_left -= 1
+            how = "did not recover" if fault.recovered is None else f"recovered after {fault.recovered:.1f} s"
+            tell(f"{number}/{len(faults)} {kind.name}, {fault.stream}: {how}")
+            time.sleep(rng.uniform(0.2, 1.5))
+        done.failures += flow.finish()
+        tell("closing the books")
+        done.books = books.close(stack)
+    done.seconds = time.monotonic() - began
+    return done
+
+
+def _throw(done: Round, flow: Flow, kind: Kind, rng: random.Random) -> Fault:
+    """Throws a fault and waits until the streams that it hit commit what came after it."""
+    stream = flow.stack.streams[rng.choice(list(flow.stack.streams))]
+    try:
+        thrown = kind.throw(flow.stack, rng, stream)
+    except (CampaignFailed, psycopg.Error) as error:
+        done.failures.append(f"{kind.name}, {stream.name}: {error}")
+        thrown = [Thrown(kind.name, kind.family, time.time(), (stream.name,))]
+    for each in thrown:
+        where = " and ".join(each.streams or (stream.name,))
+        fault = Fault(each.kind, each.family, where, each.at, measured=bool(each.streams))
+        done.faults.append(fault)
+        if each.streams:
+            fault.recovered = flow.recovery(each)
+            if fault.recovered is None:
+                done.failures.append(f"{where} did not recover from {each.kind} within {RECOVERY_SECONDS} s")
+    return fault
+
+
+class Flow:
+    """Lets the events flow for as long as there are faults to throw, and watches them arrive.
+
+    Raises:
+        CampaignFailed: a stream does not begin.
+    """
+
+    def __init__(self, stack: Stack, faults: int):
+        self.stack = stack
+        self.faults_left = faults
+        self._began = time.monotonic()
+        self._faults = faults
+        self._allowed = 0.0
+        self._list = Reader(stack.list)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="flow", daemon=True)
+
+    def __enter__(self) -> Flow:
+        self._allowed = min(FIRST_EVENTS, self.stack.count / 4)
+        self.stack.allow(int(self._allowed))
+        for stream in self.stack.streams.values():
+            query = "select 1 from campaign.journal where stream = %s limit 1"
+            begun = partial(self.stack.query, query, (stream.name,))
+            self.stack.wait(f"{stream.name} commits", begun, stream)
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Spreads what is left of the events over what is probably left of the time, so that some are always left."""
+        last = time.monotonic()
+        while not self._closed.wait(0.1):
+            now = time.monotonic()
+            thrown = self._faults - self.faults_left
+            each = (now - self._began) / thrown if thrown else FIRST_GUESS
+            share = (now - last) / ((self.faults_left + 1) * each)
+            self._allowed += (self.stack.count - self._allowed) * min(share, 1)
+            self.stack.allow(int(self._allowed))
+            last = now
+
+    def recovery(self, thrown: Thrown) -> float | None:
+        """Seconds from a fault until the first event that the broker acknowledged after it is committed."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        first: Acknowledged | None = None
+        while time.monotonic() < deadline:
+            later = (each for each in self._list.new() if each.at > thrown.at and not each.is_label)
+            first = first or next(later, None)
+            if first is not None:
+                committed = [self._committed(stream, first) for stream in thrown.streams]
+                if None not in committed:
+                    return max(committed) - thrown.at
+            time.sleep(0.05)
+        return None
+
+    def _committed(self, stream: str, event: Acknowledged) -> float | None:
+        place = stream, self.stack.settings.transactions_topic, event.partition, event.offset
+        with suppress(psycopg.OperationalError):  # PostgreSQL may be what recovers
+            return self.stack.query(COMMITTED, place)[0][0]
+        return None
+
+    def finish(self) -> list[str]:
+        """Sends the rest, waits until all is read, and stops the streams; says what did not happen in time."""
+        stack, failures = self.stack, []
+        self._closed.set()
+        self._thread.join()
+        stack.allow(stack.count)
+        waits = [("all events are acknowledged", lambda: stack.producer.finished, stack.producer)]
+        waits += [
+            (f"{stream.name} has read everything", partial(_is_at_the_end, stack, stream.name), stream)
+            for stream in stack.streams.values()
+        ]
+        for what, condition, child in waits:
+            try:
+                stack.wait(what, condition, child, SETTLE_SECONDS)
+            except CampaignFailed as error:
+                failures.append(str(error))
+        failures += [f"{name} did not stop within 30 s" for name in stack.stop_streams()]
+        return failures
+
+
+def _is_at_the_end(stack: Stack, stream: str) -> bool:
+    rows = stack.query(
+        "select topic, partition, next_offset from shop.stream_offsets where stream = %s", (stream,)
+    )
+    topics = [stack.settings.transactions_topic] + [stack.settings.labels_topic] * (stream == TRANSACTIONS)
+    ends = {
+        (topic, partition, end)
+        for topic in topics
+        for partition, end in kafka.end_offsets(stack.settings, topic).items()
+    }
+    return ends <= set(rows)

@@ -1,0 +1,161 @@
+"""The campaign's events: what number i is depends on the seed and i alone, so that a killed producer can go on.
+
+Most are new transactions. Some are earlier ones again, in another form (duplicates) or with another amount
+(conflicts), some break a rule (poison), some are days late, some are labels.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+
+CUSTOMERS, MERCHANTS = 2_000, 200
+COUNTRIES = ("Germany", "France", "Spain", "Japan", "Brazil")
+DEVICES = ("iPhone 15", "Pixel 8", "ThinkPad X1", "Galaxy S24")
+
+
+class Kind(Enum):
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    POISON = "poison"
+    LABEL = "label"
+    POISON_LABEL = "poison label"
+
+
+SHARES = {
+    Kind.NEW: 86,
+    Kind.DUPLICATE: 4,
+    Kind.CONFLICT: 2,
+    Kind.POISON: 4,
+    Kind.LABEL: 3.5,
+    Kind.POISON_LABEL: 0.5,
+}
+LATE, WITH_TRUTH = 0.03, 0.1  # shares of the new ones
+
+
+class Event(NamedTuple):
+    """A record to send.
+
+    transaction_id: the transaction that it is or speaks of; None for poison.
+    content: equal for two events with the same id exactly when one duplicates the other.
+    known_at: of the label that it makes, ISO 8601; None when it makes none.
+    """
+
+    number: int
+    kind: Kind
+    key: bytes
+    value: bytes | None
+    transaction_id: str | None = None
+    content: str = ""
+    known_at: str | None = None
+
+    @property
+    def is_label(self) -> bool:
+        return self.kind in (Kind.LABEL, Kind.POISON_LABEL)
+
+
+class Events:
+    """The endless sequence of events of a seed.
+
+    Args:
+        start: event time of the first one, aware; each is a hundredth of a second after the one before.
+    """
+
+    def __init__(self, seed: int, start: datetime):
+        self.seed, self.start = seed, start
+        self._new = lru_cache(10_000)(self._new)
+
+    def event(self, number: int) -> Event:
+        kind = self._kind(number)
+        rng = self._random(number, "event")
+        if kind is Kind.NEW:
+            return self._event(number, kind, self._new(number), self._new(number))
+        if kind is Kind.POISON:
+            fields = self._new(number)
+            return Event(number, kind, fields["user_id"].encode(), rng.choice(POISON)(fields))
+        if kind is Kind.POISON_LABEL:
+            fields = self._new(number)
+            return Event(number, kind, fields["user_id"].encode(), b'{"is_fraud": true}')
+        fields = self._new(self._earlier(number, rng))
+        if kind is Kind.DUPLICATE:
+            return self._event(number, kind, dict(reversed(fields.items())), fields, indent=1)
+        if kind is Kind.CONFLICT:
+            other = fields | {"amount": round(fields["amount"] + 1, 2)}
+            return self._event(number, kind, other, other)
+        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp")}
+        known_at = datetime.fromisoformat(fields["timestamp"]) + timedelta(days=1, microseconds=number)
+        label |= {"is_fraud": rng.random() < 0.2, "known_at": known_at.isoformat()}
+        return self._event(number, kind, label, label)
+
+    @staticmethod
+    def _event(number: int, kind: Kind, fields: dict, content: dict, indent: int | None = None) -> Event:
+        value = json.dumps(fields, indent=indent).encode()
+        known_at = fields.get("known_at", fields["timestamp"]) if "is_fraud" in fields else None
+        key, content_text = fields["user_id"].encode(), json.dumps(content)
+        return Event(number, kind, key, value, fields["transaction_id"], content_text, known_at)
+
+    def _random(self, number: int, purpose: str) -> random.Random:
+        return random.Random(f"{self.seed} {number} {purpose}")
+
+    def _kind(self, number: int) -> Kind:
+        if number == 0:
+            return Kind.NEW
+        return self._random(number, "kind").choices(list(SHARES), SHARES.values())[0]
+
+    def _earlier(self, number: int, rng: random.Random) -> int:
+        """The number of a new transaction before this one, mostly a recent one."""
+        earlier = max(0, number - 1 - int(rng.expovariate(1 / 200)))
+        while self._kind(earlier) is not Kind.NEW:
+            earlier -= 1
+        return earlier
+
+    def _new(self, number: int) -> dict:
+        rng = self._random(number, "transaction")
+        at = self.start + timedelta(milliseconds=10 * number)
+        if rng.random() < LATE:
+            at -= timedelta(days=rng.uniform(2, 5))
+        customer, country = rng.randrange(CUSTOMERS), rng.choice(COUNTRIES)
+        fields = {
+            "transaction_id": f"campaign-{self.seed}-{number}",
+            "user_id": f"customer-{customer:04d}",
+            "timestamp": at.isoformat(),
+            "full_name": f"Customer {customer}",
+            "email": f"customer-{customer}@example.com",
+            "location": COUNTRIES[customer % len(COUNTRIES)],
+            "transaction_location": country,
+            "amount": round(rng.lognormvariate(3, 1), 2),
+            "device": rng.choice(DEVICES),
+            "merchant_id": f"merchant-{rng.randrange(MERCHANTS):03d}",
+            "currency": "EUR",
+        }
+        if rng.random() < WITH_TRUTH:
+            fields["is_fraud"] = rng.random() < 0.2
+        return fields
+
+
+def _with(**changes: object) -> Callable[[dict], bytes]:
+    return lambda fields: json.dumps(fields | changes).encode()
+
+
+POISON: tuple[Callable[[dict], bytes | None], ...] = (
+    lambda fields: None,
+    lambda fields: b"",
+    lambda fields: b"\xff\xfe\x00",
+    lambda fields: b"[]",
+    lambda fields: json.dumps(fields).encode()[:-7],
+    lambda fields: json.dumps(fields).encode()[:-1] + b', "user_id": "customer-0000"}',
+    _with(amount=-1),
+    _with(amount=True),
+    _with(amount=float("nan")),
+    _with(amount=1.005),
+    _with(transaction_id=None),
+    _with(timestamp="2026-02-30T00:00:00Z"),
+    _with(timestamp="2199-01-01T00:00:00Z"),
+    _with(device="\0"),
+)

@@ -1,0 +1,322 @@
+"""The faults that a campaign throws. Each is thrown at one stream, or at a server that both streams need."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import psutil
+import psycopg
+
+from include.faults.children import Child, members, send
+from include.faults.stack import CampaignFailed, Stack, Stream
+
+Family = Literal["kill", "pause", "cut"]
+PAUSE, BROKER_PAUSE = (5, 12), (5, 20)  # seconds, at least and at most
+LOCKED = {"transaction_stream": "shop.transactions", "fraud_stream": "shop.fraud_scores"}
+HOLDS_LEASE = """
+select pg_terminate_backend(pid) from pg_locks
+where locktype = 'advisory' and granted
+    and classid = hashtext('fraudstream')::oid and objid = hashtext(%s)::oid"""
+
+
+class Thrown(NamedTuple):
+    """A fault that happened.
+
+    at: seconds since 1970 from which recovery is counted: the kill, the cut, the end of a pause.
+    streams: whose next commits are recovery; none when the next fault was thrown before it.
+    """
+
+    kind: str
+    family: Family
+    at: float
+    streams: tuple[str, ...] = ()
+
+
+Throw = Callable[[Stack, random.Random, Stream], list[Thrown]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault; `says` is one line for people, `weight` its share of its family."""
+
+    name: str
+    family: Family
+    weight: int
+    says: str
+    throw: Throw
+    kills: int = 1
+
+
+def both(stack: Stack) -> tuple[str, ...]:
+    return tuple(stack.streams)
+
+
+def _driver(
+    victim: Literal["jvm", "python"], stack: Stack, rng: random.Random, stream: Stream
+) -> list[Thrown]:
+    at = time.time()
+    if victim == "jvm":
+        stream.process.kill()
+    else:
+        send(stream.python(), signal.SIGKILL)
+    return [Thrown(f"driver_{victim}", "kill", at, (stream.name,))]
+
+
+def _workers(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    at = time.time()
+    send(stream.workers(), signal.SIGKILL)
+    return [Thrown("workers", "kill", at, (stream.name,))]
+
+
+def _failpoint(point: str, stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    """Kills the driver: only a driver that starts can be armed. It dies again while it recovers."""
+    stream.arm(f"{point}:{rng.randint(1, 4)}")
+    ends = len(stream.ends)
+    (first,) = _driver(rng.choice(["jvm", "python"]), stack, rng, stream)
+    stack.wait(f"{stream.name} dies at {point}", lambda: len(stream.ends) >= ends + 2, stream)
+    return [first._replace(streams=()), Thrown(point, "kill", stream.ends[ends + 1].at, (stream.name,))]
+
+
+def _server(
+    name: Literal["kafka", "postgres"], stack: Stack, rng: random.Random, stream: Stream
+) -> list[Thrown]:
+    server: Child = getattr(stack, name)
+    at = time.time()
+    send(sorted(server.members(), key=lambda each: each.pid != server.process.pid), signal.SIGKILL)
+    return [Thrown(f"{name}_killed", "kill", at, both(stack))]
+
+
+def _backend(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    rows = stack.query("select pid from pg_stat_activity where usename = 'stream_writer'")
+    pids = {pid for (pid,) in rows}
+    at = time.time()
+    victims = [each for each in stack.postgres.members() if each.pid in pids]
+    send(rng.sample(victims, min(1, len(victims))), signal.SIGKILL)
+    return [Thrown("backend", "kill", at, both(stack))]
+
+
+def _producer(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    at = time.time()
+    send(stack.producer.members(), signal.SIGKILL)
+    return [Thrown("producer", "kill", at, both(stack))]
+
+
+def _damage(damage: str, stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    stack.wait(f"{stream.name} has a checkpoint", lambda: _numbered(stream, "commits"), stream)
+    at = time.time()
+    with stack.lock:
+        _kill_all(stream)
+        if damage == "checkpoint_wiped":
+            shutil.rmtree(stream.checkpoint)
+        elif damage == "commits_deleted":
+            _forget_last_batch(stream)
+        else:
+            newest = _numbered(stream, "offsets")[-1]
+            newest.write_bytes(newest.read_bytes()[:-3])
+    if damage == "checkpoint_torn":
+        said = partial(_lease_says, stack, stream, "delete the folder")
+        stack.wait(f"{stream.name} names the remedy for its torn checkpoint", said, stream)
+        with stack.lock:
+            _kill_all(stream)
+            shutil.rmtree(stream.checkpoint)
+    return [Thrown(damage, "kill", at, (stream.name,))]
+
+
+def _second_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    """A second driver waits for the lease; the first is killed, and the second takes over."""
+    second = stream.spawn()
+    try:
+        waits = partial(_lease_says, stack, stream, "another driver waits")
+        stack.wait(f"the second driver of {stream.name} waits", waits, stream)
+    except CampaignFailed:
+        send(members(second), signal.SIGKILL)
+        raise
+    with stack.lock:
+        at = time.time()
+        _kill_all(stream)
+        stream.adopt(second)
+    return [Thrown("second_driver", "kill", at, (stream.name,))]
+
+
+def _stale_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    """A driver stands still, loses its lease, and goes on after another one has taken over."""
+    first = stream.process
+    at = time.time()
+    send(members(first), signal.SIGSTOP)
+    try:
+        epoch = _epoch(stack, stream)
+        stack.query(HOLDS_LEASE, (stream.name,))
+        with stack.lock:
+            stream.start()
+        stack.wait(
+            f"another driver of {stream.name} commits",
+            lambda: _committed_epoch(stack, stream) > epoch,
+            stream,
+        )
+        send(members(first), signal.SIGCONT)
+        stack.wait(f"the stale driver of {stream.name} ends", lambda: first.poll() is not None, stream, 40)
+    finally:
+        send(members(first), signal.SIGKILL)
+    return [Thrown("stale_driver", "pause", at, (stream.name,))]
+
+
+def _pause(
+    name: Literal["kafka", "postgres"], stack: Stack, rng: random.Random, stream: Stream
+) -> list[Thrown]:
+    server: Child = getattr(stack, name)
+    stopped = server.members()
+    send(stopped, signal.SIGSTOP)
+    try:
+        time.sleep(rng.uniform(*(BROKER_PAUSE if name == "kafka" else PAUSE)))
+    finally:
+        send(stopped, signal.SIGCONT)
+    return [Thrown(f"{name}_paused", "pause", time.time(), both(stack))]
+
+
+def _no_room(
+    name: Literal["kafka", "postgres", "checkpoint"], stack: Stack, rng: random.Random, stream: Stream
+) -> list[Thrown]:
+    """No file may grow (RLIMIT_FSIZE): writes fail with EFBIG where a full disk would give ENOSPC."""
+    victims = stream.members() if name == "checkpoint" else getattr(stack, name).members()
+    unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+    _limit(victims, (0, resource.RLIM_INFINITY))
+    try:
+        time.sleep(rng.uniform(*PAUSE))
+    finally:
+        _limit(victims, unlimited)
+    streams = (stream.name,) if name == "checkpoint" else both(stack)
+    return [Thrown(f"{name}_disk_full", "pause", time.time(), streams)]
+
+
+def _limit(processes: list[psutil.Process], limits: tuple[int, int]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.rlimit(psutil.RLIMIT_FSIZE, limits)
+
+
+def _silence(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    stream.proxy.silence(True)
+    try:
+        time.sleep(rng.uniform(*PAUSE))
+    finally:
+        stream.proxy.silence(False)
+    return [Thrown("network_silent", "pause", time.time(), (stream.name,))]
+
+
+def _locked(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    with psycopg.connect(stack.superuser()) as holder:
+        holder.execute(f"lock table {LOCKED[stream.name]} in access exclusive mode")
+        time.sleep(rng.uniform(*PAUSE))
+        holder.rollback()
+    return [Thrown("table_locked", "pause", time.time(), (stream.name,))]
+
+
+def _used_up(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    """Others hold every connection that PostgreSQL gives while the stream has to connect again."""
+    with ExitStack() as held:
+        with suppress(psycopg.OperationalError):
+            while True:
+                held.enter_context(psycopg.connect(stack.settings.conninfo("app")))
+        stream.proxy.cut()
+        time.sleep(rng.uniform(*PAUSE))
+    return [Thrown("connections_used_up", "pause", time.time(), (stream.name,))]
+
+
+def _terminated(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    at = time.time()
+    stack.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'stream_writer'")
+    return [Thrown("backends_terminated", "cut", at, both(stack))]
+
+
+def _cut(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    at = time.time()
+    stream.proxy.cut()
+    return [Thrown("connections_cut", "cut", at, (stream.name,))]
+
+
+def _reply_lost(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    stream.proxy.lose_next_commit_reply()
+    stack.wait(f"{stream.name} commits", stream.proxy.reply_lost.is_set, stream)
+    return [Thrown("commit_reply_lost", "cut", time.time(), (stream.name,))]
+
+
+def _kill_all(stream: Stream) -> None:
+    while left := stream.members():
+        send(left, signal.SIGKILL)
+        stream.process.poll()
+        time.sleep(0.02)
+
+
+def _forget_last_batch(stream: Stream) -> None:
+    """Deletes the last commit and what was begun after it, so that Spark reads that batch again."""
+    last = _numbered(stream, "commits")[-1]
+    for begun in _numbered(stream, "offsets"):
+        if int(begun.name) > int(last.name):
+            begun.unlink()
+    last.unlink()
+
+
+def _numbered(stream: Stream, kind: str) -> list[Path]:
+    files = [each for each in (stream.checkpoint / kind).glob("*") if each.name.isdecimal()]
+    return sorted(files, key=lambda each: int(each.name))
+
+
+def _lease_says(stack: Stack, stream: Stream, words: str) -> bool:
+    rows = stack.query("select detail from shop.stream_leases where stream = %s", (stream.name,))
+    return words in rows[0][0]
+
+
+def _epoch(stack: Stack, stream: Stream) -> int:
+    return stack.query("select epoch from shop.stream_leases where stream = %s", (stream.name,))[0][0]
+
+
+def _committed_epoch(stack: Stack, stream: Stream) -> int:
+    return stack.query("select max(epoch) from shop.stream_offsets where stream = %s", (stream.name,))[0][0]
+
+
+def _of(function: Callable, argument: str) -> Throw:
+    return partial(function, argument)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("driver_jvm", "kill", 2, "a driver's JVM killed", _of(_driver, "jvm")),
+        Kind("driver_python", "kill", 2, "a driver's Python process killed", _of(_driver, "python")),
+        Kind("workers", "kill", 2, "the Python workers that write killed", _workers),
+        Kind("before_write", "kill", 2, "driver and worker killed before a write", _of(_failpoint, "before_write"), 2),
+        Kind("mid_copy", "kill", 2, "... in the middle of a COPY", _of(_failpoint, "mid_copy"), 2),
+        Kind("after_commit", "kill", 2, "... after COMMIT", _of(_failpoint, "after_commit"), 2),
+        Kind("before_checkpoint", "kill", 2, "... before the checkpoint", _of(_failpoint, "before_checkpoint"), 2),
+        Kind("producer", "kill", 1, "the producer killed", _producer),
+        Kind("kafka_killed", "kill", 1, "the broker killed", _of(_server, "kafka")),
+        Kind("postgres_killed", "kill", 1, "PostgreSQL killed, all of it", _of(_server, "postgres")),
+        Kind("backend", "kill", 1, "one process of PostgreSQL killed", _backend),
+        Kind("checkpoint_wiped", "kill", 1, "stream killed, checkpoint deleted", _of(_damage, "checkpoint_wiped")),
+        Kind("commits_deleted", "kill", 1, "..., last commit deleted: a replay", _of(_damage, "commits_deleted")),
+        Kind("checkpoint_torn", "kill", 1, "..., last offsets file cut off", _of(_damage, "checkpoint_torn")),
+        Kind("second_driver", "kill", 1, "a second driver waits, the first is killed", _second_driver),
+        Kind("stale_driver", "pause", 1, "a driver stopped, replaced, and continued", _stale_driver),
+        Kind("kafka_paused", "pause", 1, "the broker stopped for 5 to 20 s", _of(_pause, "kafka")),
+        Kind("postgres_paused", "pause", 1, "PostgreSQL stopped for 5 to 12 s", _of(_pause, "postgres")),
+        Kind("kafka_disk_full", "pause", 1, "the broker cannot write files", _of(_no_room, "kafka")),
+        Kind("postgres_disk_full", "pause", 1, "PostgreSQL cannot write files", _of(_no_room, "postgres")),
+        Kind("checkpoint_disk_full", "pause", 1, "a stream cannot write files", _of(_no_room, "checkpoint")),
+        Kind("network_silent", "pause", 1, "nothing passes between stream and PostgreSQL", _silence),
+        Kind("table_locked", "pause", 1, "a table locked by somebody else", _locked),
+        Kind("connections_used_up", "pause", 1, "others hold all connections", _used_up),
+        Kind("connections_cut", "cut", 1, "a stream's connections reset", _cut),
+        Kind("backends_terminated", "cut", 1, "the database ends the streams' sessions", _terminated),
+        Kind("commit_reply_lost", "cut", 1, "COMMIT succeeds, its reply is lost", _reply_lost),
+    )
+}  # fmt: skip

@@ -1,0 +1,114 @@
+"""The classic bugs of streaming sinks, put back into the streams by tests. Nothing outside of tests can do this.
+
+The ledger and the database's constraints would stop most of them: where that is so, they are taken out, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def put_back(name: str) -> None:
+    BUGS[name]()
+
+
+def _exception_swallowed() -> None:
+    """A batch that fails is printed and passed over, and Spark takes it as done."""
+    from include import stream
+
+    _no_ledger()
+    write = stream._Stream._batch
+
+    def batch(self, frame, batch_id):
+        try:
+            write(self, frame, batch_id)
+        except Exception as error:  # noqa: BLE001
+            print(f"batch {batch_id} failed: {error}")
+            self.error = None
+
+    stream._Stream._batch = batch
+
+
+def _plain_append() -> None:
+    """Rows are appended as they come: no ledger, and no id that only one event can own."""
+    from include import ingest
+
+    _no_ledger()
+    ingest.claim = lambda connection, writer, register, claims: [ingest.Verdict.NEW] * len(claims)
+
+
+def _checkpoint_alone() -> None:
+    """Only the checkpoint knows where to go on; without it Spark begins with the newest record."""
+    from include import kafka, stream
+
+    _no_ledger()
+
+    def positions(self):
+        found = {}
+        for topic in self.job.topics:
+            self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
+            found[topic] = {
+                str(partition): end for partition, end in kafka.end_offsets(self.settings, topic).items()
+            }
+        return found
+
+    stream._Stream._positions = positions
+
+
+def _batch_id_ledger() -> None:
+    """What was written is remembered by batch id, which begins anew with the checkpoint."""
+    from include import kafka, stream
+
+    _no_ledger()
+    write = stream._Stream._batch
+
+    def batch(self, frame, batch_id):
+        written: Path = self.settings.home / f"written-{self.job.stream}"
+        if written.exists() and batch_id <= int(written.read_text()):
+            return
+        write(self, frame, batch_id)
+        written.write_text(str(batch_id))
+
+    def positions(self):
+        found = {}
+        for topic in self.job.topics:
+            self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
+            found[topic] = {str(partition): 0 for partition in kafka.end_offsets(self.settings, topic)}
+        return found
+
+    stream._Stream._batch, stream._Stream._positions = batch, positions
+
+
+def _no_fence() -> None:
+    """Every driver may write, however many there are and whoever came last."""
+    from include import lease, store
+
+    def take(self, stopping):
+        row = self._connection.execute(lease._TAKE, {"stream": self.stream, "holder": self.holder}).fetchone()
+        self.epoch = row[0]
+        return True
+
+    lease.Lease.take = take
+    store._check_lease = lambda connection, writer: None
+
+
+def _no_ledger() -> None:
+    """The ledger is written and never asked: no range is skipped, no gap is noticed, no sum is checked."""
+    from include import store
+
+    store._after = lambda span, next_offset: span
+    store._ADVANCE = """
+        update shop.stream_offsets
+        set next_offset = %(next_offset)s, stored = %(next_offset)s - first_offset, dead_letters = 0, duplicates = 0,
+            lost = 0, epoch = %(epoch)s, committed_at = clock_timestamp()
+        where stream = %(stream)s and topic = %(topic)s and partition = %(partition)s"""
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "exception swallowed": _exception_swallowed,
+    "plain append": _plain_append,
+    "checkpoint trusted alone": _checkpoint_alone,
+    "batch id ledger": _batch_id_ledger,
+    "no fence": _no_fence,
+}

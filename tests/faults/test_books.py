@@ -1,0 +1,222 @@
+"""The books are closed for a log that was stored right, and open, in the right place, for every kind of wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from include import features, ingest, kafka, scoring, store
+from include.faults import books, producer
+from include.faults.acknowledged import ALLOWED, LIST, Writer
+from include.faults.books import Books
+from include.faults.events import Events, Kind
+from include.faults.stack import JOURNAL, SCORES, TRANSACTIONS
+from include.settings import Settings
+from include.store import Range, Record
+from tests.payments import detector
+from tests.streams import own, query
+
+COUNT = 600
+
+pytestmark = pytest.mark.services
+
+
+class Desk:
+    """What the books need of a stack, with the streams' writes made here instead of in Spark."""
+
+    def __init__(self, settings: Settings, home: Path):
+        self.settings = settings
+        self.events = Events(3, datetime.now(UTC) - timedelta(days=3))
+        self.list = home / LIST
+        self.streams = (TRANSACTIONS, SCORES)
+        forest, threshold = detector()
+        scorer = forest.scorer(threshold=threshold, version=1, feature_set=features.FEATURE_SET)
+        self.handlers = {
+            (TRANSACTIONS, settings.transactions_topic): ingest.transactions,
+            (TRANSACTIONS, settings.labels_topic): ingest.labels,
+            (SCORES, settings.transactions_topic): partial(scoring.scores, scorer),
+        }
+
+    def query(self, statement: str) -> list[tuple]:
+        return query(self.settings, statement)
+
+    def superuser(self) -> str:
+        return self.settings.conninfo("owner")
+
+    def write(self, stream: str, topic: str, partition: int, records: list[Record], epoch: int = 0) -> None:
+        span = Range(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
+        writer = store.Writer(self.settings, stream, epoch)
+        with store.connect(self.settings) as connection:
+            store.write(connection, writer, span, self.handlers[stream, topic])
+
+    def write_all(self, size: int = 100) -> None:
+        for stream, topic in self.handlers:
+            for partition, records in read(self.settings, topic).items():
+                for first in range(0, len(records), size):
+                    self.write(stream, topic, partition, records[first : first + size])
+
+    def close(self) -> Books:
+        return books.close(self)
+
+
+def read(settings: Settings, topic: str) -> dict[int, list[Record]]:
+    """Every record of a topic by partition."""
+    consumer = Consumer(kafka.client_config(settings, group_id="tests"))
+    found = {}
+    for partition, end in kafka.end_offsets(settings, topic).items():
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        records = found[partition] = []
+        while len(records) < end:
+            message = consumer.poll(10)
+            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+            records.append(Record(message.offset(), at, message.key(), message.value()))
+    consumer.close()
+    return found
+
+
+@pytest.fixture
+def desk(clean_postgres: Settings, kafka: Settings, tmp_path) -> Iterator[Desk]:
+    """Events that the broker acknowledged, and a database with the campaign's journal."""
+    settings = own(clean_postgres, tmp_path)
+    desk = Desk(settings, tmp_path)
+    query(settings, JOURNAL.read_text())
+    (tmp_path / ALLOWED).write_text(str(COUNT))
+    producer.send(settings, tmp_path, desk.events, COUNT)
+    yield desk
+    query(settings, "drop schema campaign cascade")
+
+
+def test_they_are_closed_when_all_is_right(desk):
+    desk.write_all()
+    found = desk.close()
+    assert found.closed and found.problems == []
+    assert found.acknowledged == found.offsets == COUNT
+    kinds = [desk.events.event(number).kind for number in range(COUNT)]
+    assert found.transactions == found.scores == kinds.count(Kind.NEW)
+    assert found.duplicates == kinds.count(Kind.DUPLICATE)
+    assert found.dead_letters == sum(
+        kinds.count(kind) for kind in (Kind.POISON, Kind.POISON_LABEL, Kind.CONFLICT)
+    )
+    assert found.labels > kinds.count(Kind.LABEL) > 0
+
+
+def test_events_that_were_sent_again_are_duplicates(desk, tmp_path):
+    (tmp_path / LIST).unlink()
+    producer.send(desk.settings, tmp_path, desk.events, COUNT)
+    desk.write_all()
+    found = desk.close()
+    assert found.closed and found.offsets == 2 * COUNT and found.duplicates > COUNT * 0.8
+
+
+def test_an_id_belongs_to_whichever_event_came_first():
+    event = Events(3, datetime(2026, 11, 20, tzinfo=UTC)).event
+    conflict = next(event(n) for n in range(COUNT) if event(n).kind is Kind.CONFLICT)
+    original = next(event(n) for n in range(COUNT) if event(n).transaction_id == conflict.transaction_id)
+    places = [("t", 0, offset) for offset in range(4)]
+    log = dict(zip(places, (conflict, original, conflict, original), strict=True))
+    fates = ["stored", "dead letter", "duplicate", "dead letter"]
+    assert [fate.value for fate in books._fates(log).values()] == fates
+
+
+def first_of(table: str, column: str = "transaction_id", where: str = "true") -> str:
+    """A statement that deletes the row with the least value of a column."""
+    least = f'select min("{column}") from shop.{table} where {where}'
+    return f'delete from shop.{table} where {where} and "{column}" = ({least})'
+
+
+def owner(statement: str) -> Callable[[Desk], None]:
+    return lambda desk: query(desk.settings, statement)
+
+
+def replay_by_a_driver_that_was_replaced(desk: Desk) -> None:
+    query(desk.settings, "update shop.stream_offsets set epoch = 5")
+    query(desk.settings, "update shop.stream_offsets set epoch = 4, next_offset = next_offset")
+
+
+def one_that_the_broker_never_had(desk: Desk) -> None:
+    writer = Writer(desk.list)
+    writer.add(COUNT, False, 0, 10_000_000, 0.0)
+    writer.sync()
+
+
+TWICE = "insert into shop.{0} select * from shop.{0} limit 1"
+ALSO_DEAD = """
+insert into shop.dead_letters (reason, detail, topic, partition, "offset", topic_id)
+select 'blank', '', topic, partition, "offset", 'x' from shop.transactions limit 1"""
+GHOST = """
+insert into shop.transactions (transaction_id, user_id, timestamp, amount, topic, partition, "offset", broker_time)
+values ('ghost', 'u', now(), 1, 't', 0, 0, now())"""
+OTHER_FEATURES = """
+update shop.fraud_scores set features[5] = features[5] + 1
+where transaction_id = (select min(transaction_id) from shop.fraud_scores)"""
+WRONGS = {
+    "a transaction lost": (owner(first_of("transactions")), {"lost", "unaccounted"}),
+    "a dead letter lost": (owner(first_of("dead_letters", "offset")), {"lost"}),
+    "a label lost": (owner(first_of("fraud_transactions")), {"lost"}),
+    "a score lost": (owner(first_of("fraud_scores", where="not is_alert")), {"lost"}),
+    "an acknowledged event that the broker does not hold": (one_that_the_broker_never_had, {"lost"}),
+    "a transaction twice": (owner(TWICE.format("transactions")), {"duplicated"}),
+    "a score twice": (owner(TWICE.format("fraud_scores")), {"duplicated"}),
+    "a transaction and a dead letter": (
+        owner(ALSO_DEAD),
+        {"duplicated", "unaccounted"},
+    ),
+    "a transaction from nowhere": (
+        owner(GHOST),
+        {"unaccounted", "lost"},
+    ),
+    "an alert lost": (owner(first_of("fraud_alerts")), {"unaccounted"}),
+    "a ledger with other counts": (
+        owner("update shop.stream_offsets set stored = stored - 1, duplicates = duplicates + 1 where stored > 0"),
+        {"unaccounted", "repeated_ranges"},
+    ),
+    "a driver that was replaced commits": (replay_by_a_driver_that_was_replaced, {"stale_commits", "repeated_ranges"}),
+    "a state that an event changed twice": (
+        owner(OTHER_FEATURES),
+        {"wrong_features"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONGS)
+def test_they_are_open_in_the_right_place_for(desk, name):
+    make_wrong, expected = WRONGS[name]
+    desk.write_all()
+    make_wrong(desk)
+    found = desk.close()
+    assert {count for count, number in found.wrong.items() if number} == expected, found.problems
+    assert not found.closed and found.problems
+
+
+def test_what_was_not_read_is_lost_and_unaccounted(desk):
+    desk.write_all()
+    producer_count = COUNT + 20
+    (desk.list.parent / ALLOWED).write_text(str(producer_count))
+    producer.send(desk.settings, desk.list.parent, desk.events, producer_count)
+    found = desk.close()
+    assert found.lost >= 10 and found.unaccounted >= 20 and not found.duplicated
+
+
+def test_a_second_write_of_a_range_changes_nothing(desk):
+    desk.write_all()
+    before = desk.close()
+    desk.write_all(size=37)
+    assert desk.close() == before
+
+
+def test_records_that_are_not_the_campaigns_are_refused(desk):
+    with pytest.raises(ValueError, match="is not what was sent"):
+        desk.events = Events(4, desk.events.start)
+        desk.close()
+
+
+def test_a_dead_database_is_not_closed(desk):
+    desk.settings = desk.settings.model_copy(update={"postgres_port": 1})
+    with pytest.raises(psycopg.OperationalError):
+        desk.close()

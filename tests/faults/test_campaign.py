@@ -1,0 +1,104 @@
+"""A small campaign on the real streams closes its books, and with each classic bug put back it does not."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from include.faults import campaign, record
+from include.faults.campaign import Plan
+from include.faults.kinds import KINDS
+from include.faults.stack import JOBS, TRANSACTIONS
+from include.settings import PROJECT_ROOT
+from tests.faults.bugs import BUGS
+
+BUGS_FOLDER = Path(__file__).parent / "bugs"
+
+# What shows each bug: the faults to throw, and the count that must not stay 0.
+SHOWN_BY = {
+    "exception swallowed": (Plan(kills=2, pauses=0, cuts=0, kinds=["workers"]), "lost"),
+    "plain append": (Plan(kills=1, pauses=0, cuts=0, kinds=["commits_deleted"]), "duplicated"),
+    "checkpoint trusted alone": (Plan(kills=1, pauses=0, cuts=0, kinds=["checkpoint_wiped"]), "lost"),
+    "batch id ledger": (Plan(kills=1, pauses=0, cuts=0, kinds=["checkpoint_wiped"]), "lost"),
+    "no fence": (Plan(kills=0, pauses=1, cuts=0, kinds=["stale_driver"]), "stale_commits"),
+}
+
+
+@pytest.mark.services
+@pytest.mark.timeout(1_200)
+def test_a_small_campaign_loses_nothing_and_stores_nothing_twice():
+    kinds = ["driver_jvm", "driver_python", "workers", "mid_copy", "after_commit", "kafka_killed", "backend"]
+    done = campaign.run(
+        Plan(10_000, kills=6, pauses=1, cuts=1, kinds=[*kinds, "stale_driver", "commit_reply_lost"]), print
+    )
+    assert done.books.closed and done.good, done.books.problems + done.failures
+    assert done.books.acknowledged == 10_000
+    assert sum(fault.family == "kill" for fault in done.faults) == 6
+    assert {fault.family for fault in done.faults} == {"kill", "pause", "cut"}
+    assert record.total([record.as_json(done)])["recovery"]["all kills"]["measured"] >= 4
+
+
+@pytest.mark.services
+@pytest.mark.campaign
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_campaign_catches(bug, monkeypatch):
+    plan, count = SHOWN_BY[bug]
+    monkeypatch.setattr(campaign, "RECOVERY_SECONDS", 60)
+    monkeypatch.setattr(campaign, "SETTLE_SECONDS", 60)
+    path = f"{BUGS_FOLDER}{os.pathsep}{PROJECT_ROOT}"
+    done = campaign.run(
+        Plan(2_000, plan.kills, plan.pauses, plan.cuts, kinds=plan.kinds),
+        print,
+        jobs={TRANSACTIONS: JOBS[TRANSACTIONS]},
+        variables={"PYTHONPATH": path, "FRAUDSTREAM_TEST_BUG": bug},
+    )
+    assert not done.good
+    assert done.books.wrong[count] > 0, done.books.problems + done.failures
+
+
+@pytest.mark.services
+@pytest.mark.campaign
+@pytest.mark.timeout(1_200)
+def test_without_a_bug_the_same_faults_are_survived():
+    kinds = [kind for plan, _ in SHOWN_BY.values() for kind in plan.kinds]
+    plan = Plan(2_000, kills=3, pauses=1, cuts=0, kinds=list(dict.fromkeys(kinds)))
+    done = campaign.run(plan, print, jobs={TRANSACTIONS: JOBS[TRANSACTIONS]})
+    assert done.good, done.books.problems + done.failures
+
+
+def planned(plan: Plan) -> Counter:
+    return Counter(kind.name for kind in plan.faults(random.Random(plan.seed)))
+
+
+def test_a_plan_throws_what_was_asked_for():
+    plan = Plan(kills=300, pauses=20, cuts=20, seed=5)
+    counted = planned(plan)
+    assert (
+        sum(KINDS[name].kills * number for name, number in counted.items() if KINDS[name].family == "kill")
+        == 300
+    )
+    assert sum(number for name, number in counted.items() if KINDS[name].family == "pause") == 20
+    assert sum(number for name, number in counted.items() if KINDS[name].family == "cut") == 20
+    assert counted.keys() == KINDS.keys()
+
+
+def test_the_default_plan_has_every_kind_of_kill():
+    counted = planned(Plan())
+    assert counted.keys() >= {name for name, kind in KINDS.items() if kind.family == "kill"}
+
+
+def test_a_plan_depends_on_its_seed_alone():
+    assert planned(Plan(seed=3)) == planned(Plan(seed=3))
+    orders = {tuple(kind.name for kind in Plan().faults(random.Random(seed))) for seed in (1, 1, 2)}
+    assert len(orders) == 2
+
+
+@pytest.mark.parametrize("kinds", [["mid_copy"], ["producer"], ["connections_cut"]])
+def test_a_plan_of_one_kind_ends(kinds):
+    counted = planned(Plan(kills=5, pauses=5, cuts=5, kinds=kinds))
+    assert counted.keys() == set(kinds)

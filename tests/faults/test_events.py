@@ -1,0 +1,85 @@
+"""The campaign's events: the same for the same number, and judged by the platform's decoder as the campaign says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.faults.events import LATE, SHARES, Events, Kind
+from include.label import decode_label
+from include.strict_json import Rejected
+from include.transaction import decode
+
+START = datetime(2026, 11, 20, tzinfo=UTC)
+LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
+LOG_TIME = START + timedelta(days=1)
+EVENTS = [Events(7, START).event(number) for number in range(4_000)]
+
+
+def of(*kinds: Kind) -> list:
+    return [event for event in EVENTS if event.kind in kinds]
+
+
+def test_an_event_depends_on_seed_and_number_alone():
+    again = Events(7, START)
+    assert [again.event(number) for number in (3_999, 17, 0)] == [EVENTS[3_999], EVENTS[17], EVENTS[0]]
+    assert Events(8, START).event(17) != EVENTS[17]
+
+
+def test_there_are_as_many_of_each_kind_as_said():
+    counted = Counter(event.kind for event in EVENTS)
+    for kind, share in SHARES.items():
+        assert counted[kind] == pytest.approx(len(EVENTS) * share / sum(SHARES.values()), rel=0.35)
+
+
+def test_poison_is_rejected_and_nothing_else():
+    for event in EVENTS:
+        read = decode_label if event.is_label else decode
+        if event.kind in (Kind.POISON, Kind.POISON_LABEL):
+            with pytest.raises(Rejected):
+                read(event.value, LOG_TIME, **LIMITS)
+        else:
+            read(event.value, LOG_TIME, **LIMITS)
+
+
+def test_content_is_equal_exactly_when_the_fingerprint_is():
+    found = {}
+    for event in of(Kind.NEW, Kind.DUPLICATE, Kind.CONFLICT):
+        decoded = decode(event.value, LOG_TIME, **LIMITS)
+        assert decoded.transaction.transaction_id == event.transaction_id
+        assert decoded.transaction.user_id.encode() == event.key
+        found.setdefault(event.transaction_id, {}).setdefault(event.content, set()).add(decoded.fingerprint)
+    assert all(len(prints) == 1 for contents in found.values() for prints in contents.values())
+    assert all(len(set.union(*contents.values())) == len(contents) for contents in found.values())
+    assert sum(len(contents) > 1 for contents in found.values()) > 20
+
+
+def test_duplicates_and_conflicts_come_after_their_first_in_another_form():
+    first = {}
+    for event in of(Kind.NEW, Kind.DUPLICATE, Kind.CONFLICT):
+        if event.kind is Kind.NEW:
+            first[event.transaction_id] = event
+        else:
+            assert event.value != first[event.transaction_id].value
+            assert (event.content == first[event.transaction_id].content) == (event.kind is Kind.DUPLICATE)
+
+
+def test_known_at_names_the_label_that_an_event_makes():
+    for event in of(Kind.LABEL):
+        label = decode_label(event.value, LOG_TIME, **LIMITS)
+        assert (label.transaction_id, label.known_at) == (
+            event.transaction_id,
+            datetime.fromisoformat(event.known_at),
+        )
+    assert len({(event.transaction_id, event.known_at) for event in of(Kind.LABEL)}) == len(of(Kind.LABEL))
+    for event in of(Kind.NEW):
+        decoded = decode(event.value, LOG_TIME, **LIMITS)
+        assert (decoded.is_fraud is None) == (event.known_at is None)
+        assert event.known_at in (None, decoded.transaction.timestamp.isoformat())
+
+
+def test_some_are_late():
+    times = [decode(event.value, LOG_TIME, **LIMITS).transaction.timestamp for event in of(Kind.NEW)]
+    assert sum(time < START for time in times) == pytest.approx(LATE * len(times), rel=0.4)
