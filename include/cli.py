@@ -118,7 +118,7 @@ def status(as_json: bool) -> None:
     """Show services, streams, counts and the champion; exit 1 when something is not healthy."""
     from include.platform import status as platform
 
-    found = platform.status(load())
+    found = platform.status(load(), books=True)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -285,6 +285,70 @@ def replay_dead_letters(reason: str | None, limit: int | None, as_json: bool) ->
         click.echo("The stream stores what is good by now; what is still wrong becomes a new dead letter.")
     else:
         click.echo("No dead letter is open" + (f" with the reason {reason}." if reason else "."))
+
+
+@cli.command()
+@click.option("--accept", is_flag=True, help="Take the stored rows as right from now on.")
+def reconcile(accept: bool) -> None:
+    """Compare broker, ledger and stored rows for each Kafka partition; exit 1 with a line for what is open."""
+    import psycopg
+
+    from include import reconcile as books
+    from include.kafka import KafkaError
+
+    try:
+        found = books.reconcile(load(), accept=accept)
+    except KafkaError as error:
+        raise SystemExit(f"fraudstream reconcile: {error}") from None
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"fraudstream reconcile: {_no_database(error)}") from None
+    for difference in found:
+        click.echo(difference)
+    if not found:
+        click.echo("Broker, ledger and rows agree.")
+    sys.exit(1 if found and not accept else 0)
+
+
+@cli.command()
+@click.option("--events", default=100_000, show_default=True, help="Events of a round.")
+@click.option("--kills", default=30, show_default=True, help="Processes to kill in a round.")
+@click.option("--pauses", default=3, show_default=True, help="Pauses in a round.")
+@click.option("--cuts", default=3, show_default=True, help="Cut connections in a round.")
+@click.option(
+    "--seconds", default=600, show_default=True, help="Of a round; faults that do not fit are left out."
+)
+@click.option(
+    "--kinds", metavar="NAME,...", help="Only these kinds or families of faults, see docs/reliability.md."
+)
+@click.option(
+    "--seed", default=1, show_default=True, help="Of the first round; each further one has the next."
+)
+@click.option("--rounds", default=1, show_default=True, help="Rounds to run now.")
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Add the rounds to the record in FILE, which is made when missing.",
+)
+@click.option("--keep", is_flag=True, help="Keep the folder with data and logs also when nothing is wrong.")
+@JSON
+def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_json: bool, **plan) -> None:
+    """Kill, pause and cut an own copy of the platform, then count: nothing lost, nothing twice; exit 1 otherwise."""
+    from include.faults import command
+    from include.faults.campaign import Plan
+    from include.faults.stack import CampaignFailed
+
+    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    try:
+        chosen = Plan(**plan, kinds=command.kinds(kinds))
+        total = command.campaign(chosen, rounds, resume, keep, lambda text: console.print(text, markup=False))
+    except (command.UnknownKind, CampaignFailed) as error:
+        raise SystemExit(f"fraudstream faults: {error}") from None
+    if as_json:
+        click.echo(json.dumps(total, indent=2))
+    else:
+        command.show(total, console)
+    sys.exit(0 if total["good"] else 1)
 
 
 @cli.command()

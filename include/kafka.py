@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import KafkaError as ErrorCode
@@ -169,6 +170,16 @@ def begin_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict
         TopicMissing, KafkaUnavailable, KafkaRefused
     """
     return _offsets(settings, topic, OffsetSpec.earliest(), timeout)
+
+
+def offsets_at(settings: Settings, topic: str, at: datetime, timeout: float = 10.0) -> dict[int, int | None]:
+    """For each partition, the offset of its first record with a time at or after `at` (aware); None without one.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    found = _offsets(settings, topic, OffsetSpec.for_timestamp(int(at.timestamp() * 1000)), timeout)
+    return {partition: None if offset < 0 else offset for partition, offset in found.items()}
 
 
 class _Admin:

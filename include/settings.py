@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     airflow_port: int = Field(8080, ge=1, le=65535)
     airflow_url: str | None = Field(None, description="Airflow's API; default: 127.0.0.1 and airflow_port")
     streamlit_port: int = Field(8501, ge=1, le=65535)
-    app_show_personal_data: bool = Field(False, description="the app shows customers' names and e-mail unmasked")
+    app_show_personal_data: bool = Field(
+        False, description="the app shows customers' names and e-mail unmasked"
+    )
 
     spark_master: str = "local[2]"
     trigger_interval_ms: int = Field(500, ge=0, le=60_000, description="pause between micro-batches")
@@ -99,6 +101,9 @@ class Settings(BaseSettings):
         None, description="for a topic with other field names: the mapping file of docs/import.md"
     )
     late_after_seconds: int = Field(3600, ge=1, description="older than the newest seen event: late")
+    open_difference_minutes: int = Field(
+        10, ge=1, description="a record that has waited longer is an alarm of the reconciliation"
+    )
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)
 

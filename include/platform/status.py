@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from include import kafka
+from include import kafka, reconcile
 from include.platform import supervisor
 from include.platform.services import SERVICES
 from include.settings import PROJECT_ROOT, Settings
@@ -19,10 +19,11 @@ HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
 UP_RECORD = "up.json"
 
 
-def status(settings: Settings) -> dict[str, Any]:
+def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     """The object that `fraudstream status --json` prints.
 
-    Parts that cannot be read are None, and `problems` says why.
+    Parts that cannot be read are None, and `problems` says why. With `books` it also names every partition and
+    range for which broker, ledger and rows do not agree.
     """
     found: dict[str, Any] = {
         "services": _services(settings),
@@ -53,7 +54,16 @@ def status(settings: Settings) -> dict[str, Any]:
     for row in rows:
         if row["stream"] != "producer":
             found["streams"][row["stream"]]["lag"] = _lag(row, ends, begins, settings)
+    if books:
+        found["problems"] += _open_books(settings)
     return found
+
+
+def _open_books(settings: Settings) -> list[str]:
+    try:
+        return [str(difference) for difference in reconcile.differences(settings)]
+    except (kafka.KafkaError, psycopg.Error) as error:
+        return [f"the books could not be compared: {error}"]
 
 
 def healthy(found: dict[str, Any]) -> bool:
