@@ -46,16 +46,25 @@ def _wide_console() -> Console:
 @cli.command()
 def up() -> None:
     """Start the whole platform on this machine and wait for the first scored transaction."""
+    from include.kafka import KafkaError
     from include.platform import up as platform
     from include.platform.airflow import AirflowError
     from include.platform.jars import JarsError
+    from include.platform.postgres import MigrationChanged
     from include.platform.progress import Progress
     from include.platform.supervisor import SupervisorError
 
     settings = load()
     try:
         platform.up(settings, Progress(_console()))
-    except (platform.NotReady, SupervisorError, AirflowError, JarsError) as error:
+    except (
+        platform.NotReady,
+        SupervisorError,
+        AirflowError,
+        JarsError,
+        KafkaError,
+        MigrationChanged,
+    ) as error:
         raise SystemExit(f"fraudstream up: {error}") from None
     _welcome(settings)
 
@@ -65,25 +74,14 @@ def _welcome(settings: Settings) -> None:
     from include.platform import secrets
 
     local = "http://127.0.0.1:{}".format
-    passwords = _short(secrets.folder(settings))
     table = Table(
         "What", "Address", "Log in", "Click next", title="fraudstream is running", title_justify="left"
     )
     for row in (
-        (
-            "Airflow",
-            local(settings.airflow_port),
-            f"admin, see {passwords}/airflow-users.json",
-            "Dags: start, stop, retrain",
-        ),
-        (
-            "Streamlit",
-            local(settings.streamlit_port),
-            "open on this machine",
-            "Model performance, then Alerts",
-        ),
+        ("Airflow", local(settings.airflow_port), "admin, password below", "Dags: start, stop, retrain"),
+        ("Streamlit", local(settings.streamlit_port), "open on this machine", "Model performance, Alerts"),
         ("MLflow", local(settings.mlflow_port), "open on this machine", "Models: fraud-detector"),
-        ("PostgreSQL", f"127.0.0.1:{settings.postgres_port}", f"{passwords}/pgpass", "schema shop"),
+        ("PostgreSQL", f"127.0.0.1:{settings.postgres_port}", "owner, password below", "schema shop"),
         (
             "Kafka",
             settings.kafka_bootstrap_servers,
@@ -94,6 +92,8 @@ def _welcome(settings: Settings) -> None:
         table.add_row(*row)
     console = _wide_console()
     console.print(table)
+    passwords = _short(secrets.folder(settings))
+    console.print(f"Passwords: {passwords}/airflow-users.json (Airflow), {passwords}/pgpass (PostgreSQL)")
     console.print("Health: make status    Logs: .venv/bin/fraudstream logs NAME    Stop: make down")
 
 
