@@ -28,6 +28,7 @@ def run(suites: tuple[str, ...], starting: Callable[[str], None] = lambda suite:
     Raises:
         ServiceFailed, BenchmarkFailed
     """
+    load = os.getloadavg()[0]
     comparisons: list[Comparison] = []
     for suite in suites:
         starting(suite)
@@ -37,7 +38,7 @@ def run(suites: tuple[str, ...], starting: Callable[[str], None] = lambda suite:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
+        "load_before": round(load, 1),
         "comparisons": [asdict(each) for each in comparisons],
     }
 
@@ -46,7 +47,7 @@ def tables(result: dict) -> Iterator[Table | str]:
     """What to print, in order."""
     yield (
         f"{result['date']}, {result['cores']} cores, {result['memory_gib']} GiB, Python {result['python']}, "
-        f"load {result['load']}: medians over rounds in which both sides took turns"
+        f"load before {result['load_before']}: medians over rounds in which both sides took turns"
     )
     table = Table("What", "Ours", "Other", "µs ours", "µs other", "A second, ours", "Times faster", "Between")
     for each in result["comparisons"]:

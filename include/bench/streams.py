@@ -69,6 +69,7 @@ def spark_session() -> Iterator[SparkSession]:
     options = {
         "spark.jars": ",".join(jars.spark_classpath()),
         "spark.driver.memory": "1g",
+        "spark.ui.showConsoleProgress": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
