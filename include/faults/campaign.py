@@ -27,7 +27,7 @@ from include.faults.stack import JOBS, TRANSACTIONS, CampaignFailed, Stack
 RECOVERY_SECONDS = 180
 SETTLE_SECONDS = 300
 CLOSING_SECONDS, CLOSED_A_SECOND = 60.0, 4_000  # kept free at the end, and for so many events a second
-FIRST_EVENTS = 500  # on which the streams begin
+FIRST_RATE = 50  # events a second until the streams have begun
 FIRST_GUESS = 12.0  # seconds for a fault and its recovery, until some were seen
 PAST = timedelta(
     days=3
@@ -202,7 +202,7 @@ class Flow:
     def __init__(self, stack: Stack, faults: int):
         self.stack = stack
         self.faults_left = faults
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._faults = faults
         self._allowed = 0.0
         self._list = Reader(stack.list)
@@ -210,14 +210,16 @@ class Flow:
         self._thread = threading.Thread(target=self._run, name="flow", daemon=True)
 
     def __enter__(self) -> Flow:
-        self._allowed = min(FIRST_EVENTS, self.stack.count / 4)
-        self.stack.allow(int(self._allowed))
-        for stream in self.stack.streams.values():
-            query = "select 1 from campaign.journal where stream = %s limit 1"
-            begun = partial(self.stack.query, query, (stream.name,))
-            self.stack.wait(f"{stream.name} commits", begun, stream)
-        self._began = time.monotonic()
         self._thread.start()
+        try:
+            for stream in self.stack.streams.values():
+                query = "select 1 from campaign.journal where stream = %s limit 1"
+                begun = partial(self.stack.query, query, (stream.name,))
+                self.stack.wait(f"{stream.name} commits", begun, stream)
+        except BaseException:
+            self.__exit__()
+            raise
+        self._began = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -225,16 +227,22 @@ class Flow:
         self._thread.join()
 
     def _run(self) -> None:
-        """Spreads what is left of the events over what is probably left of the time, so that some are always left."""
+        """A few events until the streams begin, then so many that some are left for as long as there are faults."""
         last = time.monotonic()
         while not self._closed.wait(0.1):
             now = time.monotonic()
-            thrown = self._faults - self.faults_left
-            each = (now - self._began) / thrown if thrown else FIRST_GUESS
-            share = (now - last) / ((self.faults_left + 1) * each)
-            self._allowed += (self.stack.count - self._allowed) * min(share, 1)
+            left = self.stack.count - self._allowed
+            self._allowed += min(
+                left, left * self._share(now - last) if self._began else FIRST_RATE * (now - last)
+            )
             self.stack.allow(int(self._allowed))
             last = now
+
+    def _share(self, seconds: float) -> float:
+        """The part that some seconds are of what is probably left of the time."""
+        thrown = self._faults - self.faults_left
+        each = (time.monotonic() - self._began) / thrown if thrown else FIRST_GUESS
+        return min(1.0, seconds / ((self.faults_left + 1) * each))
 
     def recovery(self, thrown: Thrown) -> float | None:
         """Seconds from a fault until the first event that the broker acknowledged after it is committed."""

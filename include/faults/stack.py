@@ -32,6 +32,11 @@ TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
 JOBS = {name: PROJECT_ROOT / "spark_jobs" / f"{name}.py" for name in (TRANSACTIONS, SCORES)}
 JOURNAL = PROJECT_ROOT / "include" / "sql" / "faults" / "journal.sql"
 START_SECONDS = 180
+# As include.spark_submit has it, which only Airflow can import.
+JVM = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
+    f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
+)
 
 
 class CampaignFailed(RuntimeError):
@@ -66,11 +71,10 @@ class Stream(Child):
 
     def _submit(self) -> list[str]:
         temporary = self._temporary()
-        options = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
         return [
             str(Path(sys.prefix) / "bin" / "spark-submit"), "--master", "local[2]", "--driver-memory", "1g",
             "--jars", ",".join(jars.spark_classpath()),
-            "--conf", f"spark.driver.extraJavaOptions={options} -Djava.io.tmpdir={temporary}",
+            "--conf", f"spark.driver.extraJavaOptions={JVM} -Djava.io.tmpdir={temporary}",
             str(self._job),
         ]  # fmt: skip
 

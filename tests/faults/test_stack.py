@@ -1,0 +1,49 @@
+"""The campaign's streams are the platform's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from include.faults import stack
+from include.faults.children import Child
+from include.platform import jars
+from include.settings import Settings
+
+
+def test_drivers_start_as_airflow_starts_them(tmp_path):
+    from include.spark_submit import spark_job
+
+    operator = spark_job("fraud_stream")
+    settings = Settings(_env_file=None, home=tmp_path)
+    command = stack.Stream("fraud_stream", stack.JOBS["fraud_stream"], settings, 1, {})._submit()
+    assert operator.conf["spark.driver.extraJavaOptions"] == stack.JVM
+    assert any(part.startswith(f"spark.driver.extraJavaOptions={stack.JVM} ") for part in command)
+    assert command[-1] == operator.application
+    assert ",".join(jars.spark_classpath()) in command and operator._driver_memory in command
+
+
+def test_only_the_next_start_is_armed(tmp_path):
+    stream = stack.Stream(
+        "fraud_stream", stack.JOBS["fraud_stream"], Settings(_env_file=None, home=tmp_path), 1, {}
+    )
+    stream.arm("mid_copy:3")
+    stream._submit()
+    assert stream._variables()["FRAUDSTREAM_FAILPOINT"] == "mid_copy:3"
+    assert "FRAUDSTREAM_FAILPOINT" not in stream._variables()
+
+
+def test_settings_of_the_platform_do_not_reach_the_campaign(tmp_path, monkeypatch):
+    monkeypatch.setenv("FRAUDSTREAM_KAFKA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("FRAUDSTREAM_FAILPOINT", "mid_copy")
+    made = stack.Stack(tmp_path, stack.Events(1, datetime.now(UTC)), 10)
+    assert made.settings.kafka_security_protocol == "PLAINTEXT"
+    assert "FRAUDSTREAM_FAILPOINT" not in stack.environment(made.settings)
+
+
+def test_what_does_not_happen_is_said_with_a_log(tmp_path):
+    made = stack.Stack(tmp_path, stack.Events(1, datetime.now(UTC)), 10)
+    child = Child("child", list, dict, tmp_path / "child.log")
+    with pytest.raises(stack.CampaignFailed, match=r"it comes.*see .*child.log"):
+        made.wait("it comes", lambda: False, child, 0.1)
