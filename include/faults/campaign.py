@@ -66,15 +66,14 @@ class Plan:
 def _share(family: Family, wanted: int, kinds: Sequence[str], rng: random.Random) -> list[Kind]:
     pool = [KINDS[name] for name in kinds if KINDS[name].family == family]
     chosen: list[Kind] = []
-    while pool and (left := wanted - sum(kind.kills for kind in chosen)) > 0:
+    left = wanted
+    while any(0 < kind.kills <= left for kind in pool):  # what is left may be too little for any of them
         once = rng.sample(pool, len(pool))
         lot = once + [kind for kind in once for _ in range(kind.weight - 1)]
         for kind in lot:
             if kind.kills <= left:
                 chosen.append(kind)
                 left -= kind.kills
-        if not any(kind.kills <= wanted for kind in pool):
-            break
     return chosen
 
 
