@@ -196,6 +196,27 @@ def _ledger(platform: Platform, ends: dict[int, int]) -> bool:
     )
 
 
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
+    client, dag_id = airflow.Client(platform.settings), "stream_fraud_scores"
+    victims = platform.drivers("fraud_stream")
+    victims += [child for each in victims for child in each.children(recursive=True)]
+    client.request("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+    (run,) = client.active_runs(dag_id)
+    task = f"/dags/{dag_id}/dagRuns/{run}/taskInstances/fraud_stream"
+    client.request("PATCH", task, {"new_state": "failed"})
+    platform.wait("the end of the job", lambda: not any(map(_runs, victims)), 90)
+    assert platform.drivers("fraud_stream") == []
+    client.unpause(dag_id)
+    platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))
+
+
 def test_logs_are_found_by_name(platform):
     assert "epoch" in platform.run("logs", "stream_transactions", "-n", "2000").stdout
     unknown = platform.run("logs", "nothing")
