@@ -162,6 +162,8 @@ class Translator:
             parts = [(before, column) for before, column, *_ in string.Formatter().parse(template)]
         except ValueError as error:
             raise self._error(place, f"text: {error}") from None
+        if not any(column for _, column in parts):
+            raise self._error(place, "text: names no {column}; write constant for the same text in each row")
         for _, column in parts:
             if column == NUMBER and self._there is None:
                 raise self._error(place, "text: a topic has no row numbers; name a column instead of {row}")
@@ -225,7 +227,7 @@ class Translator:
 
         def moment(row: Row) -> datetime | None:
             value = row.get(column)
-            if value is None or value == "":
+            if text_of(value) is None:
                 return None
             try:
                 found = read(value)

@@ -57,6 +57,7 @@ def test_a_text_may_hold_the_rows_number_and_braces():
 
 def test_what_is_missing_is_left_out():
     assert "timestamp" not in event({"at": ""})
+    assert "timestamp" not in event({"at": float("nan")}, timestamp="{column: at, since: 2026-01-31}")
     assert "amount" not in event({"sum": None})
     assert "device" not in event({"kind": ""}, device="kind")
 
@@ -170,6 +171,8 @@ def test_only_needed_columns_are_asked_for():
         ({"amount": "summ"}, "fields.amount: there is no column 'summ', did you mean 'sum'?"),
         ({"email": '{text: "{frist}@x"}'}, "fields.email: there is no column 'frist', did you mean 'first'?"),
         ({"email": '{text: "{first"}'}, "fields.email: text: "),
+        ({"email": '{text: "a@b"}'}, "fields.email: text: names no {column}; write constant"),
+        ({"email": '{text: "{}@b"}'}, "fields.email: text: names no {column}"),
         (
             {"device": "{column: id, constant: x}"},
             "fields.device: needs exactly one of column, constant, text",
