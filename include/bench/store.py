@@ -28,7 +28,6 @@ INSERT = (
 PLAIN_TABLE = f"""
 create schema bench;
 create table bench.transactions as select {", ".join(COLUMNS)} from shop.transactions with no data;
-alter table bench.transactions add primary key (transaction_id);
 grant usage on schema bench to stream_writer;
 grant insert on bench.transactions to stream_writer"""
 
@@ -42,6 +41,7 @@ def run(rounds: int = 7, events: int = 10_000) -> list[Comparison]:
     with services() as settings:
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
             owner.execute(PLAIN_TABLE)
+            owner.execute("alter table bench.transactions add primary key (transaction_id)")
         mine, same = ranges(events), ranges(events)
         with store.connect(settings) as connection:
             ours = Side("store.write, binary COPY", lambda: _copied(connection, settings, next(mine)))
