@@ -1,0 +1,98 @@
+"""The soak's watch sees a platform's processes, connections and files, and its figures say what grows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import psycopg
+import pytest
+
+from include.bench import soak
+from include.bench.soak import Sample
+
+HOARDER = """
+import time
+kept = bytearray(80 * 2**20)
+kept[::4096] = bytes([1]) * (80 * 256)
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+def hoarder(home, *arguments: str) -> subprocess.Popen:
+    """A process of the platform that holds 80 MiB."""
+    environment = os.environ | {"FRAUDSTREAM_HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOARDER, *arguments], env=environment, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    return process
+
+
+@pytest.fixture
+def processes(postgres):
+    started = [hoarder(postgres.home, "spark_jobs/fraud_stream.py"), hoarder(postgres.home.parent)]
+    yield started
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+@pytest.mark.services
+def test_a_sample_counts_the_platforms_own_processes_only(clean_postgres, processes):
+    checkpoints = clean_postgres.home / "checkpoints" / "fraud_stream" / "offsets"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    before = soak.sample(clean_postgres, time.monotonic())
+    (checkpoints / "1").touch()
+    with psycopg.connect(clean_postgres.conninfo("owner")):
+        after = soak.sample(clean_postgres, time.monotonic())
+    (checkpoints / "1").unlink()
+    assert 80 < before.memory["fraud stream"] < 150
+    assert sum(before.memory.values()) < 160 + before.memory.get("PostgreSQL", 0)
+    assert before.counts["processes"] >= 1 and before.counts["open files"] > 2
+    assert after.counts["connections"] == before.counts["connections"] + 1
+    assert after.counts["files on disk"] == before.counts["files on disk"] + 1
+    assert before.counts["rows"] == 0
+
+
+def test_a_process_belongs_to_what_its_command_line_names(tmp_path):
+    for word, name in (("spark_jobs/producer.py", "producer"), ("nothing known", soak.OTHERS)):
+        process = hoarder(tmp_path, word)
+        try:
+            own = psutil.Process(process.pid)
+            own.parents = list  # the test's own ancestors may have any name
+            assert soak.group(own) == name
+        finally:
+            process.kill()
+            process.wait()
+
+
+def samples(memory_gain: float = 0.0) -> list[Sample]:
+    """Two hours in which Kafka gains so many MiB an hour."""
+    counts = dict.fromkeys(soak.COUNTED, 7)
+    times = range(0, 7_200, 30)
+    return [Sample(t, {"Kafka": 300 + memory_gain * t / 3600, "MLflow": 90.0}, counts) for t in times]
+
+
+def test_growth_is_the_gain_in_an_hour():
+    flat, growing = samples(), samples(24)
+    for each, gain in ((flat, 0), (growing, 24)):
+        found = soak.growth([s.seconds for s in each], [s.memory["Kafka"] for s in each])
+        assert found == pytest.approx(gain, abs=1e-6)
+
+
+def test_the_summary_names_what_grows():
+    said = list(soak.summary(samples(24)))
+    assert "Kafka, MiB: 300 at the start, 348 at the end, +24.0 an hour" in said
+    assert "MLflow, MiB: 90 at the start, 90 at the end, +0.0 an hour" in said
+    assert "open files: 7 at the start, 7 at the end, +0.0 an hour" in said
+
+
+def test_the_plot_has_a_curve_for_each_part_that_runs_and_for_each_count(tmp_path):
+    above, below = soak.plot(samples()).axes
+    assert {line.get_label() for line in above.lines} == {"Kafka", "MLflow"}
+    assert {line.get_label() for line in below.lines} == set(soak.COUNTED) - {"rows"}
