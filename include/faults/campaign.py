@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from include.faults.acknowledged import Acknowledged, Reader
 from include.faults.books import Books
 from include.faults.events import Events
 from include.faults.kinds import KINDS, Family, Kind, Thrown
-from include.faults.stack import JOBS, TRANSACTIONS, CampaignFailed, Stack
+from include.faults.stack import JOBS, TRANSACTIONS, CampaignFailed, Stack, Stream
 
 RECOVERY_SECONDS = 180
 SETTLE_SECONDS = 300
@@ -156,14 +157,18 @@ def _run(
     with Stack(home, events, plan.events, jobs, variables) as stack, Flow(stack, len(faults)) as flow:
         done.first_commit_seconds = time.monotonic() - began
         tell("the streams commit")
-        for number, kind in enumerate(faults, 1):
+        for together in steps(faults, len(stack.streams)):
             if time.monotonic() - began > plan.seconds - CLOSING_SECONDS - plan.events / CLOSED_A_SECOND:
-                tell(f"no time for {len(faults) - number + 1} more faults")
+                tell(f"no time for {flow.faults_left} more faults")
                 break
-            fault = _throw(done, flow, kind, rng)
-            flow.faults_left -= 1
-            how = "did not recover" if fault.recovered is None else f"recovered after {fault.recovered:.1f} s"
-            tell(f"{number}/{len(faults)} {kind.name}, {fault.stream}: {how}")
+            for fault in _throw_together(done, flow, together, rng):
+                flow.faults_left -= 1
+                how = (
+                    "did not recover"
+                    if fault.recovered is None
+                    else f"recovered after {fault.recovered:.1f} s"
+                )
+                tell(f"{len(faults) - flow.faults_left}/{len(faults)} {fault.kind}, {fault.stream}: {how}")
             time.sleep(rng.uniform(0.2, 1.5))
         done.failures += flow.finish()
         tell("closing the books")
@@ -172,9 +177,31 @@ def _run(
     return done
 
 
-def _throw(done: Round, flow: Flow, kind: Kind, rng: random.Random) -> Fault:
+def steps(faults: Sequence[Kind], streams: int) -> Iterator[tuple[Kind, ...]]:
+    """The faults in order, so many at once as there are streams where each hits one stream only."""
+    waiting: list[Kind] = []
+    for kind in faults:
+        if kind.alone:
+            yield (kind,)
+            continue
+        waiting.append(kind)
+        if len(waiting) == streams:
+            yield tuple(waiting)
+            waiting.clear()
+    if waiting:
+        yield tuple(waiting)
+
+
+def _throw_together(done: Round, flow: Flow, kinds: Sequence[Kind], rng: random.Random) -> list[Fault]:
+    """Throws each fault at a stream of its own, and waits until what they hit has recovered."""
+    streams = rng.sample(list(flow.stack.streams.values()), len(kinds))
+    dice = [random.Random(rng.random()) for _ in kinds]
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        return list(pool.map(partial(_throw, done, flow), kinds, dice, streams))
+
+
+def _throw(done: Round, flow: Flow, kind: Kind, rng: random.Random, stream: Stream) -> Fault:
     """Throws a fault and waits until the streams that it hit commit what came after it."""
-    stream = flow.stack.streams[rng.choice(list(flow.stack.streams))]
     try:
         thrown = kind.throw(flow.stack, rng, stream)
     except (CampaignFailed, psycopg.Error) as error:
@@ -204,7 +231,6 @@ class Flow:
         self._began: float | None = None
         self._faults = faults
         self._allowed = 0.0
-        self._list = Reader(stack.list)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="flow", daemon=True)
 
@@ -246,9 +272,10 @@ class Flow:
     def recovery(self, thrown: Thrown) -> float | None:
         """Seconds from a fault until the first event that the broker acknowledged after it is committed."""
         deadline = time.monotonic() + RECOVERY_SECONDS
+        acknowledged = Reader(self.stack.list)
         first: Acknowledged | None = None
         while time.monotonic() < deadline:
-            later = (each for each in self._list.new() if each.at > thrown.at and not each.is_label)
+            later = (each for each in acknowledged.new() if each.at > thrown.at and not each.is_label)
             first = first or next(later, None)
             if first is not None:
                 committed = [self._committed(stream, first) for stream in thrown.streams]

@@ -23,6 +23,7 @@ from include.faults.stack import CampaignFailed, Stack, Stream
 Family = Literal["kill", "pause", "cut"]
 PAUSE, BROKER_PAUSE = (5, 12), (5, 20)  # seconds, at least and at most
 LOCKED = {"transaction_stream": "shop.transactions", "fraud_stream": "shop.fraud_scores"}
+IN_FLIGHT = 1.5  # seconds until a batch is surely being written: events flow all the while
 HOLDS_LEASE = """
 select pg_terminate_backend(pid) from pg_locks
 where locktype = 'advisory' and granted
@@ -47,7 +48,10 @@ Throw = Callable[[Stack, random.Random, Stream], list[Thrown]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault; `says` is one line for people, `weight` its share of its family."""
+    """A kind of fault; `says` is one line for people, `weight` its share of its family.
+
+    alone: it hits what both streams need, so that no other fault is thrown at the same time.
+    """
 
     name: str
     family: Family
@@ -55,6 +59,7 @@ class Kind:
     says: str
     throw: Throw
     kills: int = 1
+    alone: bool = False
 
 
 def both(stack: Stack) -> tuple[str, ...]:
@@ -149,9 +154,11 @@ def _second_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thr
 
 
 def _stale_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
-    """A driver stands still, loses its lease, and goes on after another one has taken over."""
+    """A driver stands still with a batch in flight, loses its lease, and goes on after another one has taken over."""
     first = stream.process
     at = time.time()
+    send(stream.worker_tree(), signal.SIGSTOP)
+    time.sleep(IN_FLIGHT)  # the driver plans a batch and hands it to the workers, which do not write it yet
     send(members(first), signal.SIGSTOP)
     try:
         epoch = _epoch(stack, stream)
@@ -298,25 +305,25 @@ KINDS = {
         Kind("mid_copy", "kill", 2, "... in the middle of a COPY", _of(_failpoint, "mid_copy"), 2),
         Kind("after_commit", "kill", 2, "... after COMMIT", _of(_failpoint, "after_commit"), 2),
         Kind("before_checkpoint", "kill", 2, "... before the checkpoint", _of(_failpoint, "before_checkpoint"), 2),
-        Kind("producer", "kill", 1, "the producer killed", _producer),
-        Kind("kafka_killed", "kill", 1, "the broker killed", _of(_server, "kafka")),
-        Kind("postgres_killed", "kill", 1, "PostgreSQL killed, all of it", _of(_server, "postgres")),
-        Kind("backend", "kill", 1, "one process of PostgreSQL killed", _backend),
+        Kind("producer", "kill", 1, "the producer killed", _producer, alone=True),
+        Kind("kafka_killed", "kill", 1, "the broker killed", _of(_server, "kafka"), alone=True),
+        Kind("postgres_killed", "kill", 1, "PostgreSQL killed, all of it", _of(_server, "postgres"), alone=True),
+        Kind("backend", "kill", 1, "one process of PostgreSQL killed", _backend, alone=True),
         Kind("checkpoint_wiped", "kill", 1, "stream killed, checkpoint deleted", _of(_damage, "checkpoint_wiped")),
         Kind("commits_deleted", "kill", 1, "..., last commit deleted: a replay", _of(_damage, "commits_deleted")),
         Kind("checkpoint_torn", "kill", 1, "..., last offsets file cut off", _of(_damage, "checkpoint_torn")),
         Kind("second_driver", "kill", 1, "a second driver waits, the first is killed", _second_driver),
         Kind("stale_driver", "pause", 1, "a driver stopped, replaced, and continued", _stale_driver),
-        Kind("kafka_paused", "pause", 1, "the broker stopped for 5 to 20 s", _of(_pause, "kafka")),
-        Kind("postgres_paused", "pause", 1, "PostgreSQL stopped for 5 to 12 s", _of(_pause, "postgres")),
-        Kind("kafka_disk_full", "pause", 1, "the broker cannot write files", _of(_no_room, "kafka")),
-        Kind("postgres_disk_full", "pause", 1, "PostgreSQL cannot write files", _of(_no_room, "postgres")),
+        Kind("kafka_paused", "pause", 1, "the broker stopped for 5 to 20 s", _of(_pause, "kafka"), alone=True),
+        Kind("postgres_paused", "pause", 1, "PostgreSQL stopped for 5 to 12 s", _of(_pause, "postgres"), alone=True),
+        Kind("kafka_disk_full", "pause", 1, "the broker cannot write files", _of(_no_room, "kafka"), alone=True),
+        Kind("postgres_disk_full", "pause", 1, "PostgreSQL cannot write files", _of(_no_room, "postgres"), alone=True),
         Kind("checkpoint_disk_full", "pause", 1, "a stream cannot write files", _of(_no_room, "checkpoint")),
         Kind("network_silent", "pause", 1, "nothing passes between stream and PostgreSQL", _silence),
         Kind("table_locked", "pause", 1, "a table locked by somebody else", _locked),
-        Kind("connections_used_up", "pause", 1, "others hold all connections", _used_up),
+        Kind("connections_used_up", "pause", 1, "others hold all connections", _used_up, alone=True),
         Kind("connections_cut", "cut", 1, "a stream's connections reset", _cut),
-        Kind("backends_terminated", "cut", 1, "the database ends the streams' sessions", _terminated),
+        Kind("backends_terminated", "cut", 1, "the database ends the streams' sessions", _terminated, alone=True),
         Kind("commit_reply_lost", "cut", 1, "COMMIT succeeds, its reply is lost", _reply_lost),
     )
 }  # fmt: skip

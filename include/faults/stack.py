@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,8 +67,12 @@ class Stream(Child):
 
     def workers(self) -> list[psutil.Process]:
         """The Python processes that write, or the one that starts them when there are none."""
-        daemons = [each for each in self.members() if "pyspark.daemon" in _command(each)]
+        daemons = self.worker_tree()
         return [each for each in daemons if each.parent() in daemons] or daemons
+
+    def worker_tree(self) -> list[psutil.Process]:
+        """The Python processes that write and the one that starts them."""
+        return [each for each in self.members() if "pyspark.daemon" in _command(each)]
 
     def _submit(self) -> list[str]:
         temporary = self._temporary()
@@ -146,7 +151,7 @@ class Stack:
         self.list = home / LIST
         self._keeper = Keeper([self.postgres, self.kafka, *self.streams.values(), self.producer])
         self.lock = self._keeper.lock
-        self._connection: psycopg.Connection | None = None
+        self._kept = threading.local()  # each thread's connection
 
     def _server(self, name: str, command: Callable[[Settings], list[str]]) -> Child:
         settings, log = self.settings, self.settings.home / "logs" / f"{name}.log"
@@ -173,8 +178,6 @@ class Stack:
         self._keeper.__exit__()
         for stream in self.streams.values():
             stream.proxy.close()
-        if self._connection is not None:
-            self._connection.close()
 
     def _start_postgres(self) -> None:
         secrets.ensure(self.settings)
@@ -219,15 +222,15 @@ class Stack:
         Raises:
             psycopg.OperationalError: PostgreSQL is down.
         """
-        kept = self._connection
+        kept = getattr(self._kept, "connection", None)
         if kept is not None and not kept.closed:
             try:
                 return _rows(kept, statement, arguments)
             except psycopg.OperationalError:  # it may be up again since
                 kept.close()
         limited = f"{self.superuser()} options='-c statement_timeout=60s'"
-        self._connection = psycopg.connect(limited, autocommit=True)
-        return _rows(self._connection, statement, arguments)
+        self._kept.connection = psycopg.connect(limited, autocommit=True)
+        return _rows(self._kept.connection, statement, arguments)
 
     def superuser(self) -> str:
         return self.settings.conninfo("owner").replace("user=owner", "user=postgres")

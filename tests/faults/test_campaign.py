@@ -102,3 +102,13 @@ def test_a_plan_depends_on_its_seed_alone():
 def test_a_plan_of_one_kind_ends(kinds):
     counted = planned(Plan(kills=5, pauses=5, cuts=5, kinds=kinds))
     assert counted.keys() == set(kinds)
+
+
+def test_faults_of_single_streams_are_thrown_together_and_others_alone():
+    faults = Plan(kills=60, seed=4).faults(random.Random(4))
+    thrown = list(campaign.steps(faults, 2))
+    assert Counter(kind.name for step in thrown for kind in step) == Counter(kind.name for kind in faults)
+    assert all(len(step) == 1 or (len(step) == 2 and not any(kind.alone for kind in step)) for step in thrown)
+    singles = sum(not kind.alone for kind in faults)
+    assert sum(len(step) == 2 for step in thrown) == singles // 2
+    assert all(len(step) == 1 for step in campaign.steps(faults, 1))

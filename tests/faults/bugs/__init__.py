@@ -81,8 +81,10 @@ def _batch_id_ledger() -> None:
 
 
 def _no_fence() -> None:
-    """Every driver may write, however many there are and whoever came last."""
+    """Every driver may write, however many there are and whoever came last; none notices that it lost its lease."""
     from include import lease, store
+
+    _no_ledger()
 
     def take(self, stopping):
         row = self._connection.execute(lease._TAKE, {"stream": self.stream, "holder": self.holder}).fetchone()
