@@ -165,18 +165,21 @@ def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: H
     Raises:
         Fenced, OffsetGap, TopicRecreated
         psycopg.Error: PostgreSQL could not do it; nothing was written, unless only the reply to COMMIT was
-            lost, and then the next attempt skips the range.
+            lost, and then the next attempt skips the range. Its message quotes no row.
     """
     writer.failpoint.reach("before_write")
-    with connection.transaction():
-        _check_lease(connection, writer)
-        next_offset, watermark = _ledger(connection, writer, span)
-        new = _after(span, next_offset)
-        if new.records:
-            outcome = handle(connection, writer, new, watermark)
-            _advance(connection, writer, new, outcome)
-        else:
-            outcome = Outcome()
+    try:
+        with connection.transaction():
+            _check_lease(connection, writer)
+            next_offset, watermark = _ledger(connection, writer, span)
+            new = _after(span, next_offset)
+            if new.records:
+                outcome = handle(connection, writer, new, watermark)
+                _advance(connection, writer, new, outcome)
+            else:
+                outcome = Outcome()
+    except psycopg.Error as error:
+        raise _without_rows(error) from None
     writer.failpoint.reach("after_commit")
     return Summary(
         span.topic,
@@ -190,6 +193,12 @@ def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: H
         outcome.late,
         outcome.alerts,
     )
+
+
+def _without_rows(error: psycopg.Error) -> psycopg.Error:
+    """The same error without PostgreSQL's DETAIL and CONTEXT, which quote rows: tasks' logs keep what is raised."""
+    said = error.diag.message_primary
+    return type(error)(said) if said else error
 
 
 def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Sequence[DeadLetter]) -> None:

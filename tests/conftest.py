@@ -108,6 +108,12 @@ $$
 """
 
 
+def read(connection: psycopg.Connection, query: str) -> list[tuple]:
+    """Rows as the owner sees them: the streams' role cannot read most of what it writes."""
+    with psycopg.connect(connection.info.dsn, user="owner") as owner:
+        return owner.execute(query).fetchall()
+
+
 @pytest.fixture
 def clean_postgres(postgres: Settings) -> Settings:
     """The PostgreSQL with every table of the shop empty."""

@@ -18,6 +18,7 @@ import yaml
 from cryptography.fernet import Fernet
 
 from include.platform import container, secrets, services
+from include.platform import postgres as postgres_server
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 
 BASE = PROJECT_ROOT / "docker-compose.yaml"
@@ -171,6 +172,13 @@ def test_containers_are_confined(name):
     assert {"max-size", "max-file"} <= service["logging"]["options"].keys()
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
     assert float(service["deploy"]["resources"]["limits"]["cpus"]) <= 2, "refused by a machine of two cores"
+
+
+def test_postgres_logs_no_row_in_a_container_either():
+    embedded = postgres_server.command(Settings(_env_file=None))
+    quiet = {each for each in embedded if each.startswith("log_") and "line_prefix" not in each}
+    assert "log_error_verbosity=terse" in quiet
+    assert quiet <= {*SERVICES["postgres"]["command"], "log_timezone=UTC"}
 
 
 def test_no_container_is_given_this_machine():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from datetime import timedelta
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ from include import ingest, store
 from include.settings import Settings
 from include.store import Range, Record, Writer
 from tests.builders import ABSENT, NOW, event_bytes, label_bytes, transaction
+from tests.conftest import read
 
 STREAM = "transaction_stream"
 BROKER_TIME = NOW + timedelta(minutes=1)
@@ -44,12 +46,8 @@ def span(
     return Range(STREAM, topic, "id-1", partition, records)
 
 
-def rows(connection: psycopg.Connection, query: str) -> list[tuple]:
-    return connection.execute(query).fetchall()
-
-
 def books(connection: psycopg.Connection) -> tuple:
-    return rows(
+    return read(
         connection, "select stored, dead_letters, duplicates, late, unknown_fields from shop.stream_offsets"
     )[0]
 
@@ -57,9 +55,10 @@ def books(connection: psycopg.Connection) -> tuple:
 def test_every_field_is_stored_as_it_was_sent(connection, writer):
     values = [event_bytes(transaction_id="a", first_name="Zoë 🙂 '; drop table", amount=12.3, extra=1)]
     store.write(connection, writer, span(values), ingest.transactions)
-    (row,) = connection.execute(
+    (row,) = read(
+        connection,
         "select transaction_id, user_id, timestamp, first_name, amount, latitude, late, topic, partition, "
-        '"offset", broker_time from shop.transactions'
+        '"offset", broker_time from shop.transactions',
     )
     assert row == (
         *("a", "user-0001", NOW, "Zoë 🙂 '; drop table", Decimal("12.30"), 52.52),
@@ -69,7 +68,7 @@ def test_every_field_is_stored_as_it_was_sent(connection, writer):
 
 
 def test_the_columns_of_the_table_are_the_fields_of_a_transaction(connection):
-    columns = rows(
+    columns = read(
         connection,
         "select column_name from information_schema.columns "
         "where table_schema = 'shop' and table_name = 'transactions' order by ordinal_position",
@@ -83,15 +82,15 @@ def test_the_columns_of_the_table_are_the_fields_of_a_transaction(connection):
 def test_amounts_are_stored_to_the_cent(connection, writer, amount):
     value = event_bytes(amount=ABSENT)[:-1] + b', "amount": ' + amount.encode() + b"}"
     store.write(connection, writer, span([value]), ingest.transactions)
-    assert rows(connection, "select amount from shop.transactions") == [(Decimal(amount),)]
+    assert read(connection, "select amount from shop.transactions") == [(Decimal(amount),)]
 
 
 def test_one_poison_among_ten_thousand(connection, writer):
     values = [event_bytes() for _ in range(10_000)]
     values[6_543] = b'{"transaction_id": "x"'
     store.write(connection, writer, span(values), ingest.transactions)
-    assert rows(connection, "select count(*) from shop.transactions") == [(9_999,)]
-    letters = rows(connection, 'select reason, "offset", key, value from shop.dead_letters')
+    assert read(connection, "select count(*) from shop.transactions") == [(9_999,)]
+    letters = read(connection, 'select reason, "offset", key, value from shop.dead_letters')
     assert letters == [("invalid_json", 6_543, b"user-0001", values[6_543])]
     assert books(connection) == (9_999, 1, 0, 0, 0)
 
@@ -100,8 +99,8 @@ def test_duplicates_within_and_across_ranges_are_counted_and_conflicts_are_dead_
     first, other = event_bytes(transaction_id="a", amount=1), event_bytes(transaction_id="a", amount=2)
     store.write(connection, writer, span([first, other, first]), ingest.transactions)
     store.write(connection, writer, span([other, first, event_bytes()], first=3), ingest.transactions)
-    assert rows(connection, "select amount from shop.transactions where transaction_id = 'a'") == [(1,)]
-    letters = rows(connection, 'select reason, "offset", value from shop.dead_letters order by "offset"')
+    assert read(connection, "select amount from shop.transactions where transaction_id = 'a'") == [(1,)]
+    letters = read(connection, 'select reason, "offset", value from shop.dead_letters order by "offset"')
     assert letters == [("id_conflict", 1, other), ("id_conflict", 3, other)]
     assert books(connection) == (2, 2, 2, 0, 0)
 
@@ -110,8 +109,8 @@ def test_an_id_has_one_owner_across_partitions(connection, writer):
     first, other = event_bytes(transaction_id="a", amount=1), event_bytes(transaction_id="a", amount=2)
     store.write(connection, writer, span([first], partition=0), ingest.transactions)
     store.write(connection, writer, span([first, other], partition=1), ingest.transactions)
-    assert rows(connection, "select count(*) from shop.transactions") == [(1,)]
-    assert rows(
+    assert read(connection, "select count(*) from shop.transactions") == [(1,)]
+    assert read(
         connection, "select sum(stored), sum(duplicates), sum(dead_letters) from shop.stream_offsets"
     ) == [(1, 1, 1)]
 
@@ -136,6 +135,20 @@ def test_two_partitions_with_the_same_ids_in_opposite_order_do_not_lock_each_oth
     assert sorted((each.stored, each.duplicates) for each in summaries) == [(0, 4_000), (4_000, 0)]
 
 
+def test_an_error_of_the_database_quotes_no_customer(connection, writer, shop):
+    canary = "canary-e-mail@example.com"
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(f"alter table shop.transactions add constraint refused check (email <> '{canary}')")
+        try:
+            with pytest.raises(psycopg.errors.CheckViolation, match="refused") as caught:
+                store.write(connection, writer, span([event_bytes(email=canary)]), ingest.transactions)
+        finally:
+            owner.execute("alter table shop.transactions drop constraint refused")
+    assert canary not in "".join(traceback.format_exception(caught.value))
+    log = (shop.home / "logs" / "postgres.log").read_text()
+    assert '"refused"' in log and canary not in log
+
+
 def test_the_stored_state_is_the_same_for_any_order_and_any_batches(connection, writer, shop):
     values = [
         event_bytes(timestamp=NOW - timedelta(minutes=n), is_fraud=n % 3 == 0, amount=n) for n in range(200)
@@ -156,7 +169,7 @@ def test_the_stored_state_is_the_same_for_any_order_and_any_batches(connection, 
             store.write(
                 connection, writer, span(shuffled[first : first + 50 + seed], first), ingest.transactions
             )
-        states.append((rows(connection, query), books(connection)[:3]))
+        states.append((read(connection, query), books(connection)[:3]))
     assert len(states[0][0]) == 200
     assert states[0] == states[1] == states[2]
 
@@ -167,10 +180,10 @@ def test_what_is_far_older_than_the_newest_event_before_it_is_late(connection, w
 
     store.write(connection, writer, span([at(hours=5), at(hours=7), at(hours=0)]), ingest.transactions)
     store.write(connection, writer, span([at(minutes=59), at(minutes=61)], first=3), ingest.transactions)
-    late = rows(connection, 'select "offset" from shop.transactions where late order by 1')
+    late = read(connection, 'select "offset" from shop.transactions where late order by 1')
     assert late == [(1,), (4,)]
     assert books(connection) == (5, 0, 0, 2, 0)
-    assert rows(connection, "select watermark from shop.stream_offsets") == [(NOW,)]
+    assert read(connection, "select watermark from shop.stream_offsets") == [(NOW,)]
 
 
 def test_the_truth_in_an_event_is_a_label_known_at_its_time_and_not_a_column(connection, writer):
@@ -180,7 +193,7 @@ def test_the_truth_in_an_event_is_a_label_known_at_its_time_and_not_a_column(con
         event_bytes(transaction_id="c"),
     ]
     store.write(connection, writer, span(values), ingest.transactions)
-    labels = rows(
+    labels = read(
         connection, "select transaction_id, is_fraud, known_at from shop.fraud_transactions order by 1"
     )
     assert labels == [("a", True, NOW), ("b", False, NOW)]
@@ -201,8 +214,8 @@ def test_labels_are_kept_with_their_corrections(connection, writer):
     store.write(connection, writer, span(values[2:4], first=5, topic="transaction-labels"), ingest.labels)
     assert books(connection) == (2, 3, 2, 0, 0)
     query = "select is_fraud, scenario_id from shop.fraud_transactions order by known_at"
-    assert rows(connection, query) == [(True, "card_testing"), (False, "card_testing")]
-    reasons = rows(connection, 'select reason, "offset" from shop.dead_letters order by 2')
+    assert read(connection, query) == [(True, "card_testing"), (False, "card_testing")]
+    reasons = read(connection, 'select reason, "offset" from shop.dead_letters order by 2')
     assert reasons == [("id_conflict", 3), ("invalid_json", 4), ("id_conflict", 6)]
 
 
@@ -212,7 +225,7 @@ def test_a_label_may_come_before_its_transaction(connection, writer):
     )
     store.write(connection, writer, span([event_bytes(transaction_id="a")]), ingest.transactions)
     query = "select is_fraud from shop.transactions join shop.fraud_transactions using (transaction_id)"
-    assert rows(connection, query) == [(True,)]
+    assert read(connection, query) == [(True,)]
 
 
 def test_a_range_of_nothing_but_poison(connection, writer):

@@ -14,6 +14,7 @@ from include.settings import Settings
 from include.strict_json import Reason, Rejected
 from include.transaction import decode
 from tests.builders import NOW, event, event_bytes
+from tests.conftest import read
 
 LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
 MAPPING = """
@@ -144,8 +145,6 @@ def test_the_streams_apply_it(clean_postgres, tmp_path):
     span = Range("transaction_stream", "t", "id", 0, records)
     with store.connect(settings) as connection:
         summary = store.write(connection, Writer(settings, span.stream, 0), span, ingest.transactions)
-        stored = connection.execute(
-            "select transaction_id, amount::text from shop.transactions order by 1"
-        ).fetchall()
+        stored = read(connection, "select transaction_id, amount::text from shop.transactions order by 1")
     assert (summary.stored, summary.dead_letters) == (2, 1)
     assert stored == [("t1", "42.50"), ("t3", "42.50")]

@@ -39,7 +39,7 @@ def replayed(settings, start=START, end=END, **given):
 def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
     monkeypatch.setattr(replay, "BATCH", 700)
     rows = replayed(world)
-    with psycopg.connect(world.conninfo("trainer")) as connection:
+    with psycopg.connect(world.conninfo("owner")) as connection:
         names = ", ".join(
             name if name != "amount" else "amount::float8" for name in Transaction.__struct_fields__
         )

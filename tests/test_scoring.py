@@ -15,6 +15,7 @@ from include.settings import Settings
 from include.store import Range, Record, Writer
 from include.transaction import Transaction
 from tests.builders import NOW, event_bytes, transaction
+from tests.conftest import read
 from tests.payments import detector, events, payments, vectors_of
 
 STREAM = "fraud_stream"
@@ -49,12 +50,8 @@ def write(connection, shop: Settings, forest: Scorer):
     return write
 
 
-def rows(connection: psycopg.Connection, query: str) -> list[tuple]:
-    return connection.execute(query).fetchall()
-
-
 def vectors(connection: psycopg.Connection) -> np.ndarray:
-    stored = rows(connection, "select features from shop.fraud_scores order by transaction_id")
+    stored = read(connection, "select features from shop.fraud_scores order by transaction_id")
     return np.array([each for (each,) in stored], np.float32)
 
 
@@ -65,7 +62,7 @@ def test_what_is_stored_is_what_one_pass_over_the_log_computes(connection, write
         write(values[first:end], first)
     expected = vectors_of([transaction(**each) for each in fields])
     assert np.array_equal(vectors(connection), expected)
-    stored = rows(
+    stored = read(
         connection,
         "select score, is_alert, model_version, feature_set, topic, partition, broker_time "
         "from shop.fraud_scores order by transaction_id",
@@ -78,13 +75,13 @@ def test_what_is_stored_is_what_one_pass_over_the_log_computes(connection, write
 
 def test_alerts_have_the_threshold_and_reasons(connection, write, forest):
     summary = write(events(payments(300)))
-    alerts = rows(
+    alerts = read(
         connection,
         "select a.score, s.score, s.is_alert, a.threshold, a.model_version, a.reasons, a.amount "
         "from shop.fraud_alerts a join shop.fraud_scores s using (transaction_id, topic, partition)",
     )
     assert len(alerts) == summary.alerts > 3
-    assert [(len(rows(connection, "select from shop.fraud_scores where is_alert")))] == [len(alerts)]
+    assert [(len(read(connection, "select from shop.fraud_scores where is_alert")))] == [len(alerts)]
     for score, same, is_alert, threshold, version, reasons, amount in alerts:
         assert score == same >= threshold == forest.threshold and is_alert and version == 3 and amount > 0
         assert 1 <= len(reasons) <= 3 and {"feature", "value", "text"} == reasons[0].keys()
@@ -94,14 +91,14 @@ def test_the_truth_in_an_event_changes_nothing(connection, write, shop):
     fields = payments(120)
     query = "select score, features from shop.fraud_scores order by transaction_id"
     write(events(fields))
-    without = rows(connection, query)
+    without = read(connection, query)
     with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
         owner.execute(
             "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, "
             "shop.user_state, shop.merchant_state"
         )
     write([event_bytes(**each, is_fraud=i % 2 == 0) for i, each in enumerate(fields)])
-    assert rows(connection, query) == without
+    assert read(connection, query) == without
 
 
 def test_the_scoring_module_has_no_way_to_the_truth():
@@ -114,9 +111,9 @@ def test_a_replay_changes_no_score_and_no_state(connection, write):
     values = events(payments(50))
     write(values)
     state = "select user_id, state from shop.user_state union all select merchant_id, state from shop.merchant_state"
-    before = rows(connection, state), rows(connection, "select * from shop.fraud_scores")
+    before = read(connection, state), read(connection, "select * from shop.fraud_scores")
     assert write(values).skipped == 50
-    assert (rows(connection, state), rows(connection, "select * from shop.fraud_scores")) == before
+    assert (read(connection, state), read(connection, "select * from shop.fraud_scores")) == before
 
 
 def test_duplicates_conflicts_and_rejects_are_counted_and_leave_no_trace_in_the_state(connection, write):
@@ -126,16 +123,16 @@ def test_duplicates_conflicts_and_rejects_are_counted_and_leave_no_trace_in_the_
     write([*values[:20], values[3], other, b"{}"])
     write([*values[20:], values[0], other], first=23)
     assert np.array_equal(vectors(connection), vectors_of([transaction(**each) for each in fields]))
-    books = rows(connection, "select stored, dead_letters, duplicates from shop.stream_offsets")
+    books = read(connection, "select stored, dead_letters, duplicates from shop.stream_offsets")
     assert books == [(40, 3, 2)]
-    assert rows(connection, "select count(*) from shop.dead_letters") == [(0,)]
+    assert read(connection, "select count(*) from shop.dead_letters") == [(0,)]
 
 
 def test_the_same_event_in_two_partitions_is_scored_in_each(connection, write):
     values = events(payments(1))
     write(values, partition=0)
     write(values, partition=1)
-    assert rows(connection, "select partition from shop.fraud_scores order by 1") == [(0,), (1,)]
+    assert read(connection, "select partition from shop.fraud_scores order by 1") == [(0,), (1,)]
 
 
 def test_a_user_who_moves_to_a_new_partition_keeps_the_newest_history(connection, write):
@@ -152,7 +149,7 @@ def test_a_user_who_moves_to_a_new_partition_keeps_the_newest_history(connection
 def test_each_partition_has_its_own_state_from_then_on(connection, write):
     write(events(payments(30, users=1)), partition=0)
     write(events(payments(30, users=1, seed=2)), partition=1)
-    states = dict(rows(connection, "select partition, state from shop.user_state"))
+    states = dict(read(connection, "select partition, state from shop.user_state"))
     assert states.keys() == {0, 1} and states[0] != states[1]
 
 
@@ -172,7 +169,7 @@ def test_a_state_of_another_layout_is_not_used(connection, write):
     write(events(fields[10:]), first=10)
     expected = vectors_of([transaction(**each) for each in fields[10:]])
     assert np.array_equal(vectors(connection)[10:], expected)
-    assert rows(connection, "select distinct layout from shop.user_state") == [(features.LAYOUT,)]
+    assert read(connection, "select distinct layout from shop.user_state") == [(features.LAYOUT,)]
 
 
 def test_real_arrays_are_what_postgresql_reads(connection):

@@ -13,6 +13,7 @@ import pytest
 from include import store
 from include.settings import Settings
 from include.store import DeadLetter, Fenced, OffsetGap, Outcome, Range, Record, TopicRecreated, Writer
+from tests.conftest import read
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 STREAM = "transaction_stream"
@@ -160,7 +161,7 @@ def test_an_error_rolls_everything_back(connection, writer):
 
     with pytest.raises(psycopg.errors.DivisionByZero):
         store.write(connection, writer, span(0, 10), handle)
-    assert connection.execute("select count(*) from shop.dead_letters").fetchone() == (0,)
+    assert read(connection, "select count(*) from shop.dead_letters") == [(0,)]
     assert ledger(connection) is None
 
 
@@ -176,9 +177,7 @@ def test_dead_letters_keep_the_bytes(connection, writer):
         return Outcome(dead_letters=1)
 
     store.write(connection, writer, span(0, 1), handle)
-    row = connection.execute(
-        'select reason, topic_id, "offset", key, value from shop.dead_letters'
-    ).fetchone()
+    (row,) = read(connection, 'select reason, topic_id, "offset", key, value from shop.dead_letters')
     assert row == ("invalid_encoding", "id-1", 0, None, b"\x00\xff\x1f\x8b")
 
 
@@ -299,7 +298,7 @@ def test_the_newest_bytes_of_a_replaced_topic_are_kept_beside_the_old(connection
         "dead_letters = 0"
     )
     store.write(connection, writer, span(0, 1, topic_id="id-2"), handle)
-    assert connection.execute("select count(*) from shop.dead_letters").fetchone() == (2,)
+    assert read(connection, "select count(*) from shop.dead_letters") == [(2,)]
 
 
 class Proxy:

@@ -469,6 +469,7 @@ def test_the_database_stores_what_decode_accepts(clean_postgres):
             f"values ({', '.join(['%s'] * len(columns))}, 't', 0, 0, now())",
             [msgspec.structs.astuple(row) for row in stored],
         )
+    with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
         rows = connection.execute(f"select {names} from shop.transactions").fetchall()
     found = {row[0]: Transaction(*row[:9], float(row[9]), *row[10:]) for row in rows}
     assert found == {row.transaction_id: row for row in stored}

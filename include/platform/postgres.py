@@ -80,6 +80,10 @@ def command(settings: Settings) -> list[str]:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %u@%d ",
+        # Its log shows no row and no statement, which hold customers' data.
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
+        "log_parameter_max_length_on_error": 0,
     }
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     return unprivileged([binary("postgres"), "-D", str(data_folder(settings)), *arguments])
@@ -102,7 +106,7 @@ def provision(settings: Settings) -> None:
         for role in secrets.DATABASE_ROLES[1:]:
             connection.execute(
                 sql.SQL("alter role {} password {}").format(
-                    sql.Identifier(role), sql.Literal(passwords[role])
+                    sql.Identifier(role), sql.Literal(_verifier(connection, role, passwords[role]))
                 )
             )
         existing = {name for (name,) in connection.execute("select datname from pg_database")}
@@ -114,6 +118,7 @@ def provision(settings: Settings) -> None:
             if database not in existing:
                 names = sql.Identifier(database), sql.Identifier(owner)
                 connection.execute(sql.SQL("create database {} owner {}").format(*names))
+        for database in (settings.postgres_database, "airflow", "mlflow", "postgres", "template1"):
             connection.execute(
                 sql.SQL("revoke all on database {} from public").format(sql.Identifier(database))
             )
@@ -122,6 +127,11 @@ def provision(settings: Settings) -> None:
         connection.execute(sql.SQL("grant connect, temporary on database {} to stream_writer").format(shop))
         connection.execute(sql.SQL("grant connect on database {} to {}").format(shop, members))
     migrate(settings)
+
+
+def _verifier(connection: psycopg.Connection, role: str, password: str) -> str:
+    """What the server keeps of a password: the password itself appears in no statement, and so in no log."""
+    return connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
 
 
 def migrate(settings: Settings) -> None:

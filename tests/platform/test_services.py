@@ -12,7 +12,7 @@ pytestmark = pytest.mark.services
 def test_provisioning_may_be_repeated(postgres):
     postgres_server.provision(postgres)
     with psycopg.connect(postgres.conninfo("stream_writer")) as connection:
-        assert connection.execute("select count(*) from shop.transactions").fetchone() == (0,)
+        assert connection.execute("select count(*) from shop.transaction_ids").fetchone() == (0,)
 
 
 def test_nothing_listens_beyond_loopback(kafka, mlflow_server):
