@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from include import kafka
@@ -204,7 +205,7 @@ def _throw(done: Round, flow: Flow, kind: Kind, rng: random.Random, stream: Stre
     """Throws a fault and waits until the streams that it hit commit what came after it."""
     try:
         thrown = kind.throw(flow.stack, rng, stream)
-    except (CampaignFailed, psycopg.Error) as error:
+    except (CampaignFailed, psycopg.Error, psutil.Error) as error:
         done.failures.append(f"{kind.name}, {stream.name}: {error}")
         thrown = [Thrown(kind.name, kind.family, time.time(), (stream.name,))]
     for each in thrown:

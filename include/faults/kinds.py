@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
-import resource
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ import psycopg
 
 from include.faults.children import Child, members, send
 from include.faults.stack import CampaignFailed, Stack, Stream
+from include.platform import postgres
 
 Family = Literal["kill", "pause", "cut"]
 PAUSE, BROKER_PAUSE = (5, 12), (5, 20)  # seconds, at least and at most
@@ -194,21 +196,30 @@ def _no_room(
     name: Literal["kafka", "postgres", "checkpoint"], stack: Stack, rng: random.Random, stream: Stream
 ) -> list[Thrown]:
     """No file may grow (RLIMIT_FSIZE): writes fail with EFBIG where a full disk would give ENOSPC."""
-    victims = stream.members() if name == "checkpoint" else getattr(stack, name).members()
-    unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
-    _limit(victims, (0, resource.RLIM_INFINITY))
+    victim: Child = stream if name == "checkpoint" else getattr(stack, name)
+    _limit(victim.members(), "0")
     try:
         time.sleep(rng.uniform(*PAUSE))
     finally:
-        _limit(victims, unlimited)
+        _limit(victim.members(), "unlimited")  # and those that were started meanwhile
     streams = (stream.name,) if name == "checkpoint" else both(stack)
     return [Thrown(f"{name}_disk_full", "pause", time.time(), streams)]
 
 
-def _limit(processes: list[psutil.Process], limits: tuple[int, int]) -> None:
+def _limit(processes: list[psutil.Process], size: str) -> None:
+    """Sets the soft limit of file sizes as the processes' own user: root may not everywhere do it for another one."""
     for each in processes:
         with suppress(psutil.NoSuchProcess):
-            each.rlimit(psutil.RLIMIT_FSIZE, limits)
+            command = ["prlimit", "--pid", str(each.pid), f"--fsize={size}:"]
+            other = each.uids().real != os.geteuid()
+            done = subprocess.run(
+                postgres.unprivileged(command) if other else command,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode and each.is_running():
+                raise CampaignFailed(f"no limit for {each}: {done.stderr.strip()}")
 
 
 def _silence(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
