@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test bench faults lint lock jars-lock
+.PHONY: help up down status test bench faults audit lint lock jars-lock
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,9 @@ bench: $(INSTALLED)  ## Measure speed, side by side with a plain alternative
 
 faults: $(INSTALLED)  ## Kill, pause and cut, then count: nothing lost, nothing twice
 	@$(BIN)/fraudstream faults
+
+audit: $(INSTALLED)  ## Known vulnerabilities of the locked packages
+	@$(BIN)/python -m include.platform.audit
 
 lint: $(INSTALLED)  ## Check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
