@@ -33,6 +33,7 @@ class Champion:
         self.scorer: Scorer | None = None
         self.problem = "waiting for a champion model"
         self._settings = settings
+        self._refused: registry.Refused | None = None
         self._sent: tuple[Scorer, Broadcast] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champion", daemon=True)
@@ -66,8 +67,12 @@ class Champion:
 
     def _look(self) -> None:
         try:
-            loaded = registry.load_champion(self._settings, self.scorer)
-            scorer, problem = loaded.scorer or self.scorer, loaded.problem or ""
+            loaded = registry.load_champion(self._settings, self.scorer, refused=self._refused)
+            scorer, problem, self._refused = (
+                loaded.scorer or self.scorer,
+                loaded.problem or "",
+                loaded.refused,
+            )
         except psycopg.Error as error:  # the stream itself notices when the database is away
             scorer, problem = self.scorer, f"the registered models cannot be read: {error}"
         if scorer is None:

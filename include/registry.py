@@ -204,20 +204,36 @@ def _call(settings: Settings, method: str, path: str, **content: Any) -> dict[st
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A champion that must not be used, by its hash in shop.models, and why."""
+
+    version: int
+    sha256: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """What to score with, if anything, and why it is not the champion of the registry, if it is not."""
+    """What to score with, if anything; why it is not the champion of the registry, if it is not; who was refused."""
 
     scorer: Scorer | None
     problem: str | None = None
+    refused: Refused | None = None
 
 
-def load_champion(settings: Settings, current: Scorer | None = None, role: Role = "stream_writer") -> Loaded:
+def load_champion(
+    settings: Settings,
+    current: Scorer | None = None,
+    role: Role = "stream_writer",
+    refused: Refused | None = None,
+) -> Loaded:
     """The champion's scorer, or the last good one while the registry is down or its champion is refused.
 
     `current` is returned when it is the champion still: then this costs one short HTTP request, so that a stream
-    can ask every few seconds. The champion's bytes are kept in `settings.home`, so that a stream which restarts
-    while MLflow is down goes on, after verifying them like any others. Without a champion there is no scorer,
-    and `problem` says so. PostgreSQL's errors are the caller's.
+    can ask every few seconds. A champion that was `refused` before is not fetched again until the alias points at
+    another version, or shop.models has another hash for it. The champion's bytes are kept in `settings.home`, so
+    that a stream which restarts while MLflow is down goes on, after verifying them like any others. Without a
+    champion there is no scorer, and `problem` says so. PostgreSQL's errors are the caller's.
     """
     try:
         version = _aliases(settings).get(CHAMPION)
@@ -226,16 +242,24 @@ def load_champion(settings: Settings, current: Scorer | None = None, role: Role 
         if current is not None and current.version == version:
             return Loaded(current)
         known = _known(settings, version, role)
-        raw = _bytes(settings, known)
-        scorer = _verified(known, raw)
+        if refused is None or (refused.version, refused.sha256) != (known.version, known.sha256):
+            refused = None
+            try:
+                raw = _bytes(settings, known)
+                scorer = _verified(known, raw)
+            except ModelRejected as error:
+                refused = Refused(known.version, known.sha256, str(error))
+        why = refused and f"{refused.why}; it is not fetched again unless its hash or the alias changes"
     except (RegistryUnavailable, ModelRejected) as error:
-        fallback = current or _last_good(settings, role)
-        goes_on = (
-            f"scoring goes on with version {fallback.version}" if fallback else "there is no earlier champion"
-        )
-        return Loaded(fallback, f"{error} - {goes_on}")
-    _keep(settings, version, raw)
-    return Loaded(scorer)
+        why = str(error)
+    if why is None:
+        _keep(settings, version, raw)
+        return Loaded(scorer)
+    fallback = current or _last_good(settings, role)
+    goes_on = (
+        f"scoring goes on with version {fallback.version}" if fallback else "there is no earlier champion"
+    )
+    return Loaded(fallback, f"{why} - {goes_on}", refused)
 
 
 def load_scorer(settings: Settings, version: int, role: Role = "stream_writer") -> Scorer:

@@ -7,7 +7,7 @@ import pytest
 
 from include import features, registry
 from include.champion import Champion
-from include.registry import Loaded
+from include.registry import Loaded, Refused
 from include.settings import Settings
 from tests.payments import detector
 from tests.streams import until
@@ -23,9 +23,11 @@ class Registry:
     def __init__(self):
         self.answer: Loaded | Exception = Loaded(None, "no version is champion")
         self.asked = 0
+        self.refused: Refused | None = None
 
-    def load_champion(self, settings: Settings, current):
+    def load_champion(self, settings: Settings, current, refused=None):
         self.asked += 1
+        self.refused = refused
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -76,3 +78,14 @@ def test_whatever_fails_the_last_good_one_goes_on(champion, answers):
     assert champion.says() == ("no version is champion", 1)
     heard(answers, Loaded(scorer(2)))
     assert champion.says() == ("", 2)
+
+
+def test_a_refused_champion_is_said_once_and_remembered_until_another_answer(champion, answers, caplog):
+    heard(answers, Loaded(scorer(1)))
+    bad = Refused(2, "ab", "version 2 was changed")
+    heard(answers, Loaded(scorer(1), "version 2 was changed - scoring goes on with version 1", bad))
+    assert answers.refused == bad
+    assert champion.says() == ("version 2 was changed - scoring goes on with version 1", 1)
+    assert [record.getMessage() for record in caplog.records].count(champion.problem) == 1
+    heard(answers, Loaded(scorer(3)))
+    assert answers.refused is None and champion.says() == ("", 3)

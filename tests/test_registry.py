@@ -24,6 +24,7 @@ from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.registry import ModelRejected, RegistryError, RegistryUnavailable
 from include.settings import Settings
+from tests.tampering import Malicious, bless, replace_artifact
 
 pytestmark = pytest.mark.services
 
@@ -59,24 +60,6 @@ def register(settings: Settings, detector=None, **changed) -> registry.ModelVers
 
 def down(settings: Settings) -> Settings:
     return settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
-
-
-def replace_artifact(settings: Settings, known: registry.ModelVersion, raw: bytes) -> None:
-    """Puts other bytes where MLflow keeps the version's model."""
-    client = MlflowClient(settings.mlflow_tracking_uri)
-    uri = client.get_model_version_download_uri(settings.model_name, str(known.version))
-    artifacts = settings.postgres_passfile.parent.parent / "mlflow-artifacts"
-    file = artifacts / uri.removeprefix("mlflow-artifacts:/") / "model.skops"
-    assert file.is_file()
-    file.write_bytes(raw)
-
-
-def bless(settings: Settings, version: int, raw: bytes) -> None:
-    """Makes the hash in shop.models fit: the second of the two locks, opened by an insider."""
-    with psycopg.connect(settings.conninfo("owner")) as connection:
-        connection.execute(
-            "update shop.models set sha256 = %s where version = %s", (sha256(raw).hexdigest(), version)
-        )
 
 
 @pytest.mark.parametrize(
@@ -146,16 +129,6 @@ def test_a_tampered_artifact_is_refused_before_it_is_read(shop, monkeypatch):
     with pytest.raises(ModelRejected):
         registry.set_champion(shop, known.version)
     assert registry.champion(shop) is None
-
-
-class Malicious:
-    """A pickle that creates a file when it is loaded."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("blessed", [False, True], ids=["hash differs", "hash fits"])
@@ -287,6 +260,36 @@ def test_a_champion_that_is_refused_leaves_the_last_good_one_scoring(shop):
         loaded = registry.load_champion(shop, current)
         assert loaded.scorer.version == good.version
         assert "was changed" in loaded.problem
+
+
+def test_a_refused_champion_is_not_fetched_again_until_something_changes(shop, monkeypatch):
+    good, bad = register(shop), register(shop)
+    registry.set_champion(shop, good.version)
+    scorer = registry.load_champion(shop).scorer
+    registry.set_champion(shop, bad.version)
+    raw, wrong = registry._bytes(shop, bad), b"PK tampered"
+    replace_artifact(shop, bad, wrong)
+    fetched = []
+    fetch = registry._bytes
+    monkeypatch.setattr(registry, "_bytes", lambda *given: fetched.append(given[1].version) or fetch(*given))
+
+    loaded = registry.load_champion(shop, scorer)
+    assert (loaded.refused.version, loaded.refused.sha256) == (bad.version, bad.sha256)
+    for _ in range(3):
+        again = registry.load_champion(shop, scorer, refused=loaded.refused)
+        assert again == loaded and "not fetched again" in again.problem
+    away = registry.load_champion(down(shop), scorer, refused=loaded.refused)
+    assert away.refused == loaded.refused and "not fetched" not in away.problem
+    assert fetched == [bad.version]
+
+    bless(shop, bad.version, wrong)
+    other = registry.load_champion(shop, scorer, refused=loaded.refused)
+    assert "not a readable skops file" in other.problem and fetched == [bad.version] * 2
+    replace_artifact(shop, bad, raw)
+    bless(shop, bad.version, raw)
+    assert registry.load_champion(shop, scorer, refused=other.refused).scorer.version == bad.version
+    registry.set_champion(shop, good.version)
+    assert registry.load_champion(shop, None, refused=other.refused).scorer.version == good.version
 
 
 def test_a_server_that_accepts_but_never_answers_counts_as_down(shop, monkeypatch):
