@@ -6,7 +6,8 @@ folder="${1:-$(dirname "$0")/secrets}"
 mkdir -p "$folder"
 chmod 700 "$folder"
 for name in postgres owner stream_writer trainer app grafana airflow mlflow \
-    airflow_admin airflow_api_secret airflow_jwt airflow_fernet streamlit_cookie spark_secret grafana_admin
+    airflow_admin airflow_api_secret airflow_jwt airflow_fernet streamlit_cookie spark_secret grafana_admin \
+    mlflow_admin
 do
     [ -s "$folder/$name" ] && continue
     # 32 random bytes in URL-safe base64: as Airflow's Fernet key must be.

@@ -30,7 +30,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from include.features import FEATURE_SET, FEATURES
-from include.settings import PROJECT_ROOT, Role, Settings
+from include.settings import MLFLOW_USER, PROJECT_ROOT, Role, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,12 +184,24 @@ def _http() -> httpx.Client:
     return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
+def _log_in(settings: Settings) -> tuple[str, str] | None:
+    return settings.mlflow_password and (MLFLOW_USER, settings.mlflow_password.get_secret_value())
+
+
 def _call(settings: Settings, method: str, path: str, **content: Any) -> dict[str, Any]:
     """MLflow's answer; {} when what was asked for does not exist."""
     try:
         response = _http().request(
-            method, f"{settings.mlflow_tracking_uri}/api/2.0/mlflow/{path}", timeout=TIMEOUT, **content
+            method,
+            f"{settings.mlflow_tracking_uri}/api/2.0/mlflow/{path}",
+            timeout=TIMEOUT,
+            auth=_log_in(settings),
+            **content,
         )
+        if response.status_code == 401:
+            raise RegistryUnavailable(
+                f"MLflow at {settings.mlflow_tracking_uri} refused the log-in: FRAUDSTREAM_MLFLOW_PASSWORD"
+            )
         if response.status_code == 404 and response.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             return {}
         if response.is_success:
@@ -320,7 +332,7 @@ def _bytes(settings: Settings, known: ModelVersion) -> bytes:
     wanted = {"name": settings.model_name, "version": str(known.version), "path": MODEL_FILE}
     where = f"{settings.mlflow_tracking_uri}/model-versions/get-artifact"
     try:
-        response = _http().get(where, params=wanted, timeout=TIMEOUT)
+        response = _http().get(where, params=wanted, timeout=TIMEOUT, auth=_log_in(settings))
         if response.status_code == 404:
             raise ModelRejected(f"version {known.version}: MLflow has no {MODEL_FILE} for it")
         return response.raise_for_status().content
@@ -473,6 +485,8 @@ def code_version() -> str:
 def _client(settings: Settings):
     """MLflow's client, which gives up after two retries and tells nobody about its use."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if log_in := _log_in(settings):
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = log_in
     from mlflow import MlflowClient, environment_variables
 
     environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(2)

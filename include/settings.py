@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "FRAUDSTREAM_"
+MLFLOW_USER = "admin"
 
 Role = Literal["owner", "stream_writer", "trainer", "app", "grafana", "airflow", "mlflow"]
 
@@ -59,6 +60,10 @@ class Settings(BaseSettings):
 
     mlflow_port: int = Field(5000, ge=1, le=65535)
     mlflow_tracking_uri: str | None = Field(None, description="default: 127.0.0.1 and mlflow_port")
+    mlflow_password: SecretStr | None = Field(
+        None,
+        description="MLflow asks for it, the user is admin; default: the mounted mlflow_admin, or no log-in",
+    )
     model_name: str = "fraud-detector"
 
     airflow_port: int = Field(8080, ge=1, le=65535)
@@ -122,9 +127,10 @@ class Settings(BaseSettings):
             self.mlflow_tracking_uri = f"http://127.0.0.1:{self.mlflow_port}"
         if self.airflow_url is None:
             self.airflow_url = f"http://127.0.0.1:{self.airflow_port}"
-        if self.mounted_secrets is not None and self.kafka_sasl_password is None:
-            mounted = self.mounted_secrets / "kafka_sasl_password"
-            self.kafka_sasl_password = SecretStr(mounted.read_text().strip()) if mounted.exists() else None
+        if self.kafka_sasl_password is None:
+            self.kafka_sasl_password = self._mounted("kafka_sasl_password")
+        if self.mlflow_password is None:
+            self.mlflow_password = self._mounted("mlflow_admin")
         if self.kafka_security_protocol.startswith("SASL") and not (
             self.kafka_sasl_username and self.kafka_sasl_password
         ):
@@ -133,6 +139,10 @@ class Settings(BaseSettings):
                 "FRAUDSTREAM_KAFKA_SASL_PASSWORD"
             )
         return self
+
+    def _mounted(self, name: str) -> SecretStr | None:
+        path = self.mounted_secrets / name if self.mounted_secrets else None
+        return SecretStr(path.read_text().strip()) if path and path.exists() else None
 
     def as_environment(self) -> dict[str, str]:
         """These settings as variables, for a process that is to have the same ones."""

@@ -222,6 +222,17 @@ def test_no_secret_stands_in_an_environment(file):
     assert not re.search(r"\$\{[^}]*(?i:passw|secret|token)[^}]*\}", file.read_text())
 
 
+def test_grafana_lets_nobody_in_without_the_generated_password():
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert environment["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_admin"
+
+
+def test_mlflow_answers_to_no_foreign_name():
+    hosts = SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert hosts == ["mlflow:5000", "localhost:*", "127.0.0.1:*"]
+
+
 def test_each_secret_goes_only_where_it_is_needed():
     holders = {
         secret: {name for name, each in SERVICES.items() if secret in each.get("secrets", [])}
@@ -244,6 +255,7 @@ def test_each_secret_goes_only_where_it_is_needed():
         "streamlit_cookie": {"streamlit"},
         "spark_secret": {"airflow-scheduler", "spark-master", "spark-worker"},
         "grafana_admin": {"grafana"},
+        "mlflow_admin": {"mlflow", "airflow-scheduler", "streamlit"},
     }
 
 

@@ -40,6 +40,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "CORE__FERNET_KEY": keys["airflow_fernet"],
         "CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",  # it would give a token to anybody
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": secrets.folder(settings) / "airflow-users.json",
         "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}?{passfile}",
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}?{passfile}",
@@ -47,6 +48,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "API__PORT": settings.airflow_port,
         "API__BASE_URL": f"http://127.0.0.1:{settings.airflow_port}",
         "API__WORKERS": "1",
+        "API__EXPOSE_CONFIG": "False",
         "API__SECRET_KEY": keys["airflow_api_secret"],
         "API_AUTH__JWT_SECRET": keys["airflow_jwt"],
         # A stream's task lives for months; its token must outlive a laptop's sleep or a stalled API server.

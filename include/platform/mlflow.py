@@ -1,12 +1,24 @@
-"""The MLflow server: runs and registry in PostgreSQL, artifacts proxied from a folder of the state."""
+"""The MLflow server: runs and registry in PostgreSQL, artifacts proxied from a folder of the state.
+
+With `mlflow_password` it asks for a log-in; without, it trusts whoever is on this machine.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import sys
 from pathlib import Path
 
+from include.platform import secrets
 from include.platform.http import answers
-from include.settings import Settings
+from include.settings import MLFLOW_USER, Settings
+
+AUTH = """\
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = {store}
+"""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -17,17 +29,35 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_REGISTRY_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow-artifacts"),
         "MLFLOW_SERVE_ARTIFACTS": "true",
+        # Its default also lets in every name that begins with 10. or 192.168., such as 10.example.com.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(
+            f"{name}:{settings.mlflow_port}" for name in ("127.0.0.1", "localhost", "[::1]")
+        ),
         # Its job runner is for evaluation of language models: eight idle processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        **(_log_in(settings, store) if settings.mlflow_password else {}),
+    }
+
+
+def _log_in(settings: Settings, store: str) -> dict[str, str]:
+    password = settings.mlflow_password.get_secret_value()
+    path = secrets.folder(settings) / "mlflow-auth.ini"
+    secrets.write_private(path, AUTH.format(store=store))
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(path),
+        "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": hmac.digest(password.encode(), b"forms", hashlib.sha256).hex(),
     }
 
 
 def command(settings: Settings) -> list[str]:
     mlflow = str(Path(sys.prefix) / "bin" / "mlflow")
     address = ["--host", settings.listen_address, "--port", str(settings.mlflow_port)]
-    return [mlflow, "server", *address, "--workers", "1"]
+    log_in = ["--app-name", "basic-auth"] if settings.mlflow_password else []
+    return [mlflow, "server", *address, "--workers", "1", *log_in]
 
 
 def ready(settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """The embedded servers start, are provisioned, and keep to loopback."""
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -65,3 +66,39 @@ def test_a_migration_that_was_changed_after_it_was_applied_is_refused(empty_data
     migration.write_text("create table public.other (a int);")
     with pytest.raises(postgres_server.MigrationChanged, match="0001.good.sql"):
         postgres_server.migrate(empty_database)
+
+
+ELSEWHERE = (
+    "evil.example.com",
+    "10.evil.example.com",
+    "192.168.0.7",
+    "127.0.0.1.evil.example.com:{port}",
+    "",
+)
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_mlflow_refuses_another_host(mlflow_server, host):
+    """A page of another site that makes its own name point to this machine gets nothing (DNS rebinding)."""
+    answer = _asked(mlflow_server, "GET", {"Host": host.format(port=mlflow_server.mlflow_port)})
+    assert answer.status_code in (400, 403) and "experiments" not in answer.text
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "http://127.0.0.1.evil.example.com", "null"])
+def test_mlflow_refuses_what_a_page_of_another_site_sends(mlflow_server, origin):
+    answer = _asked(mlflow_server, "POST", {"Origin": origin})
+    assert answer.status_code == 403
+    asked = _asked(mlflow_server, "OPTIONS", {"Origin": origin, "Access-Control-Request-Method": "POST"})
+    assert "access-control-allow-origin" not in asked.headers
+
+
+def test_mlflow_answers_those_of_this_machine(mlflow_server):
+    for name in ("127.0.0.1", "localhost"):
+        at = f"{name}:{mlflow_server.mlflow_port}"
+        assert _asked(mlflow_server, "POST", {"Host": at, "Origin": f"http://{at}"}).status_code == 200
+
+
+def _asked(settings, method: str, headers: dict[str, str]) -> httpx.Response:
+    where = f"http://127.0.0.1:{settings.mlflow_port}/api/2.0/mlflow/experiments/search"
+    more = {"params": {"max_results": 1}} if method == "GET" else {"json": {"max_results": 1}}
+    return httpx.request(method, where, headers=headers, trust_env=False, timeout=30, **more)

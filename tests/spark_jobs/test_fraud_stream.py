@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
+import skops.io
 from matplotlib.figure import Figure
 
 from include import registry, stream
@@ -16,6 +20,7 @@ from include.settings import Settings
 from tests.builders import transaction
 from tests.payments import detector, events, payments, vectors_of
 from tests.streams import Submitted, books, lease, own, produce, query, running
+from tests.tampering import Malicious, bless, point_champion_at, replace_artifact
 
 NAME = "fraud_stream"
 
@@ -34,10 +39,9 @@ def champion(shop: Settings):
     champion.close()
 
 
-def crown(shop: Settings) -> int:
-    """Registers a model as the champion; its version."""
+def register(shop: Settings) -> registry.ModelVersion:
     fitted, threshold = detector()
-    version = registry.register(
+    return registry.register(
         shop,
         fitted,
         threshold=threshold,
@@ -46,7 +50,12 @@ def crown(shop: Settings) -> int:
         figures={"scores": Figure()},
         trained_from=datetime(2026, 3, 1, tzinfo=UTC),
         trained_to=datetime(2026, 3, 20, tzinfo=UTC),
-    ).version
+    )
+
+
+def crown(shop: Settings) -> int:
+    """Registers a model as the champion; its version."""
+    version = register(shop).version
     registry.set_champion(shop, version)
     return version
 
@@ -78,6 +87,39 @@ def test_it_waits_for_a_champion_takes_each_new_one_and_keeps_the_last(shop, cha
     versions = query(shop, "select model_version, count(*) from shop.fraud_scores group by 1 order by 1")
     assert versions == [(first, 40), (second, 80)]
     assert query(shop, "select count(*) from shop.fraud_scores where is_alert")[0][0] > 0
+
+
+BAD = {
+    "corrupt": lambda raw, marker: raw[:200] + bytes([raw[200] ^ 1]) + raw[201:],
+    "no model at all": lambda raw, marker: b"",
+    "malicious pickle": lambda raw, marker: pickle.dumps(Malicious(marker)),
+    "untrusted type": lambda raw, marker: skops.io.dumps(functools.partial(os.mkdir, str(marker))),
+}
+
+
+def test_a_champion_that_must_not_run_never_stops_the_stream(shop, champion, spark, tmp_path):
+    """Each time the hash in shop.models fits as well, except for the first, which only has a byte flipped."""
+    marker, topic = tmp_path / "marker", shop.transactions_topic
+    values = events(payments(100))
+    good = crown(shop)
+    job = stream.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
+    with running(shop, job, spark) as active:
+        produce(shop, topic, values[:20], partition=0)
+        active.until(lambda: books(shop, NAME)[:2] == (20, 20))
+        for i, (kind, spoil) in enumerate(BAD.items(), start=1):
+            bad = register(shop)
+            raw = spoil(registry._bytes(shop, bad), marker)
+            replace_artifact(shop, bad, raw)
+            if kind != "corrupt":
+                bless(shop, bad.version, raw)
+            point_champion_at(shop, bad.version)
+            active.until(lambda: f"version {bad.version}" in lease(shop, NAME)[1])  # noqa: B023
+            produce(shop, topic, values[20 * i : 20 * (i + 1)], partition=0)
+            active.until(lambda: books(shop, NAME)[:2] == (20 * (i + 1),) * 2)  # noqa: B023
+            state, detail = lease(shop, NAME)
+            assert state == "running" and f"scoring goes on with version {good}" in detail
+        assert not marker.exists()
+    assert query(shop, "select distinct model_version from shop.fraud_scores") == [(good,)]
 
 
 def test_killed_while_it_writes_every_payment_is_scored_once_and_from_the_right_past(shop, tmp_path):

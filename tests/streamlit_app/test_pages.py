@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from include.settings import PROJECT_ROOT, Settings
+from tests import canaries
 
 pytestmark = pytest.mark.services
 
@@ -43,6 +45,12 @@ def said(app: AppTest) -> str:
     parts += [f"{metric.label} {metric.value} {metric.help}" for metric in app.metric]
     parts += [table.value.to_string() for table in app.dataframe]
     return "\n".join(parts)
+
+
+def everything(app: AppTest) -> Iterator[bytes]:
+    """What is sent to the browser, the data of tables and charts included."""
+    for block in (app.main, app.sidebar):
+        yield from (node.proto.SerializeToString() for node in block if node.proto is not None)
 
 
 @pytest.fixture
@@ -136,6 +144,22 @@ class TestFilled:
     @pytest.mark.parametrize("page", PAGES)
     def test_no_page_shows_an_email_by_itself(self, page):
         assert "example" not in said(opened(page))
+
+    def test_no_page_sends_a_name_to_a_viewer_who_may_not_see_it(self, shop, use):
+        names = {"first_name": "Canaryfirst", "last_name": "Canarylast", "email": "canary.e-mail@example.com"}
+        with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+            (chosen,) = connection.execute("select transaction_id from shop.fraud_alerts limit 1").fetchone()
+            connection.execute(
+                "update shop.transactions set first_name = %(first_name)s, last_name = %(last_name)s, full_name = null,"
+                " email = %(email)s where transaction_id = %(id)s",
+                names | {"id": chosen},
+            )
+        for page in PAGES:
+            sent = b"".join(everything(opened(page, transaction=chosen)))
+            assert canaries.named(names, sent) == [], page
+        use(shop, app_show_personal_data=True)
+        sent = b"".join(everything(opened("views/alerts.py", transaction=chosen)))
+        assert canaries.named(names, sent) == ["first_name", "last_name"]  # the e-mail's dots are escaped
 
     def test_a_verdict_needs_a_name_and_moves_on_to_the_next_alert(self, shop):
         app = opened("views/alerts.py")

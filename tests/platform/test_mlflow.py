@@ -1,0 +1,75 @@
+"""MLflow with a log-in, as it runs in containers: a real server that lets in nobody without the password."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from include import registry
+from include.platform import mlflow, ports
+from include.registry import RegistryUnavailable
+from include.settings import Settings
+from tests import canaries
+from tests.conftest import running
+from tests.test_registry import register
+
+pytestmark = pytest.mark.services
+
+PASSWORD = "canary/Mlflow+password%"
+PATHS = (
+    "/",
+    "/api/2.0/mlflow/experiments/search?max_results=1",
+    "/ajax-api/2.0/mlflow/experiments/search?max_results=1",
+    "/api/2.0/mlflow/registered-models/get?name=fraud-detector",
+    "/model-versions/get-artifact?name=fraud-detector&version=1&path=model.skops",
+    "/api/2.0/mlflow-artifacts/artifacts?path=.",
+    "/graphql",
+    "/signup",
+)
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    (port,) = ports.free(1)
+    settings = postgres.model_copy(
+        update={
+            "home": tmp_path_factory.mktemp("guarded"),
+            "mlflow_port": port,
+            "mlflow_tracking_uri": f"http://127.0.0.1:{port}",
+            "mlflow_password": SecretStr(PASSWORD),
+            "model_name": f"model-{uuid4().hex}",
+        }
+    )
+    log, environment = settings.home / "logs" / "mlflow.log", mlflow.environment(settings)
+    with running("MLflow", mlflow.command(settings), lambda: mlflow.ready(settings), log, environment):
+        yield settings
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("given", [None, ("admin", ""), ("admin", "password1234"), ("", PASSWORD)], ids=str)
+def test_nobody_gets_in_without_the_password(guarded, path, given):
+    answer = httpx.get(f"{guarded.mlflow_tracking_uri}{path}", auth=given, trust_env=False, timeout=30)
+    assert answer.status_code in (401, 403), answer.text
+
+
+def test_training_and_scoring_have_it(guarded, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # taken back after the test
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    known = register(guarded)
+    registry.set_champion(guarded, known.version)
+    assert registry.load_champion(guarded).scorer.version == known.version
+
+
+@pytest.mark.parametrize("given", [None, SecretStr("mistyped")], ids=["none", "wrong"])
+def test_a_refusal_names_the_setting_and_shows_no_password(guarded, given):
+    with pytest.raises(RegistryUnavailable, match="FRAUDSTREAM_MLFLOW_PASSWORD") as caught:
+        registry.champion(guarded.model_copy(update={"mlflow_password": given}))
+    assert "mistyped" not in str(caught.value)
+
+
+def test_the_password_is_in_no_log_and_no_command_line(guarded):
+    words = {"password": PASSWORD}
+    assert canaries.in_files(words, guarded.home) == []
+    assert canaries.in_processes(words) == []
