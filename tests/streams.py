@@ -157,10 +157,10 @@ class Submitted:
             process.kill()
         self.process.wait(30)
 
-    def until(self, condition: Callable[[], object]) -> object:
+    def until(self, condition: Callable[[], object], seconds: float = 240) -> object:
         """Waits until the condition holds, and fails with the end of the log when the job ends before."""
         try:
-            return until(condition, 240, lambda: self.process.poll() is None)
+            return until(condition, seconds, lambda: self.process.poll() is None)
         except AssertionError as error:
             raise AssertionError(f"{error}:\n{self.log.read_text()[-3000:]}") from None
 

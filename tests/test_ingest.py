@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import traceback
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ import pytest
 from include import ingest, store
 from include.settings import Settings
 from include.store import Range, Record, Writer
+from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, cases
 from tests.builders import ABSENT, NOW, event_bytes, label_bytes, transaction
 from tests.conftest import read
 
@@ -93,6 +95,54 @@ def test_one_poison_among_ten_thousand(connection, writer):
     letters = read(connection, 'select reason, "offset", key, value from shop.dead_letters')
     assert letters == [("invalid_json", 6_543, b"user-0001", values[6_543])]
     assert books(connection) == (9_999, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_the_whole_table_of_bad_input(connection, writer, size):
+    """Whatever the size of the ranges. The table is judged at `NOW`, by the broker's clock."""
+    table = list(cases())
+    records = [Record(i, NOW, b"user-0001", case.value) for i, case in enumerate(table)]
+    for first in range(0, len(records), size):
+        part = records[first : first + size]
+        store.write(
+            connection, writer, Range(STREAM, "transactions-data", "id-1", 0, part), ingest.transactions
+        )
+
+    letters = read(connection, 'select "offset", reason, key, value from shop.dead_letters order by 1')
+    rejected = [(i, case) for i, case in enumerate(table) if case.becomes not in (STORED, DUPLICATE)]
+    assert letters == [(i, case.becomes, b"user-0001", case.value) for i, case in rejected]
+    for i, case in enumerate(table):
+        columns = ", ".join(case.row) or "1"
+        row = read(connection, f'select {columns} from shop.transactions where "offset" = {i}')
+        assert row == ([tuple(case.row.values()) or (1,)] if case.becomes == STORED else []), case.name
+    counted = Counter(
+        case.becomes if case.becomes in (STORED, DUPLICATE) else "dead letter" for case in table
+    )
+    late = sum(case.row.get("late", False) for case in table)
+    expected = counted[STORED], counted["dead letter"], counted[DUPLICATE], late, UNKNOWN_FIELDS
+    assert books(connection) == expected
+
+
+def test_a_clock_that_is_an_hour_wrong_changes_no_duplicate(connection, writer):
+    """The broker's clock is behind, right, then ahead: the same event again is the same event."""
+    value, other = event_bytes(transaction_id="a"), event_bytes(transaction_id="a", amount=1)
+    ahead = event_bytes(timestamp=NOW + timedelta(minutes=50))
+    for i, hours in enumerate((0, -1, 1)):
+        clock = NOW + timedelta(hours=hours)
+        records = [
+            Record(3 * i + n, clock, b"user-0001", each) for n, each in enumerate((value, other, ahead))
+        ]
+        store.write(
+            connection, writer, Range(STREAM, "transactions-data", "id-1", 0, records), ingest.transactions
+        )
+    assert read(connection, 'select "offset" from shop.transactions order by 1') == [(0,), (8,)]
+    letters = read(connection, 'select "offset", reason from shop.dead_letters order by 1')
+    assert letters == [
+        *((1, "id_conflict"), (2, "in_the_future")),
+        *((3, "in_the_future"), (4, "in_the_future"), (5, "in_the_future")),
+        (7, "id_conflict"),
+    ]
+    assert books(connection)[:3] == (2, 6, 1)
 
 
 def test_duplicates_within_and_across_ranges_are_counted_and_conflicts_are_dead_letters(connection, writer):
