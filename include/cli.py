@@ -46,6 +46,7 @@ def _wide_console() -> Console:
 @cli.command()
 def up() -> None:
     """Start the whole platform on this machine and wait for the first scored transaction."""
+    from include.housekeeping import StillLocked
     from include.kafka import KafkaError
     from include.platform import up as platform
     from include.platform.airflow import AirflowError
@@ -64,6 +65,7 @@ def up() -> None:
         JarsError,
         KafkaError,
         MigrationChanged,
+        StillLocked,
     ) as error:
         raise SystemExit(f"fraudstream up: {error}") from None
     _welcome(settings)

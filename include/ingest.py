@@ -127,8 +127,14 @@ def claim(
     new = first.keys()
     if taken.rowcount < len(first):
         new = {transaction_id for (transaction_id,) in taken}
-        known = [transaction_id for transaction_id in first if transaction_id not in new]
-        owners.update(connection.execute(register.known, (known, *register.arguments)))
+        unknown = [transaction_id for transaction_id in first if transaction_id not in new]
+        while unknown:
+            known = dict(connection.execute(register.known, (unknown, *register.arguments)))
+            owners.update(known)
+            unknown = [transaction_id for transaction_id in unknown if transaction_id not in known]
+            if unknown:  # housekeeping deleted them between the two statements
+                new.update(each for (each,) in connection.execute(register.insert, register.arguments))
+                unknown = [transaction_id for transaction_id in unknown if transaction_id not in new]
     verdicts = []
     for each in claims:
         if first[each.transaction_id] is each and each.transaction_id in new:

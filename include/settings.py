@@ -109,6 +109,23 @@ class Settings(BaseSettings):
     open_difference_minutes: int = Field(
         10, ge=1, description="a record that has waited longer is an alarm of the reconciliation"
     )
+    keep_transactions_days: int = Field(
+        400, ge=0, description="since they happened and were stored; 0, as in all that follow: forever"
+    )
+    keep_scores_days: int = Field(400, ge=0, description="since the transaction happened and was scored")
+    keep_ids_days: int = Field(
+        800,
+        ge=0,
+        description="how long the same event again, or its id in another one, is known; at least as its row",
+    )
+    keep_labels_days: int = Field(800, ge=0, description="since they were known; at least as the transaction")
+    keep_alerts_days: int = Field(800, ge=0, description="since they were raised; verdicts stay forever")
+    keep_dead_letters_days: int = Field(400, ge=0)
+    keep_replayed_dead_letters_days: int = Field(30, ge=0, description="since they were replayed")
+    keep_states_days: int = Field(
+        400, ge=0, description="behaviour of customers and merchants since they were last seen"
+    )
+    keep_logs_days: int = Field(30, ge=0, description="logs of tasks and Airflow's records of ended runs")
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from include.platform.airflow import PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
+from include.platform.airflow import OPERATIONS_DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.settings import PROJECT_ROOT
 from include.strict_json import Reason
 
@@ -25,7 +25,7 @@ def dags():
 
 
 def test_every_dag_that_the_platform_names_exists(dags):
-    assert {*STREAM_DAGS, PRODUCER_DAG, RETRAIN_DAG} <= dags.keys()
+    assert {*STREAM_DAGS, *OPERATIONS_DAGS, PRODUCER_DAG, RETRAIN_DAG} <= dags.keys()
 
 
 def test_every_dag_tells_an_operator_what_it_does(dags):

@@ -19,6 +19,7 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STREAM_DAGS = ("stream_transactions", "stream_fraud_scores")
 PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
+OPERATIONS_DAGS = ("reconcile", "housekeeping")
 STREAM_POOL = "streams"
 
 

@@ -17,7 +17,7 @@ import httpx
 import psycopg
 from rich.console import Console
 
-from include import kafka
+from include import housekeeping, kafka
 from include.platform import airflow, down, postgres, secrets, services, up
 from include.platform.progress import Progress
 from include.settings import PROJECT_ROOT, Settings, SettingsError, load
@@ -36,6 +36,7 @@ def provision(settings: Settings) -> None:
     progress = Progress(_console())
     with progress.step("PostgreSQL has its roles, databases and migrations"):
         postgres.provision(settings)
+        housekeeping.make_months(settings)
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
             connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
     with progress.step("Kafka has its topics"):
@@ -112,7 +113,14 @@ def main() -> None:
     if name in STEPS:
         try:
             STEPS[name](settings)
-        except (up.NotReady, airflow.AirflowError, kafka.KafkaError, psycopg.Error, httpx.HTTPError) as error:
+        except (
+            up.NotReady,
+            housekeeping.StillLocked,
+            airflow.AirflowError,
+            kafka.KafkaError,
+            psycopg.Error,
+            httpx.HTTPError,
+        ) as error:
             raise SystemExit(f"{name}: {error}") from None
         return
     known = name in services.SERVICES or name in ("spark-master", "spark-worker")

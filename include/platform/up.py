@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from include import kafka
+from include import housekeeping, kafka
 from include.platform import airflow, doctor, jars, postgres, secrets, services, supervisor
 from include.platform import kafka as kafka_server
 from include.platform.progress import Progress
@@ -69,6 +69,7 @@ def _start_postgres(settings: Settings, progress: Progress) -> None:
         postgres.initialise(settings)
         supervisor.start(settings, "postgres")
         postgres.provision(settings)
+        housekeeping.make_months(settings)
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
             connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
 
@@ -94,7 +95,7 @@ def switch_on(settings: Settings, client: airflow.Client) -> None:
 
     A DAG that an operator paused later stays paused: only those that were never on are switched on.
     """
-    wanted = {*airflow.STREAM_DAGS, airflow.PRODUCER_DAG, airflow.RETRAIN_DAG}
+    wanted = {*airflow.STREAM_DAGS, *airflow.OPERATIONS_DAGS, airflow.PRODUCER_DAG, airflow.RETRAIN_DAG}
     _wait(
         lambda: wanted <= client.dags().keys(),
         60,
