@@ -33,7 +33,7 @@ from include.rounds import NEVER, Kept, Latest, Rounds, decayed_sums
 if TYPE_CHECKING:
     from include.transaction import Transaction
 
-FEATURE_SET = 1
+FEATURE_SET = 2
 LAYOUT = 1
 
 FEATURES = (
@@ -47,7 +47,7 @@ FEATURES = (
     "foreign", "country_change", "speed", "distance",
     "hour_surprise", "tiny_burst", "large_after_tiny",
     "merchant_amount_z", "merchant_rate_1h", "merchant_rate_1d", "merchant_mean_1d", "merchant_tiny",
-    "merchant_history",
+    "merchant_history", "merchant_frauds", "merchant_fraud_share",
 )  # fmt: skip
 
 HOUR, DAY = 3600.0, 86400.0
@@ -58,6 +58,7 @@ TINY_AMOUNT = 5.0
 TRAVEL_MEMORY = 6 * HOUR  # a change of country is told as long as it is this recent
 TRAVEL_SLACK = 0.25  # hours added to a journey: clocks and positions are rough
 TOP_SPEED = 2000.0  # km/h; faster says nothing more
+SHARE_PRIOR = 10.0  # payments that a merchant's share of known frauds is set against at least
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.6, 4.0  # spread of log amounts that a short history is pulled towards
 
 # Columns of the decayed sums: count, sum, sum of logs and of squared logs in each window; the same without the
@@ -171,6 +172,7 @@ def compute(
     columns: Columns,
     merchant_state: np.ndarray | None = None,
     merchant_index: np.ndarray | None = None,
+    merchant_frauds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Feature vectors of rows in log order; each row's payment is then added to its states.
 
@@ -182,6 +184,8 @@ def compute(
             partitions neither wait for one another nor depend on which of them came first. Without it the
             merchants' features are neutral.
         merchant_index: (N,) which of them each row belongs to, -1 for a row without a merchant.
+        merchant_frauds: (N,) frauds known of the row's merchant on its day (include.merchant_labels); none when
+            it is not given.
 
     Returns:
         (N, len(FEATURES)) float32, all finite.
@@ -208,6 +212,7 @@ def compute(
                 columns.time[has],
                 log_amount[has],
                 amounts[has],
+                np.zeros(len(has)) if merchant_frauds is None else np.asarray(merchant_frauds, float)[has],
             )
     return vectors
 
@@ -418,12 +423,13 @@ _MERCHANT_FEATURES = tuple(name for name in FEATURES if name.startswith("merchan
 
 
 def _merchant(
-    state: np.ndarray, index: np.ndarray, time: np.ndarray, log_amount: np.ndarray, amounts: np.ndarray
-) -> np.ndarray:
+    state: np.ndarray, index: np.ndarray, time: np.ndarray, log_amount: np.ndarray, amounts: np.ndarray,
+    frauds: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """A payment against its merchant's habit over 30 days, and the merchant's last hour and day against it."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
-    time, log_amount = time[rounds.order], log_amount[rounds.order]
+    time, log_amount, frauds = time[rounds.order], log_amount[rounds.order], frauds[rounds.order]
     latest = Latest(rounds, np.stack([time, -time], axis=1), np.column_stack([old["latest"], -old["first"]]))
     look = _look(rounds, latest, old, new, time, amounts[rounds.order], _OF_MERCHANT)
     state[rounds.entities] = new
@@ -447,6 +453,8 @@ def _merchant(
         "merchant_mean_1d": np.where(habit, (logs[:, 1] - count[:, 1] * mean) / (count[:, 1] + 1), 0),
         "merchant_tiny": np.log((tiny + 1) / (expected_tiny + 1)),
         "merchant_history": np.log1p(np.minimum(look.count, 500)),
+        "merchant_frauds": np.log1p(frauds),
+        "merchant_fraud_share": frauds / (frauds + weighed + SHARE_PRIOR),
     }
     result = np.empty((len(index), len(_MERCHANT_FEATURES)), np.float32)
     result[rounds.order] = np.stack([values[name] for name in _MERCHANT_FEATURES], axis=1)

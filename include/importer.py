@@ -211,7 +211,14 @@ def _add(sorter: ExternalSort, row: _Row, label_delay: timedelta) -> None:
     if row.label is not None:
         is_fraud, scenario = row.label
         known_at = transaction.timestamp + label_delay
-        label = Label(transaction.transaction_id, transaction.timestamp, is_fraud, known_at, scenario)
+        label = Label(
+            transaction.transaction_id,
+            transaction.timestamp,
+            is_fraud,
+            known_at,
+            scenario,
+            transaction.merchant_id,
+        )
         sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label, transaction.user_id))
 
 

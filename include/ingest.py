@@ -197,7 +197,9 @@ def labels(
     first = {}
     for record, label in accepted:
         first.setdefault((label.transaction_id, label.known_at), (record, label))
-    taken = _insert_labels(connection, writer, [astuple(label) for _, label in first.values()])
+    taken = _insert_labels(
+        connection, writer, [astuple(label)[: len(_LABELLED)] for _, label in first.values()]
+    )
     new, said = first.keys(), {key: label.is_fraud for key, (_, label) in first.items()}
     if taken.rowcount < len(first):
         new = set(taken)

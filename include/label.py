@@ -19,7 +19,7 @@ class Label(msgspec.Struct, gc=False):
     """What is known about a transaction since known_at; a corrected label has a later known_at.
 
     timestamp is the transaction's own time; both times are aware and in UTC. scenario_id names the simulated
-    kind of fraud, if any.
+    kind of fraud, if any; merchant_id the transaction's merchant, for the features of merchants.
     """
 
     transaction_id: Id
@@ -27,6 +27,7 @@ class Label(msgspec.Struct, gc=False):
     is_fraud: bool
     known_at: datetime
     scenario_id: Id | None = None
+    merchant_id: Id | None = None
 
 
 class _Event(msgspec.Struct, kw_only=True, gc=False):
@@ -35,6 +36,7 @@ class _Event(msgspec.Struct, kw_only=True, gc=False):
     timestamp: datetime
     known_at: datetime
     scenario_id: Id | None | UnsetType = UNSET
+    merchant_id: Id | None | UnsetType = UNSET
     is_fraud: bool
 
 
@@ -56,12 +58,12 @@ def decode_label(
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
     fields, _ = _READER.read(value, max_bytes)
-    transaction_id, _user_id, timestamp, known_at, scenario_id, is_fraud = fields
+    transaction_id, _user_id, timestamp, known_at, scenario_id, merchant_id, is_fraud = fields
     if transaction_id.isspace():
         raise Rejected(Reason.BLANK, "transaction_id: only white space")
     timestamp = event_time("timestamp", timestamp, broker_time + future_tolerance)
     known_at = event_time("known_at", known_at, LATEST)
-    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id)
+    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id, merchant_id)
 
 
 def encode_label(label: Label, user_id: str | None = None) -> bytes:

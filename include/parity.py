@@ -9,6 +9,7 @@ import numpy as np
 
 from include import features
 from include.features import FEATURES
+from include.merchant_labels import KnownFrauds
 from include.replay import BATCH, States
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ class Mismatch(NamedTuple):
 
 
 class Replay:
-    """The feature vectors of a log from empty states, batch after batch."""
+    """The feature vectors of a log from empty states, batch after batch.
 
-    def __init__(self) -> None:
+    Args:
+        frauds: what the stream knew of merchants (`include.merchant_labels.as_read`); nothing when not given.
+    """
+
+    def __init__(self, frauds: KnownFrauds | None = None) -> None:
+        self._frauds = frauds or KnownFrauds()
         self._states: dict[int, tuple[States, States]] = {}
 
     def vectors(self, partition: int, transactions: Sequence[Transaction]) -> np.ndarray:
@@ -44,20 +50,24 @@ class Replay:
         customer_of = customers.index([t.user_id for t in transactions])
         merchant_of = merchants.index([t.merchant_id for t in transactions])
         columns = features.columns(transactions)
-        return features.compute(customers.states, customer_of, columns, merchants.states, merchant_of)
+        known = self._frauds.counts([t.merchant_id for t in transactions], columns.time)
+        return features.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
 
 
-def recompute(transactions: Sequence[Transaction], partitions: Sequence[int]) -> np.ndarray:
+def recompute(
+    transactions: Sequence[Transaction], partitions: Sequence[int], frauds: KnownFrauds | None = None
+) -> np.ndarray:
     """Feature vectors of scored transactions, replayed from the first one.
 
     Args:
         transactions: N transactions that the stream scored, in the order of the log within each partition.
         partitions: (N,) their Kafka partitions.
+        frauds: as for `Replay`.
 
     Returns:
         (N, len(FEATURES)) float32 in the order of `transactions`.
     """
-    replay = Replay()
+    replay = Replay(frauds)
     partitions = np.asarray(partitions)
     result = np.empty((len(transactions), len(FEATURES)), np.float32)
     for partition in np.unique(partitions).tolist():

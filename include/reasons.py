@@ -35,6 +35,7 @@ TOPICS = {
     "hour": ("hour_surprise",),
     "tiny amounts": ("tiny_burst", "large_after_tiny"),
     "merchant's amounts": ("merchant_amount_z", "merchant_mean_1d"),
+    "merchant's reports": ("merchant_frauds", "merchant_fraud_share"),
     "merchant's pace": ("merchant_rate_1h", "merchant_rate_1d", "merchant_tiny", "merchant_history"),
 }
 _TOPIC_OF = {feature: topic for topic, features in TOPICS.items() for feature in features}
@@ -223,6 +224,19 @@ def _newness(said: Said, value: float) -> tuple[float, str]:
     return value, f"new for this customer: {things}" if things else "nothing new for this customer"
 
 
+def _reported(said: Said, value: float) -> tuple[float, str]:
+    frauds = round(float(np.expm1(said.vector["merchant_frauds"])))
+    payments = (
+        "1 payment at this merchant was" if frauds == 1 else f"{frauds:,} payments at this merchant were"
+    )
+    return frauds, f"{payments} reported as fraud in the last 30 days"
+
+
+def _reported_share(said: Said, value: float) -> tuple[float, str]:
+    frauds, text = _reported(said, value)
+    return frauds, f"{text}, many for its size" if value > 0 else text
+
+
 _WORDS: dict[str, Words] = {
     "amount": _amount,
     "amount_ratio": _ratio("amount"),
@@ -273,4 +287,6 @@ _WORDS: dict[str, Words] = {
     "merchant_mean_1d": _ratio("mean amount at the merchant in the last day", "its usual"),
     "merchant_tiny": _ratio("tiny payments at the merchant in the last half hour", "its own rate"),
     "merchant_history": _count("{} earlier payments at this merchant"),
+    "merchant_frauds": _reported,
+    "merchant_fraud_share": _reported_share,
 }

@@ -129,7 +129,7 @@ def _against_the_broker(
     says = {row.stream: f"it is {row.state}" + (f", {row.detail}" if row.detail else "") for row in ledger}
     found = []
     for (topic, partition), broker in brokers.items():
-        for stream in (STORES, SCORES) if topic == settings.transactions_topic else (STORES,):
+        for stream in (STORES, SCORES):
             row = rows.get((stream, topic, partition))
             following = row.next_offset if row else broker.begin
             place = stream, topic, partition

@@ -1,7 +1,7 @@
 """Feature vectors recomputed from stored transactions: what the stream logs, had it run all along.
 
 The same code as the stream's, in the same order: each Kafka partition by offset, with its own states of customers
-and merchants.
+and merchants, and the labels known on each day as if each had been read in time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 import psycopg
 
-from include import features, history
+from include import features, history, merchant_labels
 from include.transaction import Transaction
 
 WARM_UP = timedelta(days=90)  # states are built from this long before the first vector that is wanted
@@ -73,6 +73,7 @@ def _vectors(
     connection: psycopg.Connection, start: datetime, end: datetime, share: float, wanted_from: float
 ) -> Iterator[tuple[np.ndarray, ...]]:
     partition, customers, merchants = None, None, None
+    frauds = merchant_labels.in_time(connection, start, end)
     for batch in _batches(connection, start, end, share):
         for place, group in groupby(batch, key=lambda row: row[3:5]):
             rows = list(group)
@@ -83,7 +84,10 @@ def _vectors(
             columns = features.columns(transactions)
             customer_of = customers.index([transaction.user_id for transaction in transactions])
             merchant_of = merchants.index([transaction.merchant_id for transaction in transactions])
-            vectors = features.compute(customers.states, customer_of, columns, merchants.states, merchant_of)
+            known = frauds.counts([transaction.merchant_id for transaction in transactions], columns.time)
+            vectors = features.compute(
+                customers.states, customer_of, columns, merchants.states, merchant_of, known
+            )
             timestamp = columns.time / 1e6
             kept = np.array([row[0] for row in rows], bool) & (timestamp >= wanted_from)
             key, user = np.array([row[1:3] for row in rows], np.int64).T

@@ -1,6 +1,7 @@
 """Scores the transactions of a range: features from each customer's state, the champion's score, alerts.
 
-What an event says about fraud is left behind with the decoding; nothing here can see it.
+What an event says about fraud is left behind with the decoding; nothing here can see it. Of labels only the number
+of frauds that were known of a merchant before the payment's day is seen (include.merchant_labels).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
-from include import features
+from include import features, merchant_labels
 from include.ingest import Claim, Register, Verdict, claim, decode_all
 from include.live_mapping import transaction_decoder
 from include.models.scorer import Scorer
@@ -175,7 +176,8 @@ def _score(
     merchant_states = load_states(connection, MERCHANTS, merchants, span.partition)
 
     columns = features.columns(transactions)
-    vectors = features.compute(customer_states, customer_of, columns, merchant_states, merchant_of)
+    frauds = merchant_labels.counts(connection, [each.merchant_id for each in transactions], columns.time)
+    vectors = features.compute(customer_states, customer_of, columns, merchant_states, merchant_of, frauds)
     values = scorer.score(vectors)
     _write_scores(connection, writer, span, scorer, events, vectors, values)
     flagged = np.flatnonzero(scorer.is_alert(values)).tolist()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from include import kafka, store
 from include.failpoint import Failpoint
 from include.lease import Lease, LeaseLost
 from include.process import exit_when_orphaned
+from include.read_ahead import ReadAhead
 from include.settings import Settings
 from include.store import Handler, Range, Record, StoreError, Summary, Writer
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 TOPIC_CHECK_SECONDS = 5.0
 LOG_SECONDS = 10.0
 POLL_SECONDS = 0.2
+AHEAD_SECONDS = 60.0  # a batch waits so long for a broker that does not give what is to be read ahead
 
 SPARK = {
     "spark.ui.enabled": "false",
@@ -80,6 +82,7 @@ class Job:
     handlers: for the next batch, what writes the records of each topic; sent to Spark's workers.
     waits_for: why no batch may be read yet; empty when it may.
     says: detail and model version for the lease's report.
+    ahead: topics that the driver reads to their end before each batch, and what writes them.
     """
 
     stream: str
@@ -87,6 +90,7 @@ class Job:
     handlers: Callable[[SparkSession], Mapping[str, Handler]]
     waits_for: Callable[[], str] = lambda: ""
     says: Callable[[], tuple[str, int | None]] = lambda: ("", None)
+    ahead: Mapping[str, Handler] = field(default_factory=dict)
 
 
 def main(settings: Settings, job: Job) -> int:
@@ -180,6 +184,7 @@ class _Stream:
         self.writer = Writer(settings, job.stream, lease.epoch, Failpoint(settings.failpoint, os.getpid()))
         self.topic_ids: dict[str, str] = {}
         self.checked_topics_at = 0.0
+        self.ahead: ReadAhead | None = None
         self.closing = False
         self.busy = threading.Lock()
         self.error: BaseException | None = None
@@ -195,6 +200,7 @@ class _Stream:
                 if not query.isActive:
                     raise self._cause(query)
                 self.lease.say("running", *self.job.says())
+                self._catch_up_when_idle()
                 self.stopping.wait(POLL_SECONDS)
         except LeaseLost:
             query.stop()  # the batch that is being written must end now
@@ -221,7 +227,10 @@ class _Stream:
         return not self._should_stop()
 
     def _start(self) -> StreamingQuery:
-        starting = self._positions()
+        positions = self._positions()
+        starting = {topic: positions[topic] for topic in self.job.topics}
+        if self.job.ahead:
+            self.ahead = ReadAhead(self.writer, self.job.ahead, self.topic_ids, self._places)
         check_checkpoint(self.checkpoint)
         reader = (
             self.spark.readStream.format("kafka")
@@ -248,17 +257,17 @@ class _Stream:
         Raises:
             OffsetGap, TopicRecreated, Fenced: the broker and the ledger do not fit.
         """
-        positions = {}
+        return {
+            topic: {str(partition): offset for partition, offset in self._places(topic).items()}
+            for topic in (*self.job.topics, *self.job.ahead)
+        }
+
+    def _places(self, topic: str) -> dict[int, int]:
+        self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
+        ends = kafka.end_offsets(self.settings, topic)
+        begins = kafka.begin_offsets(self.settings, topic)
         with store.connect(self.settings) as connection:
-            for topic in self.job.topics:
-                self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
-                ends = kafka.end_offsets(self.settings, topic)
-                begins = kafka.begin_offsets(self.settings, topic)
-                following = store.open_ledger(
-                    connection, self.writer, topic, self.topic_ids[topic], begins, ends
-                )
-                positions[topic] = {str(partition): offset for partition, offset in following.items()}
-        return positions
+            return store.open_ledger(connection, self.writer, topic, self.topic_ids[topic], begins, ends)
 
     def _batch(self, frame: DataFrame, batch_id: int) -> None:
         """Writes a micro-batch; called from Spark's own thread."""
@@ -267,6 +276,8 @@ class _Stream:
                 raise StreamFailed("no further batch: the stream is stopping")
             try:
                 self._check_topics()
+                if self.ahead and not self.ahead.catch_up(AHEAD_SECONDS, self._ending):
+                    raise StreamFailed("no further batch: the stream is stopping")
                 write = partial(write_partition, self.writer, self.topic_ids, self.job.handlers(self.spark))
                 rows = frame.select(*COLUMNS).mapInArrow(write, SUMMARY).collect()
             except BaseException as error:
@@ -281,12 +292,29 @@ class _Stream:
         if time.monotonic() - self.checked_topics_at < TOPIC_CHECK_SECONDS:
             return
         try:
-            for topic in self.job.topics:
+            for topic in (*self.job.topics, *self.job.ahead):
                 self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
         except kafka.KafkaUnavailable as error:
             log.warning("%s: the topics could not be checked: %s", self.job.stream, error)
             return
         self.checked_topics_at = time.monotonic()
+
+    def _catch_up_when_idle(self) -> None:
+        """What is read ahead does not wait for ever for a batch."""
+        if self.ahead is None or time.monotonic() - self.ahead.at < TOPIC_CHECK_SECONDS:
+            return
+        if not self.busy.acquire(blocking=False):
+            return  # a batch does it
+        try:
+            self.ahead.catch_up(TOPIC_CHECK_SECONDS, self._ending)
+        except kafka.KafkaUnavailable as error:
+            log.warning("%s", error)  # the next batch fails if it lasts
+            self.ahead.at = time.monotonic()
+        finally:
+            self.busy.release()
+
+    def _ending(self) -> bool:
+        return self.closing or self.stopping.is_set() or self.lease.stop_requested.is_set()
 
     def _cause(self, query: StreamingQuery) -> BaseException:
         """Why the query ended."""
@@ -307,7 +335,8 @@ class _Stream:
         """Lets the batch that is being written end, and starts no other."""
         self.closing = True
         with self.busy:
-            pass
+            if self.ahead is not None:
+                self.ahead.close()
         deadline = time.monotonic() + 2
         while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
             time.sleep(0.02)  # the batch's place is being written into the checkpoint

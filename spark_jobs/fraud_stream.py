@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from include import stream
+from include import merchant_labels, stream
 from include.champion import Champion
 from include.settings import load
 
@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = load()
     champion = Champion(settings)
     topics = (settings.transactions_topic,)
-    job = stream.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says)
+    ahead = {settings.labels_topic: merchant_labels.labels}
+    job = stream.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says, ahead)
     return stream.main(settings, job)
 
 

@@ -30,6 +30,7 @@ PROGRESS_SECONDS = 10.0
 FLUSH_SECONDS = 30.0
 CATCH_UP = 2.0  # after an outage, at most this many times the rate
 LONGEST_GAP = 600 * SECOND
+DAY = 86_400 * SECOND
 CLOCK_JUMP = 60 * SECOND  # a larger one (a machine that slept) is not caught up
 
 
@@ -59,6 +60,7 @@ class Job:
         self.clock = Clock()
         self.state = "starting"
         self.behind = 0.0
+        self._day: int | None = None
         self._logged = (time.monotonic(), 0, 0)
 
     def stop(self, reason: str) -> None:
@@ -99,8 +101,8 @@ class Job:
         log.info("publishing the history before %s from %s on", moment(mark.end), moment(mark.slot))
         for batch in self.simulation.history(mark.end, resume_at=mark.slot or None):
             headers = mark._replace(slot=int(batch.time[0])).headers()
-            for _, topic, key, value in records(self.settings, batch):
-                if not self.publisher.send(topic, key, value, headers):
+            for record in records(self.settings, batch):
+                if not self._send(*record, headers):
                     return mark.end
             self.publisher.poll()
             self.log_progress()
@@ -121,6 +123,18 @@ class Job:
             self.clock = Clock()
             start = self.clock.now()
 
+    def _send(self, at: int, topic: str, key: bytes, value: bytes, headers: list | None = None) -> bool:
+        """Sends a record; False when asked to stop.
+
+        Before the first record of a day the labels of the days before are acknowledged, as features of the day's
+        payments count them (docs/events.md).
+        """
+        day = at // DAY
+        if self._day is not None and day > self._day and self.publisher.flush():
+            return False
+        self._day = day if self._day is None else max(day, self._day)
+        return self.publisher.send(topic, key, value, headers)
+
     def _send_in_time(self, sending: list[tuple[int, str, bytes, bytes]]) -> bool:
         """Sends records at their times; False when asked to stop, or when the machine's clock jumped."""
         times = [record[0] for record in sending]
@@ -137,7 +151,7 @@ class Job:
             allowed = min(allowed + most * elapsed, max(1.0, most / 4))
             due = min(bisect.bisect_right(times, now), position + int(allowed))
             for record in sending[position:due]:
-                if not self.publisher.send(*record[1:]):
+                if not self._send(*record):
                     return False
             allowed -= due - position
             position = due

@@ -11,7 +11,7 @@ import numpy as np
 import pandas
 import streamlit as st
 
-from include import features, queries, reasons, scoring
+from include import features, merchant_labels, queries, reasons, scoring
 from include.models.scorer import Scorer
 from include.settings import load
 from include.transaction import Rejected, Transaction, decode
@@ -29,11 +29,18 @@ class Scored(NamedTuple):
     earlier_payments: int
 
 
-def score(scorer: Scorer, transaction: Transaction, customer: np.ndarray, merchant: np.ndarray) -> Scored:
-    """The score of one transaction that comes after the given states (1,), which stay as they are."""
+def score(
+    scorer: Scorer, transaction: Transaction, customer: np.ndarray, merchant: np.ndarray, frauds: float = 0
+) -> Scored:
+    """The score of one transaction that comes after the given states (1,), which stay as they are.
+
+    frauds: known of its merchant.
+    """
     columns = features.columns([transaction])
     of_merchant = np.array([0 if transaction.merchant_id else -1])
-    vectors = features.compute(customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant)
+    vectors = features.compute(
+        customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, np.array([frauds])
+    )
     value = scorer.score(vectors)
     why = reasons.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
     attributions = scorer.attributions(vectors)[0]
@@ -67,6 +74,14 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
                 (scoring.MERCHANTS, transaction.merchant_id),
             )
         )
+
+
+def known_frauds(transaction: Transaction) -> float:
+    """The frauds that the stream knows of the transaction's merchant."""
+    with data.engine().connect() as connection:
+        driver = connection.connection.driver_connection
+        time = features.columns([transaction]).time
+        return float(merchant_labels.counts(driver, [transaction.merchant_id], time)[0])
 
 
 WAITS = "by_hand_waits"  # in the session: PostgreSQL was away when the form was to be drawn
@@ -115,7 +130,8 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
         st.error(f"**This would become a dead letter**: {words.plain(rejected)}", icon=":material/block:")
         return
     scorer = data.scorer(int(model["version"]), model["sha256"])
-    draw(scorer, score(scorer, transaction, *stored_states(transaction, partition)))
+    states = stored_states(transaction, partition)
+    draw(scorer, score(scorer, transaction, *states, known_frauds(transaction)))
 
 
 def draw_fields(

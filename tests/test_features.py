@@ -241,6 +241,29 @@ def test_merchant_against_its_own_habit():
     assert merchants["count"].tolist() == [170]
 
 
+def test_known_frauds_of_a_merchant_and_their_share():
+    rows = [at(day * DAY, amount=20.0) for day in range(40)]
+    one, frauds = np.zeros(40, int), np.r_[np.zeros(39), 5]
+    result = features.compute(
+        features.new_state(1), one, features.columns(rows), features.new_merchant_state(1), one, frauds
+    )
+    known, share = (
+        result[:, FEATURES.index("merchant_frauds")],
+        result[:, FEATURES.index("merchant_fraud_share")],
+    )
+    assert (known[:39] == 0).all() and known[39] == pytest.approx(np.log(6))
+    assert (share[:39] == 0).all() and 5 / (5 + 10 + 40) < share[39] < 5 / (5 + 10 + 10)
+    busy = features.compute(
+        features.new_state(1), np.zeros(400, int), features.columns([at(day * DAY / 10) for day in range(400)]),
+        features.new_merchant_state(1), np.zeros(400, int), np.r_[np.zeros(399), 5],
+    )  # fmt: skip
+    assert 0 < busy[-1, FEATURES.index("merchant_fraud_share")] < share[39] / 3
+    other = features.compute(
+        features.new_state(1), one, features.columns(rows), features.new_merchant_state(1), one - 1, frauds
+    )
+    assert other[39, FEATURES.index("merchant_frauds")] == 0
+
+
 def test_rows_without_a_merchant_change_no_merchant():
     merchants = features.new_merchant_state(2)
     rows = [at(0), at(60), at(120)]

@@ -227,6 +227,10 @@ def test_another_shops_file_arrives_whole_in_order_of_time_with_its_labels(shop,
     assert {label.transaction_id: label.is_fraud for label in known} == truth
     assert all(label.known_at == label.timestamp + timedelta(days=3) for label in known)
     assert {label.scenario_id for label in known if not label.is_fraud} == {None}
+    merchants = dict(zip(table["transaction_id"].to_pylist(), table["merchant_id"].to_pylist(), strict=True))
+    assert {label.transaction_id: label.merchant_id for label in known} == {
+        key: value.replace("merchant_", "shop-") for key, value in merchants.items()
+    }
     assert Counter(label.scenario_id for label in known)["large_amount"] > 0
 
 

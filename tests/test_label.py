@@ -55,6 +55,7 @@ REJECTED = {
     "id blank": (label_bytes(transaction_id=""), Reason.BLANK),
     "id white space": (label_bytes(transaction_id="  "), Reason.BLANK),
     "id too long": (label_bytes(transaction_id="x" * 129), Reason.TOO_LONG),
+    "merchant too long": (label_bytes(merchant_id="x" * 129), Reason.TOO_LONG),
     "scenario too long": (label_bytes(scenario_id="x" * 129), Reason.TOO_LONG),
     "is_fraud a number": (label_bytes(is_fraud=1), Reason.WRONG_TYPE),
     "is_fraud in quotes": (label_bytes(is_fraud="true"), Reason.WRONG_TYPE),
@@ -79,14 +80,14 @@ def test_bad_input_is_rejected_with_its_reason(value, reason):
 def test_a_whole_label_is_read():
     content = label_event(transaction_id="one")
     assert read(json.dumps(content).encode()) == Label(
-        "one", NOW, True, NOW + timedelta(days=1), "card_testing"
+        "one", NOW, True, NOW + timedelta(days=1), "card_testing", "merchant-0001"
     )
 
 
-def test_only_the_scenario_and_the_user_may_be_missing():
+def test_only_scenario_merchant_and_user_may_be_missing():
     for missing in (ABSENT, None):
-        found = read(label_bytes(scenario_id=missing, user_id=missing, is_fraud=False))
-        assert found.scenario_id is None
+        found = read(label_bytes(scenario_id=missing, user_id=missing, merchant_id=missing, is_fraud=False))
+        assert found.scenario_id is None and found.merchant_id is None
         assert found.is_fraud is False
 
 
@@ -106,16 +107,16 @@ def test_unknown_fields_are_accepted():
     assert read(label_bytes(transaction_id="one", source="bank", more={"a": 1})).transaction_id == "one"
 
 
-@given(st.booleans(), st.none() | st.just("card_testing"))
-def test_encode_and_decode_are_inverse(is_fraud, scenario_id):
-    original = label(is_fraud=is_fraud, scenario_id=scenario_id)
+@given(st.booleans(), st.none() | st.just("card_testing"), st.none() | st.just("merchant-0001"))
+def test_encode_and_decode_are_inverse(is_fraud, scenario_id, merchant_id):
+    original = label(is_fraud=is_fraud, scenario_id=scenario_id, merchant_id=merchant_id)
     assert read(encode_label(original, "user-0001")) == original
 
 
 def test_fields_are_the_columns_of_the_table():
     sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.shop.sql").read_text()
     body = re.search(r"create table shop\.fraud_transactions \((.*?)primary key", sql, re.DOTALL)[1]
-    assert re.findall(r"^ +(\w+) ", body, re.MULTILINE) == list(Label.__struct_fields__)
+    assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), "merchant_id"] == list(Label.__struct_fields__)
 
 
 def test_10000_mutated_labels_are_decoded_or_rejected():

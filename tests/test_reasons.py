@@ -53,7 +53,8 @@ def ordinary():
     users, shops, transactions = (list(column) for column in zip(*rows, strict=True))
     columns = features.columns(transactions)
     state, merchants = features.new_state(150), features.new_merchant_state(300)
-    return features.compute(state, np.array(users), columns, merchants, np.array(shops)), transactions
+    frauds = np.random.default_rng(7).poisson(0.3, len(rows))
+    return features.compute(state, np.array(users), columns, merchants, np.array(shops), frauds), transactions
 
 
 @pytest.fixture(scope="module", params=[COLUMNS, tuple(range(len(FEATURES)))], ids=["chosen", "all"])
@@ -156,6 +157,22 @@ def test_values_are_in_the_unit_of_the_words():
     assert said("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
         2 / 3, rel=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("frauds", "text"),
+    [
+        (5, "5 payments at this merchant were reported as fraud in the last 30 days"),
+        (1, "1 payment at this merchant was reported as fraud in the last 30 days"),
+        (0, "0 payments at this merchant were reported as fraud in the last 30 days"),
+    ],
+)
+def test_words_of_known_frauds(frauds, text):
+    vector = dict.fromkeys(FEATURES, 0.0) | {"merchant_frauds": float(np.float32(np.log1p(frauds)))}
+    reason = Said(vector, transaction()).reason("merchant_frauds")
+    assert (reason["text"], reason["value"]) == (text, frauds)
+    share = Said(vector | {"merchant_fraud_share": 0.2}, transaction()).reason("merchant_fraud_share")
+    assert (share["text"], share["value"]) == (f"{text}, many for its size", frauds)
 
 
 def test_every_feature_has_words_and_one_topic():

@@ -36,9 +36,24 @@ def replayed(settings, start=START, end=END, **given):
         return replay.replay(connection, start, end, **given)
 
 
+def known_frauds(connection, transaction: Transaction) -> int:
+    """Payments at the merchant whose latest label on the day before says fraud, in the last 30 days."""
+    midnight = transaction.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    return connection.execute(
+        """
+        select count(*) filter (where is_fraud and known_at >= %(from)s) from (
+            select distinct on (transaction_id) l.is_fraud, l.known_at
+            from shop.fraud_transactions l join shop.transactions t using (transaction_id)
+            where t.merchant_id = %(merchant)s and l.known_at < %(midnight)s
+            order by transaction_id, l.known_at desc) known""",
+        {"merchant": transaction.merchant_id, "midnight": midnight, "from": midnight - timedelta(days=30)},
+    ).fetchone()[0]
+
+
 def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
     monkeypatch.setattr(replay, "BATCH", 700)
     rows = replayed(world)
+    seen = 0
     with psycopg.connect(world.conninfo("owner")) as connection:
         names = ", ".join(
             name if name != "amount" else "amount::float8" for name in Transaction.__struct_fields__
@@ -59,9 +74,12 @@ def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
                 features.columns(transactions),
                 features.new_merchant_state(len(merchants)),
                 np.where(given, merchant, -1),
+                [known_frauds(connection, each) for each in transactions],
             )
+            seen += expected[:, features.FEATURES.index("merchant_frauds")].max() > 0
             at = {key: i for i, key in enumerate(rows.key.tolist())}
             assert (rows.features[[at[row[0]] for row in stored]] == expected).all()
+    assert seen == stored_world.PARTITIONS
     assert (np.diff(rows.timestamp) >= 0).all()
     assert np.isnan(rows.score).all() and not rows.alert.any()
 

@@ -35,7 +35,7 @@ REGISTER = {"stream_writer": "select insert"}
 
 # The owner may do everything to its own; nobody has rights on a partition itself.
 RELATIONS: dict[str, dict[str, str]] = {
-    "shop.transactions": {"stream_writer": "insert", "trainer": "some columns", "app": "select"},
+    "shop.transactions": {"stream_writer": "insert some columns", "trainer": "some columns", "app": "select"},
     "shop.transaction_ids": REGISTER,
     "shop.fraud_transactions": {"stream_writer": "select insert", "trainer": "select", "app": "select"},
     "shop.dead_letters": {"stream_writer": "insert", "app": "some columns"},
@@ -45,6 +45,8 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.verdicts": {"app": "select some columns"},
     "shop.user_state": STATES,
     "shop.merchant_state": STATES,
+    "shop.merchant_labels": {"stream_writer": "select insert", "trainer": "select"},
+    "shop.merchant_frauds": STATES,
     "shop.stream_offsets": STATES,
     "shop.stream_leases": {"stream_writer": "select update", "app": "select"},
     "shop.reconciled": {"app": "select"},
@@ -75,6 +77,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
         "shop.transactions",
     ): "transaction_id user_id timestamp location transaction_location "
     "amount device merchant_id merchant_category currency latitude longitude topic partition offset",
+    ("stream_writer", "select", "shop.transactions"): "transaction_id timestamp merchant_id",
     ("app", "select", "shop.dead_letters"): "reason detail topic partition offset at replayed_at",
     ("app", "insert", "shop.verdicts"): "transaction_id is_fraud analyst note",
 }

@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from include import ingest, kafka, scoring, stream
+from include import ingest, kafka, merchant_labels, scoring, stream
 from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
 from include.bench.services import services
 from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
@@ -35,7 +35,8 @@ KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "lo
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
 EMPTY = """
 truncate shop.transactions, shop.transaction_ids, shop.fraud_transactions, shop.dead_letters, shop.fraud_scores,
-    shop.scored_ids, shop.fraud_alerts, shop.user_state, shop.merchant_state, shop.stream_offsets, bench.transactions"""
+    shop.scored_ids, shop.fraud_alerts, shop.user_state, shop.merchant_state, shop.merchant_labels,
+    shop.merchant_frauds, shop.stream_offsets, bench.transactions"""
 
 
 def run(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
@@ -109,7 +110,9 @@ def transaction_job(settings: Settings) -> stream.Job:
 
 
 def fraud_job(settings: Settings) -> stream.Job:
-    return stream.Job("fraud_stream", (settings.transactions_topic,), _Handlers(settings.transactions_topic))
+    ahead = {settings.labels_topic: merchant_labels.labels}
+    topics = (settings.transactions_topic,)
+    return stream.Job("fraud_stream", topics, _Handlers(settings.transactions_topic), ahead=ahead)
 
 
 class _Handlers:

@@ -18,10 +18,10 @@ import numpy as np
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from include import kafka, parity
+from include import kafka, merchant_labels, parity
 from include.faults.acknowledged import Reader
 from include.faults.events import Event, Events, Kind
-from include.faults.stack import SCORES, TRANSACTIONS, Stack
+from include.faults.stack import SCORES, Stack
 from include.settings import Settings
 from include.transaction import Transaction
 
@@ -99,6 +99,7 @@ def close(stack: Stack) -> Books:
     _journal(books, stack)
     if SCORES in stack.streams:
         _scores(books, stack, stored)
+        _merchant_labels(books, stack, log, fates)
         if books.closed:  # or vectors would differ because rows do
             _features(books, stack)
     return books
@@ -200,8 +201,7 @@ def _ledgers(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Pl
     wanted: dict[tuple, Counter] = defaultdict(Counter)
     for (topic, partition, _), fate in zip(log, fates.values(), strict=True):
         for stream in stack.streams:
-            if stream == TRANSACTIONS or topic == stack.settings.transactions_topic:
-                wanted[stream, topic, partition][fate] += 1
+            wanted[stream, topic, partition][fate] += 1
     rows = stack.query(
         "select stream, topic, partition, stored, duplicates, dead_letters, next_offset from shop.stream_offsets"
     )
@@ -247,17 +247,32 @@ def _scores(books: Books, stack: Stack, stored: Counter[tuple]) -> None:
     books.note("unaccounted", "alerts that differ from the scores", sorted(alerts ^ flagged))
 
 
+def _merchant_labels(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+    """The scores know each label of the labels' topic once, and none on the day when it became known."""
+    wanted = {
+        (event.transaction_id, datetime.fromisoformat(event.known_at))
+        for place, event in log.items()
+        if fates[place] is Fate.STORED and event.is_label
+    }
+    rows = stack.query("select transaction_id, known_at, counts_from from shop.merchant_labels")
+    found = {row[:2] for row in rows}
+    books.note("lost", "labels missing in shop.merchant_labels", sorted(wanted - found))
+    books.note("unaccounted", "merchants' labels that no record explains", sorted(found - wanted))
+    early = [row for row in rows if row[2] is not None and row[2] <= row[1].date()]
+    books.note("wrong_features", "labels that count before they are known", early)
+
+
 def _features(books: Books, stack: Stack) -> None:
     """The logged vectors are those of one pass over the stored transactions: each changed the state once."""
     columns = ", ".join(f"t.{name}" for name in Transaction.__struct_fields__)
     query = f"""
         select t.topic, t.partition, t."offset", s.features, {columns} from shop.transactions t
         join shop.fraud_scores s using (transaction_id, topic, partition, "offset") order by 2, 3"""
-    passes = parity.Replay()
     with (
         psycopg.connect(stack.superuser()) as connection,
         connection.cursor("features", binary=True) as cursor,
     ):
+        passes = parity.Replay(merchant_labels.as_read(connection))
         cursor.itersize = 5_000
         cursor.execute(query)
         while rows := cursor.fetchmany(5_000):

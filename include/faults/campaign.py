@@ -24,7 +24,7 @@ from include.faults.acknowledged import Acknowledged, Reader
 from include.faults.books import Books
 from include.faults.events import Events
 from include.faults.kinds import KINDS, Family, Kind, Thrown
-from include.faults.stack import JOBS, TRANSACTIONS, CampaignFailed, Stack, Stream
+from include.faults.stack import JOBS, CampaignFailed, Stack, Stream
 
 RECOVERY_SECONDS = 180
 SETTLE_SECONDS = 300
@@ -315,7 +315,7 @@ def _is_at_the_end(stack: Stack, stream: str) -> bool:
     rows = stack.query(
         "select topic, partition, next_offset from shop.stream_offsets where stream = %s", (stream,)
     )
-    topics = [stack.settings.transactions_topic] + [stack.settings.labels_topic] * (stream == TRANSACTIONS)
+    topics = (stack.settings.transactions_topic, stack.settings.labels_topic)
     ends = {
         (topic, partition, end)
         for topic in topics

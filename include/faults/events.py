@@ -88,7 +88,7 @@ class Events:
         if kind is Kind.CONFLICT:
             other = fields | {"amount": round(fields["amount"] + 1, 2)}
             return self._event(number, kind, other, other)
-        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp")}
+        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp", "merchant_id")}
         known_at = datetime.fromisoformat(fields["timestamp"]) + timedelta(days=1, microseconds=number)
         label |= {"is_fraud": rng.random() < 0.2, "known_at": known_at.isoformat()}
         return self._event(number, kind, label, label)

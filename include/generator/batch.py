@@ -31,6 +31,7 @@ LABELS = pa.schema(
         ("is_fraud", pa.bool_()),
         ("known_at", MICROSECONDS),
         ("scenario_id", pa.string()),
+        ("merchant_id", pa.string()),
     ]
 )
 

@@ -76,7 +76,8 @@ class Original(Simulation):
                         "timestamp",
                         "scenario_id",
                     )
-                ],
+                ]
+                + [pa.nulls(len(fraud), pa.string())],
                 schema=LABELS,
             )
         return Batch(times, pa.table(columns), truth, labels)

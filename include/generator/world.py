@@ -301,6 +301,7 @@ class World(Simulation):
             [
                 chosen["transaction_id"], chosen["user_id"], chosen["timestamp"], pa.array(said[order]),
                 pa.array(known[order], MICROSECONDS), chosen["scenario_id"],
+                self.merchants.ids.take(pa.array(draft.merchant[row[order]])),
             ],
             schema=LABELS,
         )  # fmt: skip

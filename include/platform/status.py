@@ -53,7 +53,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
         return found
     for row in rows:
         if row["stream"] != "producer":
-            found["streams"][row["stream"]]["lag"] = _lag(row, ends, begins, settings)
+            found["streams"][row["stream"]]["lag"] = _lag(row, ends, begins)
     if books:
         found["problems"] += _open_books(settings)
     return found
@@ -95,13 +95,12 @@ def _stream(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lag(row: dict[str, Any], ends: dict, begins: dict, settings: Settings) -> int:
-    """Records in the stream's topics that its ledger does not hold yet."""
+def _lag(row: dict[str, Any], ends: dict, begins: dict) -> int:
+    """Records in the topics that the stream's ledger does not hold yet: each stream reads both."""
     done = {(each["topic"], each["partition"]): each["next"] for each in row["positions"]}
-    topics = [settings.transactions_topic] + [settings.labels_topic] * (row["stream"] == "transaction_stream")
     return sum(
         max(0, end - done.get((topic, partition), begins[topic][partition]))
-        for topic in topics
+        for topic in ends
         for partition, end in ends[topic].items()
     )
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from include import features, ingest, kafka, scoring, store
+from include import features, ingest, kafka, merchant_labels, scoring, store
 from include.faults import books, producer
 from include.faults.acknowledged import ALLOWED, LIST, Writer
 from include.faults.books import Books
@@ -41,6 +41,7 @@ class Desk:
             (TRANSACTIONS, settings.transactions_topic): ingest.transactions,
             (TRANSACTIONS, settings.labels_topic): ingest.labels,
             (SCORES, settings.transactions_topic): partial(scoring.scores, scorer),
+            (SCORES, settings.labels_topic): merchant_labels.labels,
         }
 
     def query(self, statement: str) -> list[tuple]:
@@ -159,6 +160,11 @@ WRONGS = {
     "a transaction lost": (owner(first_of("transactions")), {"lost", "unaccounted"}),
     "a dead letter lost": (owner(first_of("dead_letters", "offset")), {"lost"}),
     "a label lost": (owner(first_of("fraud_transactions")), {"lost"}),
+    "a label that the scores lost": (owner(first_of("merchant_labels")), {"lost"}),
+    "a label that counts before it is known": (
+        owner("update shop.merchant_labels set counts_from = known_at::date"),
+        {"wrong_features"},
+    ),
     "a score lost": (owner(first_of("fraud_scores", where="not is_alert")), {"lost"}),
     "an acknowledged event that the broker does not hold": (one_that_the_broker_never_had, {"lost"}),
     "a transaction twice": (owner(TWICE.format("transactions")), {"duplicated"}),

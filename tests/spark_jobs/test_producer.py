@@ -99,6 +99,23 @@ def test_it_publishes_its_history_once_and_then_live(shop):
     assert len(set(ids(shop))) == sent(shop)
 
 
+def test_labels_are_acknowledged_before_the_next_day_begins(shop, monkeypatch):
+    """A label that is sent on a day may count on the next one."""
+    job = Job(shop, Config.from_settings(shop, rate=0.05))
+    sent, waiting, real_send = [], [], job.publisher.send
+
+    def send(topic, key, value, headers=None):
+        day = json.loads(value)["timestamp"][:10]
+        if sent and day > sent[-1]:
+            waiting.append(job.publisher.waiting)
+        sent.append(day)
+        return real_send(topic, key, value, headers)
+
+    monkeypatch.setattr(job.publisher, "send", send)
+    job.history(job.clock.now())
+    assert len(waiting) >= 5 and not any(waiting)
+
+
 def test_an_interrupted_history_is_resumed_with_the_same_transactions(shop, monkeypatch):
     config = Config.from_settings(shop, rate=0.05)
     stopped = Job(shop, config)
