@@ -294,6 +294,9 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
             shop,
             f"""insert into shop.fraud_alerts values ('t{i}', 'u', '{at}', 1, 1, 1, 1, '[]', 'topic', 0, {i}, '{at}');
             insert into shop.fraud_transactions values ('t{i}', '{at}', true, '{at}');
+            insert into shop.merchant_labels values ('t{i}', '{at}', true, 'm', '{at}'),
+                ('f{i}', '{at}', true, 'm', null);
+            insert into shop.merchant_frauds values ('m', '{at}', '{at}', {i});
             insert into shop.user_state values ('u{i}', 0, 1, '', '{at}');
             insert into shop.merchant_state values ('m{i}', 0, 1, '', '{at}');
             insert into shop.verdicts (transaction_id, is_fraud, analyst, at) values ('t{i}', true, 'a', '{at}');
@@ -309,16 +312,18 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
     tables = (
         "fraud_alerts",
         "fraud_transactions",
+        "merchant_labels",
+        "merchant_frauds",
         "user_state",
         "merchant_state",
         "verdicts",
         "dead_letters",
     )
     assert housekeeping.run(shop, now)[-1] == "deleted 1 rows of shop.dead_letters"
-    assert [number(shop, each) for each in tables] == [2, 2, 2, 2, 2, 5]
+    assert [number(shop, each) for each in tables] == [2, 2, 4, 2, 2, 2, 2, 5]
     names = ("alerts", "labels", "states", "dead_letters")
     housekeeping.run(shop.model_copy(update={f"keep_{name}_days": 50 for name in names}), now)
-    assert [number(shop, each) for each in tables] == [1, 1, 1, 1, 2, 3]
+    assert [number(shop, each) for each in tables] == [1, 1, 2, 1, 1, 1, 2, 3]
 
 
 def test_many_rows_are_deleted_in_small_batches_and_a_locked_one_is_left(shop, monkeypatch):
