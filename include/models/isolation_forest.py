@@ -14,13 +14,14 @@ from include.models.base import checked
 from include.models.reference import reference
 from include.models.scorer import Scorer
 
-# Chosen by average precision on later time: docs/decisions/0002-isolation-forest.md. A forest cuts every feature
-# equally often, so each one that says little hides those that say much.
+# Chosen by average precision on later time: docs/decisions/0002-isolation-forest.md and 0006-known-labels.md. A
+# forest cuts every feature equally often, so each one that says little hides those that say much.
 COLUMNS = tuple(
     FEATURES.index(name)
     for name in (
         "amount", "amount_ratio", "amount_z", "mean_1d", "mean_7d", "gap_ratio", "newness", "new_device",
         "new_country", "foreign", "country_change", "tiny_burst", "merchant_tiny", "merchant_amount_z",
+        "merchant_fraud_share",
     )
 )  # fmt: skip
 
