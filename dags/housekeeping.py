@@ -7,7 +7,8 @@ from include.settings import load
 DOC = """
 ### Keeps the platform small for years
 Makes the partitions of the months to come, moves rows that came before their month had one, and drops or deletes
-what is older than `FRAUDSTREAM_KEEP_…_DAYS` says (docs/deploy.md has the list). The log says what was done.
+what is older than `FRAUDSTREAM_KEEP_…_DAYS` says (docs/deploy.md has the list). Deletes old logs of tasks and Airflow's
+records of old runs. The logs say what was done.
 
 - **It failed?** The log's last line says what was in use or could not be reached. What was done before stays done and
   the next run goes on; a day without housekeeping harms nothing.
@@ -31,4 +32,11 @@ with DAG(
 
         return housekeeping.run(load())
 
+    @task
+    def platform() -> None:
+        from include.platform import tidy
+
+        tidy.run(load())
+
     database()
+    platform()
