@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+import jwt
 import psutil
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from include import kafka, registry
-from include.platform import airflow, ports, processes
+from include.platform import airflow, ports, processes, secrets
 from include.settings import Settings
+from tests import canaries
+from tests.builders import event_bytes
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
 
@@ -93,6 +102,46 @@ def platform(tmp_path_factory):
         processes.end(processes.ours(platform.settings), grace=5)
 
 
+PERSONAL = {
+    "e-mail": "canary.e-mail@example.com",
+    "first name": "Canaryfirst",
+    "last name": "Canarylast",
+    "raw value": "canary-raw-value",
+}
+
+
+@pytest.fixture(scope="module")
+def canary(platform):
+    """Passwords, keys, and a customer whose events are stored, scored, trained on, and refused in several ways."""
+    names = {
+        "first_name": PERSONAL["first name"],
+        "last_name": PERSONAL["last name"],
+        "email": PERSONAL["e-mail"],
+    }
+    names["full_name"] = " ".join([names["first_name"], names["last_name"]])
+    known = {"transaction_id": "canary", "user_id": "canary-user", "timestamp": datetime.now(UTC), **names}
+    raw = PERSONAL["raw value"]
+    values = [
+        event_bytes(**known, amount=9_999_999.0),
+        event_bytes(**known, amount=1.0),  # another event under the same id
+        event_bytes(**known | {"transaction_id": "other"}, amount=raw),
+        event_bytes(**known | {"transaction_id": raw * 100}),
+        event_bytes(**known | {"timestamp": raw}),
+        event_bytes(**known)[:-20],
+        raw.encode(),
+    ]
+    producer = Producer(kafka.client_config(platform.settings))
+    for value in values:
+        producer.produce(platform.settings.transactions_topic, value, "canary-user", partition=0)
+    assert producer.flush(30) == 0
+    letters = f"select count(*) from shop.dead_letters where strpos(encode(value, 'escape'), '{raw}') > 0"
+    letters += f" or strpos(encode(value, 'escape'), '{PERSONAL['e-mail']}') > 0"
+    platform.wait("the canary's dead letters", lambda: platform.query(letters) == [(len(values) - 1,)])
+    score = "select count(*) from shop.fraud_scores where transaction_id = 'canary'"
+    platform.wait("the canary's score", lambda: platform.query(score)[0][0] >= 1)
+    return secrets.ensure(platform.settings) | PERSONAL
+
+
 def test_up_ends_with_addresses_logins_and_how_to_stop(platform):
     for port in (
         platform.settings.airflow_port,
@@ -131,7 +180,7 @@ def test_up_again_changes_nothing_that_runs(platform):
     assert {each.pid for each in platform.drivers("fraud_stream")} == before
 
 
-def test_retraining_makes_a_version_that_the_stream_uses(platform):
+def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
     client = airflow.Client(platform.settings)
     run = client.trigger(airflow.RETRAIN_DAG, {"trees": 60})
     assert client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) == "success"
@@ -215,6 +264,116 @@ def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
     assert platform.drivers("fraud_stream") == []
     client.unpause(dag_id)
     platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))
+
+
+def test_no_secret_and_no_customer_is_in_a_log_an_artifact_or_a_command_line(platform, canary):
+    home = platform.settings.home
+    data = [home / "secrets", home / "postgres", home / "kafka"]
+    assert canaries.in_files(canary, home / "secrets")  # the search finds them where they are
+    assert canaries.in_files(canary, home, data) == []
+    assert canaries.in_processes(canary) == []
+
+
+def test_no_secret_and_no_customer_is_in_a_database_that_is_not_theirs(platform, canary):
+    theirs = ["shop.transactions", "shop.transactions_default", "shop.dead_letters"]
+    shop = platform.settings.postgres_database
+    assert canaries.in_database(canary, platform.settings, shop)
+    assert canaries.in_database(canary, platform.settings, shop, theirs) == []
+    for other in ("airflow", "mlflow", "postgres"):
+        assert canaries.in_database(canary, platform.settings, other) == []
+
+
+def test_no_secret_and_no_customer_is_in_what_airflow_answers(platform, canary):
+    client = airflow.Client(platform.settings)
+    runs = "/dags/~/dagRuns"
+    asked = [
+        "/dags",
+        runs,
+        f"{runs}/~/taskInstances",
+        f"{runs}/~/taskInstances/~/xcomEntries",
+        "/connections",
+    ]
+    asked += ["/variables", "/plugins", "/importErrors", "/eventLogs", "/config", "/jobs"]
+    asked += [f"/dagSources/{dag_id}" for dag_id in client.dags()]
+    answers = {each: json.dumps(client.request("GET", f"{each}?limit=100", allow=(403,))) for each in asked}
+    assert "spark_job" in answers["/dagSources/stream_transactions"] and "fraud_stream" in answers[asked[2]]
+    assert {each: canaries.named(canary, text) for each, text in answers.items()} == dict.fromkeys(asked, [])
+    assert "sql_alchemy_conn" not in answers["/config"]
+
+
+def test_without_its_password_airflow_lets_nobody_in(platform):
+    address, right = platform.settings.airflow_url, secrets.ensure(platform.settings)["airflow_admin"]
+    log_in = [{"username": "admin", "password": given} for given in ("", "admin", right[:-1])]
+    log_in += [{"username": "nobody", "password": right}]
+    answers = [httpx.post(f"{address}/auth/token", json=each, trust_env=False) for each in log_in]
+    answers += [httpx.get(f"{address}/auth/{each}", trust_env=False) for each in ("token", "token/login")]
+    assert {each.status_code for each in answers} <= {400, 401, 403, 422}
+    assert not any("access_token" in each.text or each.cookies for each in answers)
+    forged = _token("not the key of this platform" * 3), _token("", algorithm="none")
+    for token in (None, "x.y.z", *forged):
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        for method, path in (
+            ("GET", "/api/v2/dags"),
+            ("GET", "/api/v2/connections"),
+            ("PATCH", "/api/v2/dags/stream_transactions"),
+            ("GET", "/ui/config"),
+            ("GET", "/execution/connections/spark_default"),
+            ("GET", "/execution/variables/any"),
+        ):
+            body = {"is_paused": True} if method == "PATCH" else None
+            answer = httpx.request(method, f"{address}{path}", headers=headers, json=body, trust_env=False)
+            assert answer.status_code in (401, 403), (path, token)
+
+
+def _token(key: str, algorithm: str = "HS512") -> str:
+    soon = int(time.time()) + 600
+    return jwt.encode(
+        {"sub": "admin", "role": "ADMIN", "exp": soon, "iat": soon - 700}, key, algorithm=algorithm
+    )
+
+
+def test_everything_listens_on_loopback_only_and_sparks_pages_are_off(platform):
+    pids = set()
+    for each in processes.ours(
+        platform.settings
+    ):  # and its children: one that renames itself hides its environment
+        with contextlib.suppress(psutil.NoSuchProcess):
+            pids |= {each.pid, *(child.pid for child in each.children(recursive=True))}
+    listening = {
+        (each.laddr.port, each.laddr.ip.removeprefix("::ffff:")): each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.pid in pids
+    }
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}
+    ports_of_ours = {value for name, value in platform.settings if name.endswith("_port")}
+    assert ports_of_ours <= {port for port, _ in listening}
+    drivers = {each.pid for job in ("transaction_stream", "fraud_stream") for each in platform.drivers(job)}
+    for (port, _), pid in listening.items():
+        if pid in drivers:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = httpx.get(f"http://127.0.0.1:{port}/environment/", trust_env=False, timeout=2)
+                assert answer.status_code != 200, f"Spark's pages are open on port {port}"
+    folder = platform.settings.home
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_streamlit_refuses_a_page_of_another_site(platform):
+    port = platform.settings.streamlit_port
+    for origin, status in (("http://evil.example.com", 403), (f"http://127.0.0.1:{port}", 101)):
+        lines = [
+            "GET /_stcore/stream HTTP/1.1",
+            f"Host: 127.0.0.1:{port}",
+            f"Origin: {origin}",
+            "Upgrade: websocket",
+        ]
+        lines += [
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        ]
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            assert connection.recv(64).decode().split()[1] == str(status), origin
 
 
 def test_logs_are_found_by_name(platform):

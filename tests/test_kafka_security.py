@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Producer
 
 from include.kafka import (
+    SPARK_REDACTION,
     KafkaRefused,
     client_config,
     end_offsets,
@@ -16,6 +17,7 @@ from include.kafka import (
 from include.platform import jars, ports
 from include.platform import kafka as kafka_server
 from include.settings import Settings
+from tests import canaries
 from tests.conftest import running
 
 pytestmark = pytest.mark.services
@@ -128,3 +130,27 @@ def test_spark_reads_with_the_same_settings(secure, spark):
         .load()
     )
     assert rows.count() == sum(end_offsets(secure, secure.transactions_topic).values()) >= 1
+
+
+def test_the_password_is_in_no_plan_no_progress_and_no_checkpoint(secure, spark, tmp_path, capfd):
+    produce(secure)
+    name = "spark.sql.redaction.options.regex"
+    spark.conf.set(name, SPARK_REDACTION[name])
+    try:
+        source = (
+            spark.readStream.format("kafka")
+            .options(**spark_options(secure))
+            .option("subscribe", secure.transactions_topic)
+            .option("startingOffsets", "earliest")
+            .load()
+        )
+        writer = source.writeStream.format("memory").queryName("plans").trigger(availableNow=True)
+        query = writer.option("checkpointLocation", tmp_path.as_uri()).start()
+        query.awaitTermination(60)
+        plans = [query._jsq.explainInternal(True), source._jdf.queryExecution().toString()]
+    finally:
+        spark.conf.unset(name)
+    assert sum(each["numInputRows"] for each in query.recentProgress) > 0
+    shown = [*plans, *(str(each) for each in query.recentProgress), *capfd.readouterr()]
+    assert not any("quoted" in text for text in shown)
+    assert canaries.in_files({"password": "quoted"}, tmp_path) == []

@@ -89,7 +89,10 @@ def environment(settings: Settings, service: Service | None = None) -> dict[str,
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     direct = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
     ours = settings.as_environment() | {"NO_PROXY": direct, "no_proxy": direct}
-    return inherited | ours | (service.environment(settings) if service else {})
+    complete = inherited | ours | (service.environment(settings) if service else {})
+    if service is SERVICES["postgres"]:  # may run as another user, who reads its environment
+        complete = {name: value for name, value in complete.items() if not name.endswith("PASSWORD")}
+    return complete
 
 
 def main() -> None:

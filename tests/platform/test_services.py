@@ -4,8 +4,10 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from include.platform import postgres as postgres_server
+from include.platform import services
 
 pytestmark = pytest.mark.services
 
@@ -22,6 +24,15 @@ def test_nothing_listens_beyond_loopback(kafka, mlflow_server):
     addresses = {(each.laddr.port, each.laddr.ip) for each in listening if each.laddr.port in ours}
     assert {port for port, _ in addresses} == ours
     assert {ip.removeprefix("::ffff:") for _, ip in addresses} == {"127.0.0.1"}
+
+
+def test_postgres_which_may_run_as_another_user_is_told_no_password(settings, monkeypatch):
+    monkeypatch.setenv("FRAUDSTREAM_KAFKA_SASL_PASSWORD", "canary")
+    told = settings.model_copy(update={"kafka_sasl_password": SecretStr("canary")})
+    assert "canary" in services.environment(told, services.SERVICES["streamlit"]).values()
+    environment = services.environment(told, services.SERVICES["postgres"])
+    assert "canary" not in environment.values()
+    assert environment["FRAUDSTREAM_HOME"] == str(settings.home)
 
 
 @pytest.fixture
