@@ -27,8 +27,9 @@ with DAG(
     params={
         "rate": Param(settings.rate_per_second, type="number", exclusiveMinimum=0, maximum=100_000,
                       title="Transactions per second"),
-        "fraud_rate": Param(settings.fraud_rate, type="number", minimum=0, maximum=0.5,
-                            title="Share of fraudulent transactions"),
+        "fraud_rate": Param(None, type=["null", "number"], minimum=0, maximum=0.5,
+                            title="Share of fraudulent transactions",
+                            description="empty: the setting's, or the profile's own (world 1 %, original 10 %)"),
         "profile": Param(settings.profile, enum=["world", "original"], title="Profile",
                          description="world: persistent customers and hard fraud; original: the first design's"),
         "seed": Param(settings.seed, type="integer", minimum=0, title="Seed of the simulated world"),
@@ -40,7 +41,7 @@ with DAG(
         "producer",
         arguments=[
             "--rate", "{{ params.rate }}",
-            "--fraud-rate", "{{ params.fraud_rate }}",
+            "--fraud-rate", "{{ 'own' if params.fraud_rate is none else params.fraud_rate }}",
             "--profile", "{{ params.profile }}",
             "--seed", "{{ params.seed }}",
             "{{ '--history' if params.history else '--no-history' }}",

@@ -162,8 +162,12 @@ class Settings(BaseSettings):
         return SecretStr(path.read_text().strip()) if path and path.exists() else None
 
     def as_environment(self) -> dict[str, str]:
-        """These settings as variables, for a process that is to have the same ones."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
+        """These settings as variables, for a process that is to have the same ones.
+
+        A fraud rate that nobody set is left out: its default is the profile's own.
+        """
+        left_out = {"fraud_rate"} - self.model_fields_set
+        values = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
         plain = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in values.items()

@@ -195,7 +195,11 @@ def arguments(argv: list[str] | None, settings: Settings) -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=float, help=f"transactions per second (default {settings.rate_per_second:g})"
     )
-    parser.add_argument("--fraud-rate", type=float, help="share of fraud (default: the setting's)")
+    parser.add_argument(
+        "--fraud-rate",
+        type=_fraud_rate,
+        help="share of fraud; own: the setting's or profile's (default: own)",
+    )
     parser.add_argument("--profile", choices=sorted(PROFILES), help=f"default {settings.profile}")
     parser.add_argument("--seed", type=int, help=f"default {settings.seed}")
     parser.add_argument(
@@ -208,6 +212,10 @@ def arguments(argv: list[str] | None, settings: Settings) -> argparse.Namespace:
         help="publish the history first, once",
     )
     return parser.parse_args(argv)
+
+
+def _fraud_rate(text: str) -> float | None:
+    return None if text == "own" else float(text)
 
 
 def main(argv: list[str] | None = None) -> int:

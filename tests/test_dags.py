@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from include.generator.config import Config
 from include.platform.airflow import OPERATIONS_DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
-from include.settings import PROJECT_ROOT
+from include.settings import PREFIX, PROJECT_ROOT, Settings
 from include.strict_json import Reason
+from spark_jobs.producer import arguments
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 
@@ -63,6 +65,25 @@ def test_forms_start_from_the_settings(dags):
     params = dags[PRODUCER_DAG].params
     assert {"rate", "fraud_rate", "profile", "seed"} <= params.keys()
     assert {"window_days", "trees", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "profile", "rate"), [(None, "original", 0.1), (None, "world", 0.01), (0.3, "original", 0.3)]
+)
+def test_the_fraud_rate_is_the_profiles_own_unless_one_is_entered(dags, monkeypatch, given, profile, rate):
+    (task,) = dags[PRODUCER_DAG].tasks
+    params = {name: dags[PRODUCER_DAG].params[name] for name in dags[PRODUCER_DAG].params}
+    context = {"params": params | {"fraud_rate": given, "profile": profile}}
+    rendered = task.render_template(task.application_args, context)
+    settings = Settings(_env_file=None)
+    passed = settings.as_environment()  # what Airflow gives to the job
+    assert f"{PREFIX}FRAUD_RATE" not in passed
+    for name, value in passed.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    asked = arguments([str(each) for each in rendered], settings)
+    config = Config.from_settings(settings, fraud_rate=asked.fraud_rate, profile=asked.profile)
+    assert (config.profile, config.fraud_rate) == (profile, rate)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
