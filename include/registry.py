@@ -29,6 +29,7 @@ import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
+from include import parity_check
 from include.features import FEATURE_SET, FEATURES
 from include.settings import MLFLOW_USER, PROJECT_ROOT, Role, Settings
 
@@ -55,6 +56,10 @@ class RegistryUnavailable(RegistryError):
 
 class ModelRejected(RegistryError):
     """A version that must not be used: not registered by training, changed since, untrusted, or of other features."""
+
+
+class PromotionRefused(RegistryError):
+    """No model may become champion now; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,20 @@ def versions(settings: Settings, role: Role = "stream_writer") -> list[ModelVers
     ]
 
 
-def set_champion(settings: Settings, version: int, role: Role = "trainer") -> None:
+def set_champion(
+    settings: Settings, version: int, role: Role = "trainer", *, despite_parity: bool = False
+) -> None:
     """Makes a version the champion, after verifying it as a scorer would; it is no longer the challenger.
+
+    Args:
+        despite_parity: also when logged features were found to differ, or were never compared; for an emergency.
 
     Raises:
         RegistryUnavailable, ModelRejected: as `load_scorer`; the alias is unchanged then.
+        PromotionRefused: see `promotion_refused`; likewise.
     """
+    if not despite_parity and (reason := promotion_refused(settings, role)):
+        raise PromotionRefused(f"version {version} does not become champion: {reason}")
     _set_alias(settings, CHAMPION, version, role)
     if _aliases(settings).get(CHALLENGER) == version:
         _call(
@@ -129,6 +142,12 @@ def set_champion(settings: Settings, version: int, role: Role = "trainer") -> No
             "registered-models/alias",
             json={"name": settings.model_name, "alias": CHALLENGER},
         )
+
+
+def promotion_refused(settings: Settings, role: Role = "trainer") -> str:
+    """Why no version may become champion now (include.parity_check), in words; empty when one may."""
+    with psycopg.connect(settings.conninfo(role)) as connection:
+        return parity_check.blocks_promotion(connection)
 
 
 def set_challenger(settings: Settings, version: int, role: Role = "trainer") -> None:

@@ -125,6 +125,10 @@ def retrain(
         later = data.later(scorer)
         measured = evaluation.metrics(later, rng=rng) if later.fraud.any() else {"transactions": len(later)}
         decision = decide(data, later, champion, refused, rng)
+        if decision.alias == registry.CHAMPION and (reason := registry.promotion_refused(settings)):
+            decision = decision._replace(
+                alias=registry.CHALLENGER, reason=f"{decision.reason}; but not promoted: {reason}"
+            )
         logger.info("%s: %s", decision.alias, decision.reason)
         rows = data.parts.sizes() | {"fit": len(X)}
         known = registry.register(

@@ -34,4 +34,4 @@ def current() -> pandas.Series | None:
         aliases = data.aliases()
     except registry.RegistryUnavailable:
         aliases = {}
-    return of(data.live("models"), roles(data.live("streams"), aliases))
+    return of(data.live("models"), roles(data.streams(), aliases))

@@ -43,6 +43,11 @@ def live(name: str, **parameters: object) -> pandas.DataFrame:
     return _live(load().sqlalchemy_url("app"), name, parameters)
 
 
+def streams() -> pandas.DataFrame:
+    """What each stream says and has counted, at most `LIVE` seconds old."""
+    return live("streams", labels_topic=load().labels_topic)
+
+
 def slow(name: str, **parameters: object) -> pandas.DataFrame:
     """The rows of a named query, at most `SLOW` seconds old."""
     return _slow(load().sqlalchemy_url("app"), name, parameters)

@@ -101,8 +101,15 @@ insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offse
 select stream, topic, partition, 'sample', 0, count(*) - behind, count(*) - behind, 0, 0, 1
 from shop.transactions, (values ('transaction_stream', 0), ('fraud_stream', 3)) s (stream, behind)
 group by stream, topic, partition, behind;
+insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
+    duplicates, epoch)
+select 'transaction_stream', 'transaction-labels', 0, 'sample', 0, count(*), count(*), 0, 0, 1
+from shop.fraud_transactions;
 update shop.stream_leases set epoch = 1, state = 'running', heartbeat_at = now(),
     model_version = case when stream = 'fraud_stream' then 2 end;
+
+insert into shop.parity_checks (feature_set, rows, merchants, left_out, share, seconds)
+select max(feature_set), count(*), count(*), 0, 1, 2 from shop.fraud_scores;
 
 analyze shop.transactions, shop.fraud_scores, shop.fraud_transactions, shop.fraud_alerts;
 """

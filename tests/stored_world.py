@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +20,12 @@ from include.settings import Settings
 END = datetime(2026, 3, 22, 12, tzinfo=UTC)
 TOPIC, PARTITIONS = "transactions-data", 2
 TYPES = {"timestamp": "timestamptz", "amount": "float8", "latitude": "float8", "longitude": "float8"}
+
+LEDGER = """
+insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
+    duplicates, epoch)
+select 'transaction_stream', topic, partition, 'stored', 0, count(*), count(*), 0, 0, 0 from shop.transactions
+group by topic, partition"""
 
 
 def fill(settings: Settings, end: datetime = END, **config: Any) -> int:
@@ -59,6 +65,13 @@ def fill(settings: Settings, end: datetime = END, **config: Any) -> int:
     with psycopg.connect(settings.conninfo("owner")) as connection:
         _copy(connection, "shop.transactions", columns)
         names = ("transaction_id", "timestamp", "is_fraud", "known_at", "scenario_id")
+        connection.execute(LEDGER)
+        known = {
+            name: labels[name].to_pylist()
+            for name in ("transaction_id", "known_at", "is_fraud", "merchant_id")
+        }
+        counts_from = [at.date() + timedelta(days=1) for at in known["known_at"]]
+        _copy(connection, "shop.merchant_labels", known | {"counts_from": counts_from})
         _copy(connection, "shop.fraud_transactions", {name: labels[name].to_pylist() for name in names})
     return len(stamps)
 

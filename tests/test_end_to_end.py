@@ -185,6 +185,8 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
     run = client.trigger(airflow.RETRAIN_DAG, {"trees": 60})
     assert client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) == "success"
     assert platform.query("select max(version) from shop.models") == [(2,)]
+    checked = client.trigger("parity")
+    assert client.wait_for_run("parity", checked, timeout=120) == "success"
     registry.set_champion(platform.settings, 2)  # whatever the judgement was
     platform.wait("scores by version 2", lambda: platform.status()["champion"]["version"] == 2)
     platform.wait(

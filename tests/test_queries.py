@@ -25,6 +25,7 @@ PARAMETERS = {
     "is_fraud": True,
     "analyst": "an analyst",
     "note": "",
+    "labels_topic": "transaction-labels",
 }
 
 
@@ -209,7 +210,7 @@ def test_no_verdict_without_an_alert(app):
 
 
 def test_behind_is_what_the_scorer_has_not_read_yet(app):
-    streams = queries.frame(app, "streams").set_index("stream")
+    streams = queries.frame(app, "streams", **used("streams")).set_index("stream")
     assert streams.loc["fraud_stream"].behind == 2 * 3
     assert np.isnan(streams.loc["transaction_stream"].behind)
     assert streams.loc["producer"].partitions == 0
@@ -228,7 +229,7 @@ def test_errors_are_named(shop, monkeypatch):
 def test_an_absent_database_is_named(shop):
     away = queries.engine(shop.model_copy(update={"postgres_port": 1}), "app")
     with pytest.raises(queries.DatabaseUnavailable, match="port 1"):
-        queries.frame(away, "streams")
+        queries.frame(away, "streams", **used("streams"))
 
 
 def test_a_lost_connection_is_replaced(shop, monkeypatch):

@@ -47,9 +47,10 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.merchant_state": STATES,
     "shop.merchant_labels": {"stream_writer": "select insert", "trainer": "select"},
     "shop.merchant_frauds": STATES,
-    "shop.stream_offsets": STATES,
+    "shop.stream_offsets": STATES | {"trainer": "some columns"},
     "shop.stream_leases": {"stream_writer": "select update", "app": "select"},
     "shop.reconciled": {"app": "select"},
+    "shop.parity_checks": {"trainer": "select some columns", "app": "select"},
     "shop.models": {"stream_writer": "select", "trainer": "select insert", "app": "select"},
     **dict.fromkeys(
         (
@@ -78,6 +79,12 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     ): "transaction_id user_id timestamp location transaction_location "
     "amount device merchant_id merchant_category currency latitude longitude topic partition offset",
     ("stream_writer", "select", "shop.transactions"): "transaction_id timestamp merchant_id",
+    ("trainer", "select", "shop.stream_offsets"): "stream topic partition next_offset stored",
+    (
+        "trainer",
+        "insert",
+        "shop.parity_checks",
+    ): "feature_set rows merchants left_out share seconds mismatches",
     ("app", "select", "shop.dead_letters"): "reason detail topic partition offset at replayed_at",
     ("app", "insert", "shop.verdicts"): "transaction_id is_fraud analyst note",
 }

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from include import registry, training, window
+from include import parity_check, registry, training, window
 from include.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
 from include.features import FEATURES
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
-from include.registry import RegistryUnavailable
+from include.parity import ParityBroken
+from include.registry import PromotionRefused, RegistryUnavailable
 from include.settings import PROJECT_ROOT
 from include.training import RetrainingRuns, UnknownFamily, retrain, threshold_at
 from include.window import NotEnoughData, read
@@ -48,6 +49,8 @@ def test_the_documentation_names_the_limits_of_the_code():
         f"{(1 - window.UNMEASURED_SHARE) * 100:.0f} % of all transactions are fitted",
     ]
     assert [phrase for phrase in said if phrase not in text] == []
+    features = (PROJECT_ROOT / "docs" / "features.md").read_text()
+    assert f"Above {parity_check.MAX_ROWS:,} scores" in features
 
 
 @pytest.fixture
@@ -122,6 +125,35 @@ def test_a_better_model_becomes_champion_and_a_worse_one_only_challenger(shop):
     assert worse.metrics["average_precision"] < worse.champion_metrics["average_precision"]
     assert registry.champion(shop).version == seer.version
     assert registry.challenger(shop).version == worse.version
+
+
+@pytest.mark.services
+def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
+    noise = np.random.default_rng(0).normal(size=(500, len(FEATURES)))
+    blind = make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
+    stored_world.log_scores(shop, lambda X: np.zeros(len(X)), 0.5, blind.version)
+    unchecked = retrain(shop, trees=TREES)
+    assert unchecked.alias == "challenger" and "no parity check has compared" in unchecked.reason
+
+    altered = (
+        'update shop.fraud_scores set features[2] = features[2] + %s where partition = 1 and "offset" = 500'
+    )
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+        connection.execute(altered, [3])
+        with pytest.raises(ParityBroken, match="amount_ratio in 1 rows, by up to 3 .partition 1, offset 500"):
+            parity_check.require(parity_check.check(shop))
+        refused = retrain(shop, trees=TREES)
+        assert refused.alias == "challenger" and refused.vectors == "logged"
+        assert "average precision" in refused.reason and "amount_ratio in 1 rows" in refused.reason
+        with pytest.raises(
+            PromotionRefused, match="does not become champion: the parity check of .* amount_ratio"
+        ):
+            registry.set_champion(shop, refused.version)
+        assert registry.champion(shop).version == blind.version
+
+        connection.execute(altered, [-3])
+        parity_check.require(parity_check.check(shop))
+    assert retrain(shop, trees=TREES).alias == "champion"
 
 
 @pytest.mark.services

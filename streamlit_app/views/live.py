@@ -48,11 +48,11 @@ def figures(streams: pandas.DataFrame, rows: pandas.DataFrame, window: str, seco
     by_stream = streams.set_index("stream")
     counts = data.live("alert_counts").iloc[0]
     scored, alerts = int(rows["transactions"].sum()), int(rows["alerts"].sum())
-    stored = by_stream["stored"].get("transaction_stream", 0)
+    stored = by_stream["transactions"].get("transaction_stream", 0)
     letters = by_stream["dead_letters"].get("transaction_stream", 0)
     delays = rows[["delay_p50", "delay_p95"]].tail(3).median()
     shown = [
-        ("Stored so far", f"{stored:,}", "Transactions and labels in PostgreSQL, since the start."),
+        ("Stored so far", f"{stored:,}", "Transactions in PostgreSQL, since the start."),
         (f"Scored, last {window}", f"{scored:,}", f"{scored / seconds:,.1f} per second on average."),
         (f"Alert rate, last {window}", words.share(alerts, scored), f"{alerts:,} alerts."),
         ("Open alerts", f"{counts['open']:,}", f"Without a verdict, of {counts['alerts']:,} so far."),
@@ -67,7 +67,7 @@ def figures(streams: pandas.DataFrame, rows: pandas.DataFrame, window: str, seco
 
 def nothing_scored(streams: pandas.DataFrame) -> None:
     scorer = streams.set_index("stream").loc["fraud_stream"]
-    stored = streams.set_index("stream").loc["transaction_stream", "stored"]
+    stored = streams.set_index("stream").loc["transaction_stream", "transactions"]
     if scorer["state"] == "stopped":
         todo = "The fraud stream is stopped: switch on `stream_fraud_scores` in Airflow."
     elif pandas.isna(scorer["model_version"]):
@@ -78,7 +78,7 @@ def nothing_scored(streams: pandas.DataFrame) -> None:
     else:
         todo = "The first batch is on its way."
     st.info(
-        f"**No transaction is scored yet**; {stored:,} rows are stored. {todo} This page goes on by itself.",
+        f"**No transaction is scored yet**; {stored:,} transactions are stored. {todo} This page goes on by itself.",
         icon=":material/hourglass_top:",
     )
 
@@ -87,7 +87,7 @@ def nothing_scored(streams: pandas.DataFrame) -> None:
 def overview(window: str) -> None:
     seconds, bucket = WINDOWS[window]
     with data.explained():
-        streams = data.live("streams")
+        streams = data.streams()
         stream_cards(streams)
         end = pandas.Timestamp.now("UTC").floor(f"{bucket}s")
         since = end - pandas.Timedelta(seconds=seconds)

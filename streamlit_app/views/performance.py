@@ -15,9 +15,9 @@ TRAINING_METRICS = {
 
 
 def no_champion(streams: pandas.DataFrame) -> None:
-    stored = streams.set_index("stream")["stored"].get("transaction_stream", 0)
+    stored = streams.set_index("stream")["transactions"].get("transaction_stream", 0)
     st.info(
-        f"**There is no champion model yet**; {stored:,} rows are stored to train one from. "
+        f"**There is no champion model yet**; {stored:,} transactions are stored to train one from. "
         + (
             "The first run of `retrain_isolation_forest` in Airflow trains and registers it; the fraud stream then "
             "starts to score by itself."
@@ -186,10 +186,26 @@ def latest_alerts() -> None:
     )
 
 
+def parity() -> None:
+    last = data.slow("parity")
+    if last.empty:
+        st.caption(
+            "Logged features were not compared with recomputed ones yet: the DAG `parity` does it daily."
+        )
+        return
+    rows, checked_at, features = last.loc[0, ["rows", "checked_at", "features"]]
+    differing = (
+        f"**these differ, so no model is promoted: {', '.join(features)}**" if features else "none differs"
+    )
+    st.caption(
+        f"Logged features against recomputed ones, {words.when(checked_at)} UTC: {rows:,} compared, {differing}."
+    )
+
+
 @st.fragment(run_every=data.SLOW)
 def performance() -> None:
     with data.explained():
-        streams, models = data.live("streams"), data.live("models")
+        streams, models = data.streams(), data.live("models")
         if models.empty:
             no_champion(streams)
             return
@@ -209,6 +225,7 @@ def performance() -> None:
         else:
             champion_figures(model, roles[int(model["version"])])
         version_history(models, roles)
+        parity()
 
         left, right, _ = st.columns([2, 1.3, 2], vertical_alignment="bottom")
         days = left.segmented_control(

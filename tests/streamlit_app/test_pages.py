@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+import streamlit as st
+from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
 from include.settings import PROJECT_ROOT, Settings
@@ -121,6 +123,19 @@ class TestFilled:
         assert "**MLflow does not answer** at http://127.0.0.1:1" in text
         assert "Scoring now Version 2" in text and "Champion" not in [m.label for m in app.metric]
         assert len(app.get("vega_lite_chart")) == 5
+
+    def test_features_that_differ_are_named(self, shop):
+        assert "8,000 compared, none differs" in said(opened("views/performance.py"))
+        found = Jsonb([{"feature": "growth", "rows": 2, "largest": 0.5, "place": "partition 0, offset 9"}])
+        with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+            connection.execute("update shop.parity_checks set mismatches = %s", [found])
+            try:
+                st.cache_data.clear()
+                assert "**these differ, so no model is promoted: growth**" in said(
+                    opened("views/performance.py")
+                )
+            finally:
+                connection.execute("update shop.parity_checks set mismatches = '[]'")
 
     def test_the_chosen_version_and_period_count(self):
         app = opened("views/performance.py")

@@ -1,11 +1,13 @@
 -- One row per stream: its state as its driver last said it, and its ledger summed over partitions. In
--- fraud_stream, behind is how many events transaction_stream has read from the same topic that it has not.
+-- transaction_stream, transactions are the stored rows without labels; in fraud_stream, behind is how many events
+-- transaction_stream has read from the same topic that it has not.
 select l.stream, l.state, l.detail, l.model_version, l.heartbeat_at,
        extract(epoch from now() - l.heartbeat_at)::double precision as heartbeat_seconds,
        max(o.committed_at) as committed_at,
        extract(epoch from now() - max(o.committed_at))::double precision as commit_seconds,
        count(o.partition) as partitions,
        coalesce(sum(o.stored), 0)::bigint as stored,
+       coalesce(sum(o.stored) filter (where o.topic <> %(labels_topic)s), 0)::bigint as transactions,
        coalesce(sum(o.dead_letters), 0)::bigint as dead_letters,
        coalesce(sum(o.duplicates), 0)::bigint as duplicates,
        coalesce(sum(o.late), 0)::bigint as late,

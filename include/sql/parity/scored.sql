@@ -1,0 +1,13 @@
+-- What fraud_stream scored, in the order of the log, as far as transaction_stream has stored it: the logged vector,
+-- whether shop.transactions holds that event, and its fields as include.transaction.Transaction has them, without
+-- names and e-mail, which no feature uses.
+select s.partition, s."offset", s.feature_set, s.features, t."offset" is not null,
+       s.transaction_id, s.user_id, s.timestamp, null, null, null, null, t.location, t.transaction_location,
+       coalesce(t.amount, 0)::float8, t.device, t.merchant_id, t.merchant_category, t.currency, t.latitude, t.longitude
+from shop.fraud_scores s
+join shop.stream_offsets o on o.stream = 'transaction_stream' and o.topic = s.topic and o.partition = s.partition
+    and s."offset" < o.next_offset
+left join shop.transactions t on t.transaction_id = s.transaction_id and t.timestamp = s.timestamp
+    and t.topic = s.topic and t.partition = s.partition and t."offset" = s."offset"
+where abs(mod(hashtextextended(s.user_id, 1), 1000000)) < %(share)s * 1000000
+order by s.topic, s.partition, s."offset"
