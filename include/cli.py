@@ -355,7 +355,9 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 
 @cli.command()
 @click.argument(
-    "suite", type=click.Choice(["generator", "decode", "score", "store", "streams", "all"]), default="all"
+    "suite",
+    type=click.Choice(["generator", "decode", "score", "reasons", "store", "streams", "all"]),
+    default="all",
 )
 @JSON
 def bench(suite: str, as_json: bool) -> None:

@@ -1,63 +1,15 @@
-"""How fast the generator is, beside the usual loop that makes one record at a time."""
+"""One record at a time, as usual: the other side of `fraudstream bench generator`."""
 
 from __future__ import annotations
 
 import json
 import random
-import time
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.generator.catalogue import CITIES, CULTURES, DEVICES
-from include.generator.config import Config
-from include.generator.profiles import simulation
 
-FAKER = 250.0  # microseconds for a record from Faker, as measured on a machine with 2 cores
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Microseconds of processor time for one transaction as JSON bytes."""
-
-    events: int
-    generator: float
-    plain_loop: float
-    faker: float = FAKER
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster than Faker."""
-        return self.faker / self.generator
-
-    @property
-    def plain_ratio(self) -> float:
-        """How many times faster than the loop, which draws from short lists where Faker does much more."""
-        return self.plain_loop / self.generator
-
-
-def run(events: int = 200_000, seed: int = 7) -> Result:
-    """Generates about `events` transactions as keys and JSON, and a tenth of them in the loop.
-
-    As usual with short benchmarks, the best of several rounds counts: others only measure the machine's load.
-    """
-    world = simulation(Config(seed=seed, rate=30.0))
-    batches = world.live(START)
-    next(batches).transactions()  # tables are filled
-    done, ours = 0, []
-    while done < events:
-        begin = time.process_time()
-        count = len(next(batches).transactions())
-        ours.append((time.process_time() - begin) / count)
-        done += count
-    rng, loop, count = random.Random(seed), [], max(1, events // 100)
-    for _ in range(10):
-        begin = time.process_time()
-        for _ in range(count):
-            plain_record(rng)
-        loop.append((time.process_time() - begin) / count)
-    return Result(done, min(ours) * 1e6, min(loop) * 1e6)
 
 
 def plain_record(rng: random.Random) -> tuple[bytes, bytes]:

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from include import cli
-from include.bench import command, decode, generator, score, store, streams
+from include.bench import command, decode, generator, reasons, score, store, streams
 from include.bench.compare import BenchmarkFailed
 from include.bench.services import services
-from include.generator.bench import FAKER, START
+from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.transaction import decode as strict_decode
@@ -30,12 +30,39 @@ def of(comparisons) -> dict[tuple[str, str], object]:
 
 def test_generator():
     found = of(generator.run(rounds=1, events=2_000))
-    loop, faker = (
-        found["generator", "a loop of one record at a time"],
-        found["generator", "Faker, measured once"],
-    )
-    assert loop.item == "transaction"
-    assert faker.ratio * faker.ours_microseconds == pytest.approx(FAKER)
+    assert found.keys() == {
+        ("generator", "a loop of one record at a time"),
+        ("generator", "a Faker record per event"),
+    }
+    key, value = generator.faker_record()()
+    record = json.loads(value)
+    assert list(record) == next(simulation(Config()).live(START)).events.column_names
+    assert key.decode() == record["user_id"]
+
+
+def test_without_faker_the_command_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(generator, "find_spec", {"faker": None}.get)
+    result = CliRunner().invoke(cli.cli, ["bench", "generator"])
+    assert result.exit_code == 1 and "install it with: .venv/bin/uv pip install faker" in result.output
+
+
+@pytest.mark.services
+def test_reasons_are_given_on_one_side_only(monkeypatch):
+    stored = {}
+
+    @contextmanager
+    def watched():
+        with services() as settings:
+            yield settings
+            with psycopg.connect(settings.conninfo("owner")) as connection:
+                rows = "select partition, count(*), avg(jsonb_array_length(reasons)) from shop.fraud_alerts group by 1"
+                stored.update((each[0], each[1:]) for each in connection.execute(rows))
+
+    monkeypatch.setattr(reasons, "services", watched)
+    (found,) = of(reasons.run(rounds=2, events=1_000)).values()
+    assert (found.what, found.rounds) == ("score, 1.5% alerts", 2)
+    assert stored[0][0] == stored[1][0] == pytest.approx(0.015 * 3_000, abs=5)
+    assert stored[0][1] > 1 and stored[1][1] == 0
 
 
 def test_decode():

@@ -10,10 +10,3 @@ def test_both_sides_make_the_same_fields():
     record = json.loads(value)
     assert list(record) == default_world().events.column_names
     assert key.decode() == record["user_id"]
-
-
-def test_the_result_compares_times_of_one_transaction():
-    result = bench.run(events=2_000)
-    assert result.events >= 2_000
-    assert result.ratio == bench.FAKER / result.generator > 0
-    assert result.plain_ratio == result.plain_loop / result.generator > 0
