@@ -138,6 +138,15 @@ class Client:
         Raises:
             AirflowError: the answer is an error whose status is not in `allow`.
         """
+        answer = self._send(method, path, body)
+        if answer.status_code == 401 and self._token:  # it expired, or Airflow has another key since
+            self._token = ""
+            answer = self._send(method, path, body)
+        if answer.status_code >= 400 and answer.status_code not in allow:
+            raise AirflowError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else {}
+
+    def _send(self, method: str, path: str, body: dict | None) -> httpx.Response:
         if not self._token:
             password = secrets.ensure(self._settings)["airflow_admin"]
             login = client().post(
@@ -147,10 +156,7 @@ class Client:
                 raise AirflowError(f"Airflow refused the administrator's login: {login.status_code}")
             self._token = login.json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
-        answer = client().request(method, f"{self._address}/api/v2{path}", json=body, headers=headers)
-        if answer.status_code >= 400 and answer.status_code not in allow:
-            raise AirflowError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer.json() if answer.content else {}
+        return client().request(method, f"{self._address}/api/v2{path}", json=body, headers=headers)
 
     def dags(self) -> dict[str, bool]:
         """`{dag_id: is_paused}` of the DAGs that were parsed."""
