@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from include.platform import secrets
+from include.platform import processes, secrets
 from include.platform.http import client
 from include.settings import PROJECT_ROOT, Settings
 
@@ -22,6 +22,7 @@ PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
 OPERATIONS_DAGS = ("reconcile", "housekeeping")
 STREAM_POOL = "streams"
+WORKER_TITLE = "airflow worker -- LocalExecutor"
 
 
 class AirflowError(RuntimeError):
@@ -80,6 +81,21 @@ def command(component: str) -> list[str]:
     # Logs are read from the shared folder; serving them would open a port beyond loopback.
     serve_no_logs = ["--skip-serve-logs"] if component in ("scheduler", "triggerer") else []
     return [str(Path(sys.prefix) / "bin" / "airflow"), component, *serve_no_logs]
+
+
+def scheduler_group(settings: Settings) -> Path:
+    """The file with the process group of the scheduler and its workers."""
+    return settings.home / "airflow-scheduler.group"
+
+
+def end_workers_left_behind(settings: Settings) -> None:
+    """Ends the workers of a scheduler that was killed.
+
+    They hold both ends of their own queue, and so would wait for its next task for ever.
+    """
+    if scheduler_group(settings).exists():
+        group = int(scheduler_group(settings).read_text())
+        processes.end(processes.of_group(group, WORKER_TITLE), grace=5)
 
 
 def migrate(settings: Settings, env: dict[str, str]) -> None:

@@ -33,6 +33,7 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
             supervisor.stop(settings, "postgres")
             supervisor.shutdown(settings)
     with progress.step("Nothing is left") as step:
+        airflow.end_workers_left_behind(settings)  # their title hides whose they are
         left = processes.ours(settings)
         killed = processes.end(left, grace=5)
         if left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import psutil
 
@@ -22,6 +23,16 @@ def _home(process: psutil.Process) -> str | None:
         return process.environ().get(f"{PREFIX}HOME")
     except (psutil.Error, OSError):
         return None
+
+
+def of_group(group: int, title: str) -> list[psutil.Process]:
+    """Processes of a process group whose command line begins with `title`, and all below them."""
+    found: dict[int, psutil.Process] = {}
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(each.pid) == group and " ".join(each.cmdline()).startswith(title):
+                found.update((one.pid, one) for one in (each, *each.children(recursive=True)))
+    return list(found.values())
 
 
 def end(processes: list[psutil.Process], grace: float) -> int:

@@ -103,6 +103,9 @@ def main() -> None:
     settings = load()
     service = SERVICES[sys.argv[1]]
     command = service.command(settings)
+    if service.name == "airflow-scheduler":
+        airflow.end_workers_left_behind(settings)
+        airflow.scheduler_group(settings).write_text(str(os.getpgrp()))
     os.chdir("/" if service.name == "postgres" else PROJECT_ROOT)
     os.execvpe(command[0], command, environment(settings, service))
 

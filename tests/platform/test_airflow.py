@@ -1,8 +1,15 @@
-"""The client of Airflow's API, against an imitated server."""
+"""The client of Airflow's API against an imitated server, and what a killed scheduler leaves behind."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
 import httpx
+import psutil
 import pytest
 
 from include.platform import airflow
@@ -51,3 +58,47 @@ def test_a_token_that_is_refused_at_once_is_an_error(server, settings, monkeypat
     with pytest.raises(AirflowError, match="GET /dags.*401"):
         Client(settings).dags()
     assert server.asked.count("/auth/token") == 2
+
+
+WORKER = """
+import subprocess, sys, time
+from setproctitle import setproctitle
+setproctitle(sys.argv[1])
+print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def worker():
+    started = []
+
+    def start(title: str) -> tuple[subprocess.Popen, int]:
+        """A process with this title in a group of its own, and the number of its child."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, title], stdout=subprocess.PIPE, text=True, process_group=0
+        )
+        started.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        process.stdout.close()
+
+
+def test_workers_of_a_killed_scheduler_and_what_they_run_are_ended(worker, tmp_path, settings):
+    own = settings.model_copy(update={"home": tmp_path})
+    left, child = worker("airflow worker -- LocalExecutor: <idle>")
+    another, _ = worker("airflow worker -- LocalExecutor: <idle>")
+    stranger, _ = worker("something else, which got the number of the group meanwhile")
+
+    airflow.end_workers_left_behind(own)  # no scheduler was started yet
+    assert psutil.pid_exists(left.pid)
+    for each in (left, stranger):
+        airflow.scheduler_group(own).write_text(str(each.pid))
+        airflow.end_workers_left_behind(own)
+    assert not psutil.pid_exists(left.pid) and not psutil.pid_exists(child)
+    assert psutil.pid_exists(another.pid) and psutil.pid_exists(stranger.pid)
