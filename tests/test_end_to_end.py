@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 from include import kafka, registry
 from include.platform import airflow, ports, processes, secrets
 from include.settings import Settings
-from tests import canaries
+from tests import airflow_faults, canaries
 from tests.builders import event_bytes
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
@@ -247,11 +247,68 @@ def _ledger(platform: Platform, ends: dict[int, int]) -> bool:
     )
 
 
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+@pytest.fixture(scope="module")
+def journal(platform):
+    """Every change of the ledger is noted: a driver that wrote after its successor is seen."""
+    with psycopg.connect(platform.settings.conninfo("owner")) as connection:
+        connection.execute(airflow_faults.JOURNAL.read_text())
+
+
+@pytest.fixture
+def watch(platform, journal):
+    """Both streams run; they are watched from now on, and in the end their books are closed."""
+    platform.wait("both streams", lambda: all(map(platform.drivers, airflow_faults.JOBS)))
+    yield airflow_faults.Watch(platform.settings, platform.query, platform.drivers)
+    _recovers(platform, lambda: True)
+
+
+def test_a_killed_scheduler_comes_back_and_leaves_no_worker_behind(platform, watch):
+    scheduler = airflow_faults.main_process(platform.settings, "airflow-scheduler")
+    workers = scheduler.children(recursive=True)
+    scheduler.kill()
+    watch.back("scheduler killed", restarted=airflow_faults.JOBS)
+    platform.wait("the end of the old workers", lambda: not any(map(airflow_faults.runs, workers)), 60)
+
+
+@pytest.mark.parametrize("component", ["dag-processor", "triggerer"])
+def test_streams_do_not_notice_that_another_part_of_airflow_is_killed(platform, watch, component):
+    airflow_faults.main_process(platform.settings, f"airflow-{component}").kill()
+    platform.wait("health of every service", lambda: _all_well(platform.status()))
+    watch.back(f"{component} killed and back", kept=airflow_faults.JOBS)
+
+
+def test_streams_outlive_the_api_server_or_come_back_with_it(platform, watch):
+    airflow_faults.main_process(platform.settings, "airflow-api-server").kill()
+    watch.back("api-server killed")
+    platform.wait("health of every service", lambda: _all_well(platform.status()))
+    watch.steady()
+    watch.back("api-server killed and back")
+
+
+@pytest.mark.parametrize("level", [0, -1], ids=["task", "worker"])
+def test_a_driver_whose_task_or_worker_was_killed_makes_room_for_its_successor(platform, watch, level):
+    scheduler = airflow_faults.main_process(platform.settings, "airflow-scheduler")
+    driver = next(each for each in platform.drivers("transaction_stream") if "java" in each.name())
+    airflow_faults.above(driver, scheduler)[level].kill()
+    watch.back(f"{'worker' if level else 'task'} killed", restarted=["transaction_stream"])
+
+
+def test_a_cleared_task_starts_again_without_a_second_driver(platform, watch):
+    client, dag_id = airflow.Client(platform.settings), "stream_fraud_scores"
+    (run,) = client.active_runs(dag_id)
+    wanted = {"dry_run": False, "dag_run_id": run, "task_ids": ["fraud_stream"], "only_failed": False}
+    client.request("POST", f"/dags/{dag_id}/clearTaskInstances", wanted)
+    watch.back("task cleared", restarted=["fraud_stream"])
+
+
+def test_tasks_whose_token_is_refused_end_and_come_back_with_a_new_one(platform, watch):
+    airflow_faults.refuse_tokens(platform.settings)
+    platform.wait(
+        "the end of tasks without a token",
+        lambda: not any(map(airflow_faults.runs, sum(watch.victims.values(), []))),
+    )
+    airflow_faults.main_process(platform.settings, "airflow-scheduler").kill()
+    watch.back("token refused, then the scheduler restarted", restarted=airflow_faults.JOBS)
 
 
 def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
@@ -262,7 +319,7 @@ def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
     (run,) = client.active_runs(dag_id)
     task = f"/dags/{dag_id}/dagRuns/{run}/taskInstances/fraud_stream"
     client.request("PATCH", task, {"new_state": "failed"})
-    platform.wait("the end of the job", lambda: not any(map(_runs, victims)), 90)
+    platform.wait("the end of the job", lambda: not any(map(airflow_faults.runs, victims)), 90)
     assert platform.drivers("fraud_stream") == []
     client.unpause(dag_id)
     platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))

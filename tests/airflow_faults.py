@@ -1,0 +1,134 @@
+"""What tests need to hurt the Airflow of a running platform, and to see its streams come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import psutil
+
+from include import kafka
+from include.platform import secrets, supervisor
+from include.settings import PROJECT_ROOT, Settings
+from tests.builders import event_bytes
+from tests.streams import produce, until
+
+JOBS = ("transaction_stream", "fraud_stream")
+JOURNAL = PROJECT_ROOT / "include" / "sql" / "faults" / "journal.sql"
+_LEDGER = "select stream, partition, epoch, next_offset from shop.stream_offsets where topic = '{}'"
+_STALE = """
+select count(*) from (
+    select epoch, max(epoch) over (partition by stream, topic, partition order by id) as newest
+    from campaign.journal) j
+where epoch < newest"""
+
+
+def main_process(settings: Settings, service: str) -> psutil.Process:
+    """The process of a service that supervisord started."""
+    return psutil.Process(supervisor._proxy(settings).getProcessInfo(service)["pid"])
+
+
+def above(driver: psutil.Process, scheduler: psutil.Process) -> list[psutil.Process]:
+    """What stands between a Spark driver and the scheduler: the task's process, ..., the worker that runs it."""
+    line = driver.parents()
+    return line[: line.index(scheduler)]
+
+
+def refuse_tokens(settings: Settings) -> None:
+    """Gives Airflow's API another key: it refuses every token that was made before, as it does expired ones."""
+    path = secrets.folder(settings) / "secrets.json"
+    known = json.loads(path.read_text())
+    secrets.write_private(path, json.dumps(known | {"airflow_jwt": uuid.uuid4().hex * 2}))
+    main_process(settings, "airflow-api-server").kill()
+
+
+class Watch:
+    """The streams of a platform from before a fault until they have come back.
+
+    Args:
+        query: runs a statement on the platform's database.
+        drivers: the Java and Python processes of a job.
+    """
+
+    def __init__(self, settings: Settings, query: Callable, drivers: Callable[[str], list[psutil.Process]]):
+        self.settings = settings
+        self._query = query
+        self._drivers = drivers
+        self._before = self._epochs()
+        self.victims = {job: _with_children(drivers(job)) for job in JOBS}
+        assert all(self.victims.values()), "a stream does not run yet"
+        self.load = os.getloadavg()[0]
+        self.began = time.monotonic()
+
+    def _epochs(self) -> dict[str, int]:
+        return dict(self._query("select stream, epoch from shop.stream_leases"))
+
+    def back(
+        self, what: str, restarted: Sequence[str] = (), kept: Sequence[str] = (), seconds: float = 600
+    ) -> float:
+        """Waits until each stream commits what was sent after the fault; the seconds since the fault.
+
+        Args:
+            restarted: the streams of which a new driver must do so, and the old one be gone.
+            kept: the streams whose driver must still be the same.
+        """
+        topic = self.settings.transactions_topic
+        sent: dict[int, int] = {}
+        sent_at = 0.0
+
+        def committed() -> bool:
+            nonlocal sent, sent_at
+            if time.monotonic() - sent_at > 2:  # the producer is a task, too: it may be away
+                ids = [f"after-{uuid.uuid4()}" for _ in range(self.settings.kafka_partitions)]
+                for partition, each in enumerate(ids):
+                    value = event_bytes(transaction_id=each, timestamp=datetime.now(UTC))
+                    produce(self.settings, topic, [value], partition=partition)
+                sent = sent or kafka.end_offsets(self.settings, topic)
+                sent_at = time.monotonic()
+            rows = self._query(_LEDGER.format(topic))
+            done = {
+                (stream, partition)
+                for stream, partition, epoch, following in rows
+                if following >= sent[partition] and (stream not in restarted or epoch > self._before[stream])
+            }
+            return done >= {(stream, partition) for stream in JOBS for partition in sent}
+
+        until(committed, seconds)
+        taken = time.monotonic() - self.began
+        print(f"\n{what}: {taken:.1f} s to the next commit of both streams, load {self.load:.1f} before")
+        for job in restarted:
+            until(lambda job=job: not any(map(runs, self.victims[job])), 60)
+        for job in kept:
+            assert all(map(runs, self.victims[job][:2])), f"{job} was restarted"
+        for job in JOBS:
+            until(lambda job=job: sum("java" in each.name() for each in self._drivers(job)) == 1, 60)
+        assert self._query(_STALE) == [(0,)], "a driver wrote after its successor"
+        return taken
+
+    def steady(self, quiet: float = 20, seconds: float = 180) -> None:
+        """Waits until no stream has changed its driver for `quiet` seconds."""
+        known, since = self._epochs(), time.monotonic()
+
+        def unchanged() -> bool:
+            nonlocal known, since
+            time.sleep(1)
+            if (now := self._epochs()) != known:
+                known, since = now, time.monotonic()
+            return time.monotonic() - since > quiet
+
+        until(unchanged, seconds)
+
+
+def _with_children(found: list[psutil.Process]) -> list[psutil.Process]:
+    return found + [child for each in found for child in each.children(recursive=True)]
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
