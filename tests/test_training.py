@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
@@ -214,6 +218,54 @@ def test_a_retraining_that_dies_before_promotion_leaves_the_old_champion(shop, m
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+KILLED = """
+import os, signal, sys
+from include import registry, training
+from include.settings import load
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def with_alias(*arguments):
+    set_alias(*arguments)
+    die()
+
+client, set_alias = registry._client, registry._set_alias
+def client_that_dies(settings):
+    made = client(settings)
+    made.set_terminated = die
+    return made
+
+if sys.argv[1] == "before shop.models":
+    registry._client = client_that_dies
+else:
+    registry._set_alias = die if sys.argv[1] == "before the alias" else with_alias
+training.decide = lambda *_: training.Decision(registry.CHAMPION, "it is better")
+training.retrain(load(), trees=3)
+"""
+
+
+@pytest.mark.services
+def test_a_retraining_that_is_killed_leaves_the_old_champion_or_the_new_one(shop):
+    """SIGKILL: nothing is caught and nothing is tidied up."""
+    old = retrain(shop, trees=2).version
+    for made, point in enumerate(("before shop.models", "before the alias", "after the alias"), start=1):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, point],
+            cwd=PROJECT_ROOT,
+            env=os.environ | shop.as_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+        champion = registry.champion(shop).version
+        assert champion == (old + made if point == "after the alias" else old)
+        assert registry.load_scorer(shop, champion).version == champion
+        assert registry.challenger(shop) is None
+    assert retrain(shop, trees=4, wait_seconds=1).version == old + 4  # the lock is free again
 
 
 @pytest.mark.services
