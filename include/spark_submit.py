@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from include.platform import jars
-from include.settings import PROJECT_ROOT
+from include.settings import PROJECT_ROOT, load
 
 POOL = "streams"
 
@@ -19,8 +21,10 @@ def spark_job(name: str, arguments: list[str] | None = None, retries: int = 0) -
     """A task that runs `spark_jobs/<name>.py` until it ends.
 
     The master comes from the connection `spark_default`. The task waits in the pool `streams`, so that
-    endless tasks never take the slots of the others, and has no time-out.
+    endless tasks never take the slots of the others, and has no time-out. Its temporary files are in a folder of
+    its own, which the next start empties of what a killed driver left.
     """
+    temporary = load().home / "tmp" / name
     return SparkSubmitOperator(
         task_id=name,
         name=name,
@@ -34,10 +38,18 @@ def spark_job(name: str, arguments: list[str] | None = None, retries: int = 0) -
             "spark.ui.enabled": "false",
             # The heavy work is in Python: a light compiler and collector halve the JVM's time to the first commit.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
-            f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
+            f"-Djava.io.tmpdir={temporary} -Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
         },
+        env_vars={"SPARK_LOCAL_DIRS": str(temporary), "TMPDIR": str(temporary)},
+        on_execute_callback=lambda context: empty(temporary),
         pool=POOL,
         retries=retries,
         retry_delay=timedelta(seconds=5),
         verbose=False,
     )
+
+
+def empty(folder: Path) -> None:
+    """Makes a folder, without what was in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

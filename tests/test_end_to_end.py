@@ -204,6 +204,19 @@ def test_a_killed_driver_comes_back_and_loses_nothing(platform, job):
     assert victims
     victims[0].kill()
     _recovers(platform, lambda: set(platform.drivers(job)) - set(victims))
+    folder = platform.settings.home / "tmp" / job
+    left = [path.name for path in folder.glob("blockmgr-*")]
+    assert len(left) == 1  # the killed driver's are gone
+
+
+def test_housekeeping_runs_beside_the_streams(platform):
+    client = airflow.Client(platform.settings)
+    assert not client.dags()["housekeeping"]  # it is switched on
+    run = client.trigger("housekeeping")
+    assert client.wait_for_run("housekeeping", run, timeout=300) == "success"
+    for table in ("transactions", "fraud_scores"):
+        assert platform.query(f"select count(*) from shop.{table}_default") == [(0,)]
+        assert platform.query(f"select count(*) > 1000 from shop.{table}") == [(True,)]
 
 
 def test_a_killed_broker_comes_back_and_loses_nothing(platform):
