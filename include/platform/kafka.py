@@ -59,8 +59,7 @@ def initialise(settings: Settings) -> None:
     (settings.home / "kafka-log4j2.yaml").write_text(LOG4J)
     if (settings.home / "kafka" / "meta.properties").exists():
         return
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    format_storage = ("format", "--ignore-formatted", "-t", cluster_id, "-c", str(properties))
+    format_storage = ("format", "--ignore-formatted", "-t", _cluster_id(), "-c", str(properties))
     done = subprocess.run(
         _java(settings, "kafka.tools.StorageTool", *format_storage),
         capture_output=True,
@@ -69,6 +68,13 @@ def initialise(settings: Settings) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}".strip())
+
+
+def _cluster_id() -> str:
+    """A random id, as Kafka makes them: the tool would take one that begins with a dash for an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        continue
+    return made
 
 
 def command(settings: Settings) -> list[str]:
