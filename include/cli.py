@@ -356,24 +356,34 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 @cli.command()
 @click.argument(
     "suite",
-    type=click.Choice(["generator", "decode", "score", "reasons", "store", "streams", "all"]),
+    type=click.Choice(["generator", "decode", "score", "reasons", "store", "streams", "detection", "all"]),
     default="all",
 )
 @JSON
 def bench(suite: str, as_json: bool) -> None:
-    """Measure our ways beside the usual ones, side by side in one run; services are started and stopped for it."""
-    from include.bench import command
+    """Measure our ways beside the usual ones, side by side in one run; services are started and stopped for it.
+
+    `detection` compares what detectors find, in fresh worlds from fixed seeds; it takes minutes and is not in `all`.
+    """
+    from include.bench import command, detection
     from include.bench.services import ServiceFailed
     from include.platform.jars import JarsError
     from include.terminal import end_on_signals
 
     chosen = command.SUITES if suite == "all" else (suite,)
+
+    def begins(name: str) -> None:
+        click.echo(f"measuring {name} …", err=True)
+
     try:
         with end_on_signals():
-            result = command.run(chosen, lambda name: click.echo(f"measuring {name} …", err=True))
+            if suite == "detection":
+                result, show = detection.run(starting=begins), detection.tables
+            else:
+                result, show = command.run(chosen, begins), command.tables
     except (ServiceFailed, command.BenchmarkFailed, JarsError) as error:
         raise SystemExit(f"fraudstream bench: {error}") from None
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        _wide_console().print(*command.tables(result), sep="\n")
+        _wide_console().print(*show(result), sep="\n")

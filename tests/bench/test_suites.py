@@ -103,7 +103,7 @@ def test_command_shows_and_prints_json(monkeypatch):
     assert [each["what"] for each in found["comparisons"]] == ["score 1 row", "score 300 rows"]
     assert found["cores"] >= 1 and result.stderr.startswith("measuring score")
     assert "Times faster" in CliRunner().invoke(cli.cli, ["bench", "score"]).output
-    assert [*command.SUITES, "all"] == list(cli.bench.params[0].type.choices)
+    assert [*command.SUITES, "detection", "all"] == list(cli.bench.params[0].type.choices)
 
 
 score_run = score.run

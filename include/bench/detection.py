@@ -1,0 +1,308 @@
+"""How well detectors find fraud in fresh worlds: the first design's, amount alone, ours, and two together.
+
+Every world is made from a seed, with 1 % fraud. Features are computed once, in one pass in the order of time. All
+detectors learn from the same earlier time and are measured on the same later time, against the full truth. One that
+learns from labels sees those known at the end of the earlier time, late and partly wrong as they are, as training does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from include import evaluation
+from include.evaluation import Scored
+from include.features import FEATURES
+from include.generator.batch import plain
+from include.generator.bench import START
+from include.generator.config import Config
+from include.generator.profiles import simulation
+from include.history import Labels
+from include.merchant_labels import KnownFrauds
+from include.models.base import Detector
+from include.models.gradient_boosting import GradientBoostingDetector
+from include.models.isolation_forest import COLUMNS, IsolationForestDetector
+from include.parity import recompute
+from include.training import threshold_at
+from include.transaction import Transaction
+
+SEEDS = (11, 12, 13, 14, 15)
+DAYS, EVENTS, CUSTOMERS = 60, 100_000, 1_000
+WARM, SPLIT = (
+    0.1,
+    0.7,
+)  # shares of the rows that only build states, and that are earlier than what is measured
+ALERT_RATE, K = 0.01, 100
+ALL = tuple(range(len(FEATURES)))
+MEASURES = ("average_precision", "auc", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class World:
+    """N transactions in order of time with their vectors (N, F), truth, and codes (N, 3) as the first design's."""
+
+    seed: int
+    user: np.ndarray
+    seconds: np.ndarray
+    amount: np.ndarray
+    codes: np.ndarray
+    vectors: np.ndarray
+    fraud: np.ndarray
+    scenario: np.ndarray
+    known_fraud: np.ndarray  # by the labels known at the split
+    settled: np.ndarray  # at the split
+
+    @property
+    def fit(self) -> slice:
+        return slice(round(WARM * len(self.user)), round(SPLIT * len(self.user)))
+
+    @property
+    def later(self) -> slice:
+        return slice(self.fit.stop, len(self.user))
+
+
+Scores = Callable[[World], np.ndarray]
+"""Scores (L,) of a world's later rows by a detector that learned from its earlier ones."""
+
+
+def world(seed: int, events: int = EVENTS, customers: int = CUSTOMERS, days: float = DAYS) -> World:
+    """The world of a seed, with what the shop knows of it at the split."""
+    config = Config(seed=seed, fraud_rate=0.01, customers=customers)
+    batches = list(simulation(config).window(START, START + timedelta(days=days), events=events))
+    tables = [
+        pa.concat_tables(getattr(each, name) for each in batches) for name in ("events", "truth", "labels")
+    ]
+    rows, truth, labels = (plain(table) for table in tables)
+    seconds = np.concatenate([each.time for each in batches]) / 1e6
+    columns = {name: rows[name].to_pylist() for name in Transaction.__struct_fields__ if name != "timestamp"}
+    columns["timestamp"] = [datetime.fromtimestamp(at, UTC) for at in seconds.tolist()]
+    transactions = [
+        Transaction(**dict(zip(columns, values, strict=True)))
+        for values in zip(*columns.values(), strict=True)
+    ]
+    split = seconds[round(SPLIT * len(seconds))]
+    known = _labels_at(labels, truth["transaction_id"], split)
+    at = np.arange(len(seconds))
+    labelled, known_fraud, _ = known.of(at)
+    earlier = at < round(SPLIT * len(seconds))
+    until = evaluation.settled_until(seconds[earlier], known, labelled[earlier], split)
+    return World(
+        seed=seed,
+        user=np.unique(columns["user_id"], return_inverse=True)[1],
+        seconds=seconds,
+        amount=np.array(columns["amount"]),
+        codes=np.column_stack(
+            [columns["amount"], _codes(columns["device"]), _codes(columns["transaction_location"])]
+        ),
+        vectors=recompute(transactions, np.zeros(len(transactions), int), _known_frauds(labels)),
+        fraud=truth["is_fraud"].to_numpy(zero_copy_only=False),
+        scenario=np.array(truth["scenario_id"].fill_null("").to_pylist(), object),
+        known_fraud=known_fraud,
+        settled=seconds <= until,
+    )
+
+
+def _labels_at(labels: pa.Table, ids: pa.ChunkedArray, split: float) -> Labels:
+    """The labels known at a time (seconds), by the row of their transaction."""
+    known_at = labels["known_at"].to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
+    labels, known_at = labels.filter(pa.array(known_at <= split)), known_at[known_at <= split]
+    happened = labels["timestamp"].to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
+    key = pc.index_in(labels["transaction_id"], ids.combine_chunks()).to_numpy().astype(np.int64)
+    newest = np.lexsort((known_at, key))
+    newest = newest[np.append(np.diff(key[newest]) > 0, True)] if len(newest) else newest
+    fraud = labels["is_fraud"].to_numpy(zero_copy_only=False)[newest]
+    return Labels(key[newest], fraud, np.full(len(newest), ""), (known_at - happened)[newest])
+
+
+def _known_frauds(labels: pa.Table) -> KnownFrauds:
+    """What the stream knows of merchants when it reads each label in time; a label says its last word."""
+    fraud = labels.filter(labels["is_fraud"])
+    days = (fraud["known_at"].to_numpy().astype("datetime64[D]").astype(np.int64) + 1).tolist()
+    changes = zip(fraud["merchant_id"].to_pylist(), days, days, [1] * len(days), strict=True)
+    return KnownFrauds(change for change in changes if change[0] is not None)
+
+
+def _codes(texts: Sequence[str | None]) -> np.ndarray:
+    """(N,) the place of each text in the alphabet."""
+    return np.unique([text or "" for text in texts], return_inverse=True)[1]
+
+
+def amount_alone(world: World) -> np.ndarray:
+    return world.amount[world.later]
+
+
+def first_design(world: World) -> np.ndarray:
+    """scikit-learn's default forest on amount, device and location, texts as their places in the alphabet."""
+    detector = IsolationForestDetector(trees=100, samples=256).fit(world.codes[world.fit])
+    return detector.score(world.codes[world.later])
+
+
+def unsupervised(detector: Callable[[], Detector]) -> Scores:
+    return lambda world: detector().fit(world.vectors[world.fit]).score(world.vectors[world.later])
+
+
+def supervised(detector: Callable[[], Detector]) -> Scores:
+    def scores(world: World) -> np.ndarray:
+        rows = np.arange(world.fit.start, world.fit.stop)
+        rows = rows[world.settled[rows]]
+        fitted = detector().fit(world.vectors[rows], world.known_fraud[rows])
+        return fitted.score(world.vectors[world.later])
+
+    return scores
+
+
+def forest(**options) -> Scores:
+    return unsupervised(lambda: IsolationForestDetector(**options))
+
+
+def forest_on(*names: str, **options) -> Scores:
+    return forest(columns=tuple(FEATURES.index(name) for name in names), **options)
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    """(N,) each score's place among all, from 0 to 1."""
+    return np.argsort(np.argsort(score, kind="stable"), kind="stable") / max(1, len(score) - 1)
+
+
+OURS, BOOSTED = "our forest", "gradient boosting, labels known by then"
+DETECTORS: dict[str, Scores] = {
+    "amount alone": amount_alone,
+    "the first design's forest: amount, device, location": first_design,
+    "a forest on amount, new device, foreign": forest_on("amount", "new_device", "foreign", samples=256),
+    OURS: forest(),
+    BOOSTED: supervised(GradientBoostingDetector),
+}
+TOGETHER = "mean of both ranks"
+STUDY: dict[str, Scores] = {
+    "all features, 100 × 256": forest(columns=ALL, samples=256),
+    "all features, 100 × 1024": forest(columns=ALL, samples=1024),
+    "ours, 100 × 256": forest(samples=256),
+    "ours, 100 × 512": forest(samples=512),
+    "ours, 100 × 2048": forest(samples=2048),
+    "ours without merchants' known frauds, 100 × 512": forest(
+        columns=tuple(at for at in COLUMNS if FEATURES[at] != "merchant_fraud_share")
+    ),
+    "ours, 200 × 512": forest(trees=200, samples=512),
+}
+
+
+def run(
+    seeds: Sequence[int] = SEEDS,
+    events: int = EVENTS,
+    customers: int = CUSTOMERS,
+    draws: int = 100,
+    starting: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Every detector in the world of each seed; means over worlds with 95 % intervals, ready for JSON.
+
+    A draw takes customers with replacement in each world, and is the mean over the worlds.
+    """
+    found: dict[str, list[Scored]] = {name: [] for name in (*DETECTORS, TOGETHER, *STUDY)}
+    for seed in seeds:
+        starting(f"detection in the world of seed {seed}")
+        made = world(seed, events, customers)
+        with threadpool_limits(1):  # threads that wait for one another crawl on a busy machine
+            scores = {name: detect(made) for name, detect in (DETECTORS | STUDY).items()}
+        scores[TOGETHER] = (ranks(scores[OURS]) + ranks(scores[BOOSTED])) / 2
+        for name, score in scores.items():
+            found[name].append(decided(made, score))
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "seeds": list(seeds),
+        "transactions": [len(each) for each in found[OURS]],
+        "frauds": [int(each.fraud.sum()) for each in found[OURS]],
+        "alert_rate": ALERT_RATE,
+        "k": K,
+        "detectors": {name: measured(worlds, draws) for name, worlds in found.items()},
+    }
+
+
+def decided(world: World, score: np.ndarray) -> Scored:
+    """The later rows with the decisions of the threshold that `ALERT_RATE` of them reach."""
+    later = world.later
+    return Scored(
+        world.user[later], world.seconds[later], world.amount[later], score,
+        score >= threshold_at(score, ALERT_RATE), world.fraud[later], world.scenario[later],
+    )  # fmt: skip
+
+
+def measured(worlds: Sequence[Scored], draws: int) -> dict:
+    """Means over worlds: measures with intervals, precision and recall at k a day, recall by scenario."""
+    rng = np.random.default_rng(0)
+    rankings = [evaluation.Ranking(each.fraud, each.score) for each in worlds]
+    drawn = [evaluation.bootstrap_weights(each.user, draws, rng) for each in worlds]
+    samples = [
+        np.mean([_measures(*each) for each in zip(worlds, rankings, weights, strict=True)], axis=0)
+        for weights in zip(*drawn, strict=True)
+    ]
+    each_world = np.array([_measures(*each, None) for each in zip(worlds, rankings, strict=True)])
+    bounds = np.percentile(samples, (2.5, 97.5), axis=0).T if samples else [[]] * len(MEASURES)
+    daily = [evaluation.at_k_per_day(each, K) for each in worlds]
+    scenarios: dict[str, list[int]] = {}
+    for each in worlds:
+        for name, counts in evaluation.per_scenario(each).items():
+            total = scenarios.setdefault(name, [0, 0])
+            total[0] += counts["frauds"]
+            total[1] += counts["caught"]
+    return {
+        **dict(zip(MEASURES, each_world.mean(axis=0).tolist(), strict=True)),
+        "intervals": {name: list(map(float, pair)) for name, pair in zip(MEASURES, bounds, strict=True)},
+        "average_precision_by_seed": each_world[:, 0].tolist(),
+        "precision_at_k": float(np.mean([each["precision"] for each in daily])),
+        "recall_at_k": float(np.mean([each["recall"] for each in daily])),
+        "scenarios": {
+            name: {"frauds": frauds, "recall": caught / frauds}
+            for name, (frauds, caught) in sorted(scenarios.items())
+        },
+    }
+
+
+def _measures(scored: Scored, ranking: evaluation.Ranking, weight: np.ndarray | None) -> tuple[float, ...]:
+    weight = np.ones(len(scored)) if weight is None else weight
+    auc, average_precision = ranking.areas(weight)
+    caught = weight[scored.alert & scored.fraud].sum()
+    return (
+        average_precision,
+        auc,
+        evaluation.ratio(caught, weight[scored.alert].sum()),
+        evaluation.ratio(caught, weight[scored.fraud].sum()),
+    )
+
+
+def tables(result: dict) -> Iterator[Table | str]:
+    """What to print, in order."""
+    yield (
+        f"{result['date']}, worlds of the seeds {', '.join(map(str, result['seeds']))}: on "
+        f"{sum(result['transactions']):,} later transactions with {sum(result['frauds']):,} frauds, means over worlds "
+        f"with 95 % intervals over customers; precision and recall at {result['alert_rate']:.0%} alerts, and at "
+        f"{result['k']} a day"
+    )
+    table = Table("Detector", "Average precision", "AUC", "Precision", "Recall", f"P at {result['k']}",
+                  f"R at {result['k']}", "AP by seed")  # fmt: skip
+    for name, each in result["detectors"].items():
+        table.add_row(
+            name,
+            *(_with_interval(each, measure) for measure in MEASURES),
+            f"{each['precision_at_k']:.2f}",
+            f"{each['recall_at_k']:.2f}",
+            " ".join(f"{value:.2f}" for value in each["average_precision_by_seed"]),
+        )
+    yield table
+    compared = [name for name in result["detectors"] if name not in STUDY]
+    table = Table("Recall by scenario", "Frauds", *compared)
+    for scenario, counts in result["detectors"][OURS]["scenarios"].items():
+        recalls = [result["detectors"][name]["scenarios"][scenario]["recall"] for name in compared]
+        table.add_row(scenario, f"{counts['frauds']:,}", *(f"{recall:.2f}" for recall in recalls))
+    yield table
+
+
+def _with_interval(each: dict, measure: str) -> str:
+    low, high = each["intervals"][measure]
+    return f"{each[measure]:.3f} ({low:.3f}–{high:.3f})"
