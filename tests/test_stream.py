@@ -101,6 +101,18 @@ def test_without_its_checkpoint_it_goes_on_from_the_ledger(shop, job, session):
     assert query(shop, "select count(*), count(distinct transaction_id) from shop.transactions") == [(55, 55)]
 
 
+def test_a_checkpoint_does_not_grow(shop, job, session):
+    def files() -> int:
+        return sum(path.is_file() for path in stream.checkpoint_folder(shop, NAME).rglob("*"))
+
+    with running(shop, job, session) as active:
+        for number in range(1, 36):
+            produce(shop, shop.transactions_topic, [event_bytes()])
+            active.until(lambda number=number: books(shop, NAME)[0] == number)
+    assert int(checkpoint_files(shop, "offsets")[-1].name) >= 34
+    assert files() < 70  # each batch has two files with a checksum each: all 35 would be 140
+
+
 @pytest.mark.parametrize("torn", ["offsets", "commits", "metadata"])
 def test_a_torn_checkpoint_is_said_with_its_remedy(shop, job, session, torn):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
