@@ -288,7 +288,7 @@ def test_every_record_has_exactly_one_disposition(shop, tmp_path, count):
         lap("both streams commit")
         patience = 60 + count / 1_000
         storing.until(lambda: books(shop, TRANSACTIONS)[0] == sent + sent_labels, patience)
-        scoring.until(lambda: books(shop, SCORES)[0] == sent, patience)
+        scoring.until(lambda: books(shop, SCORES)[0] == sent + sent_labels, patience)
         lap("all was read")
 
     tally = Tally(shop)
