@@ -361,10 +361,7 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 )
 @JSON
 def bench(suite: str, as_json: bool) -> None:
-    """Measure our ways beside the usual ones, side by side in one run; services are started and stopped for it.
-
-    `detection` compares what detectors find, in fresh worlds from fixed seeds; it takes minutes and is not in `all`.
-    """
+    """Measure our ways beside the usual ones; detection (minutes, not in all) compares what detectors find."""
     from include.bench import command, detection
     from include.bench.services import ServiceFailed
     from include.platform.jars import JarsError
