@@ -50,7 +50,12 @@ _REFUSALS = {
 _MISSING = {ErrorCode.UNKNOWN_TOPIC_OR_PART, ErrorCode._UNKNOWN_TOPIC, ErrorCode._UNKNOWN_PARTITION}
 
 # A partition's leader is just being chosen, or has not heard of it yet.
-_MOVING = {ErrorCode.NOT_LEADER_FOR_PARTITION, ErrorCode.LEADER_NOT_AVAILABLE}
+_MOVING = {
+    ErrorCode.NOT_LEADER_FOR_PARTITION,
+    ErrorCode.LEADER_NOT_AVAILABLE,
+    ErrorCode.UNKNOWN_LEADER_EPOCH,
+    ErrorCode.FENCED_LEADER_EPOCH,
+}
 
 
 def client_config(settings: Settings, **more: Any) -> dict[str, Any]:

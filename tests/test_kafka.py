@@ -2,9 +2,10 @@
 
 import re
 import uuid
+from concurrent.futures import Future
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.kafka import (
@@ -136,3 +137,22 @@ def test_a_consumer_and_a_producer_use_the_same_configuration(fresh):
     consumer.assign([TopicPartition(fresh.labels_topic, 0, 0)])
     assert consumer.poll(10).value() == b"value"
     consumer.close()
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("code", [KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH])
+def test_offsets_are_asked_again_while_a_new_topic_gets_its_leaders(fresh, monkeypatch, code):
+    ensure_topics(fresh)
+    real, asked = AdminClient.list_offsets, []
+
+    def list_offsets(self, specs, **options):
+        asked.append(specs)
+        if len(asked) > 1:
+            return real(self, specs, **options)
+        refused = Future()
+        refused.set_exception(KafkaException(KafkaError(code)))
+        return dict.fromkeys(specs, refused)
+
+    monkeypatch.setattr(AdminClient, "list_offsets", list_offsets)
+    assert end_offsets(fresh, fresh.transactions_topic) == {0: 0, 1: 0}
+    assert len(asked) == 2
