@@ -356,7 +356,9 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 @cli.command()
 @click.argument(
     "suite",
-    type=click.Choice(["generator", "decode", "score", "reasons", "store", "streams", "detection", "all"]),
+    type=click.Choice(
+        ["generator", "decode", "score", "reasons", "customers", "store", "streams", "detection", "all"]
+    ),
     default="all",
 )
 @JSON

@@ -16,7 +16,7 @@ from include.bench.compare import BenchmarkFailed, Comparison
 
 __all__ = ["SUITES", "BenchmarkFailed", "run", "tables"]
 
-SUITES = ("generator", "decode", "score", "reasons", "store", "streams")
+SUITES = ("generator", "decode", "score", "reasons", "customers", "store", "streams")
 
 
 def run(suites: tuple[str, ...], starting: Callable[[str], None] = lambda suite: None) -> dict:

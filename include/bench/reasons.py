@@ -37,7 +37,7 @@ def run(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
     """
     spans = list(islice(ranges(events), rounds + 1))
     with services() as settings, store.connect(settings) as connection:
-        scorer = _scorer(spans, settings)
+        scorer = scorer_of(spans, settings)
         score = partial(_scored, connection, settings, scorer)
         ours = Side("with reasons", score(_of_partition(spans, 0), scoring.reasons))
         other = Side("without reasons", score(_of_partition(spans, 1), _no_reasons))
@@ -46,7 +46,7 @@ def run(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
         return compare(f"score, {ALERT_RATE:.1%} alerts", "event", [ours], other, rounds)
 
 
-def _scorer(spans: list[Range], settings: Settings) -> Scorer:
+def scorer_of(spans: list[Range], settings: Settings) -> Scorer:
     """A forest fitted on these transactions, with the threshold that `ALERT_RATE` of them reach."""
     replay, tolerance = Replay(), timedelta(seconds=settings.future_tolerance_seconds)
     limits = {"max_bytes": settings.max_event_bytes, "future_tolerance": tolerance}

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from include import cli
-from include.bench import command, decode, generator, reasons, score, store, streams
+from include.bench import command, customers, decode, generator, reasons, score, store, streams
 from include.bench.compare import BenchmarkFailed
 from include.bench.services import services
 from include.generator.bench import START
@@ -63,6 +63,28 @@ def test_reasons_are_given_on_one_side_only(monkeypatch):
     assert (found.what, found.rounds) == ("score, 1.5% alerts", 2)
     assert stored[0][0] == stored[1][0] == pytest.approx(0.015 * 3_000, abs=5)
     assert stored[0][1] > 1 and stored[1][1] == 0
+
+
+@pytest.mark.services
+def test_each_side_has_the_customers_that_it_says(monkeypatch):
+    stored = {}
+
+    @contextmanager
+    def watched():
+        with services() as settings:
+            yield settings
+            with psycopg.connect(settings.conninfo("owner")) as connection:
+                rows = "select partition, count(*), count(distinct user_id) from shop.user_state group by 1"
+                stored["states"] = {each[0]: each[1:] for each in connection.execute(rows)}
+                rows = "select partition, count(*), count(distinct user_id) from shop.fraud_scores group by 1"
+                stored["scores"] = {each[0]: each[1:] for each in connection.execute(rows)}
+
+    monkeypatch.setattr(customers, "services", watched)
+    (found,) = of(customers.run(rounds=1, events=300, few=20, many=3_000)).values()
+    assert (found.ours, found.other) == ("3,000 customers", "20 customers")
+    assert stored["states"] == {0: (20, 20), 1: (3_000, 3_000)}  # none was made anew
+    assert stored["scores"][0] == (600, 20)
+    assert stored["scores"][1][0] == 600 and stored["scores"][1][1] > 500
 
 
 def test_decode():
