@@ -11,6 +11,7 @@ import pytest
 from include import window
 from include.window import NotEnoughData, divide
 from tests import stored_world
+from tests.conftest import EMPTY
 
 
 def test_parts_follow_one_another_in_time():
@@ -78,7 +79,7 @@ def test_too_little_data_is_said_with_counts_and_remedy(clean_postgres):
     ):
         window.read(clean_postgres, window_days=30)
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
-        connection.execute("truncate shop.transactions, shop.fraud_transactions")
+        connection.execute(EMPTY)
     stored_world.fill(clean_postgres, history_events=2_000)
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
         connection.execute("truncate shop.fraud_transactions")
