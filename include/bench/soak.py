@@ -38,7 +38,7 @@ OTHERS = "others"
 COUNTED = ("connections", "open files", "processes", "files on disk", "rows")
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 
-CONNECTIONS = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+CONNECTIONS = "select sum(numbackends)::int from pg_stat_database"
 ROWS = """
 select coalesce(sum(next_offset - first_offset), 0)::bigint from shop.stream_offsets
 where stream = 'fraud_stream'"""
@@ -60,7 +60,7 @@ def sample(settings: Settings, began: float) -> Sample:
     """
     memory: dict[str, float] = defaultdict(float)
     files = running = 0
-    for process in processes.ours(settings):
+    for process in _with_children(processes.ours(settings)):
         with suppress(psutil.Error):  # it ended meanwhile
             used = process.memory_full_info().pss / 2**20
             files += process.num_fds()
@@ -74,6 +74,15 @@ def sample(settings: Settings, began: float) -> Sample:
         dict(memory),
         dict(zip(COUNTED, (connections, files, running, kept, rows), strict=True)),
     )
+
+
+def _with_children(found: list[psutil.Process]) -> set[psutil.Process]:
+    """Processes and their descendants: those of PostgreSQL and Airflow write their titles over their environment."""
+    every = set(found)
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            every |= set(process.children(recursive=True))
+    return every
 
 
 def group(process: psutil.Process) -> str:

@@ -96,3 +96,19 @@ def test_the_plot_has_a_curve_for_each_part_that_runs_and_for_each_count(tmp_pat
     above, below = soak.plot(samples()).axes
     assert {line.get_label() for line in above.lines} == {"Kafka", "MLflow"}
     assert {line.get_label() for line in below.lines} == set(soak.COUNTED) - {"rows"}
+
+
+@pytest.mark.services
+def test_a_child_that_hides_its_environment_is_counted(clean_postgres):
+    environment = os.environ | {"FRAUDSTREAM_HOME": str(clean_postgres.home)}
+    before = soak.sample(clean_postgres, time.monotonic()).counts["processes"]
+    parent = subprocess.Popen(["sh", "-c", "env -i sleep 60; true"], env=environment)
+    try:
+        deadline = time.monotonic() + 20
+        while not psutil.Process(parent.pid).children() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert soak.sample(clean_postgres, time.monotonic()).counts["processes"] == before + 2
+    finally:
+        for child in psutil.Process(parent.pid).children():
+            child.kill()
+        parent.wait()
