@@ -162,3 +162,14 @@ def spark() -> Iterator:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def session(spark):
+    """The Spark session with the streams' options."""
+    from include import stream
+
+    for key, value in stream.SPARK.items():
+        if key.startswith("spark.sql."):
+            spark.conf.set(key, value)
+    return spark

@@ -26,14 +26,6 @@ START = datetime(2026, 10, 1, tzinfo=UTC)
 pytestmark = pytest.mark.services
 
 
-@pytest.fixture(scope="module")
-def session(spark):
-    for key, value in stream.SPARK.items():
-        if key.startswith("spark.sql."):
-            spark.conf.set(key, value)
-    return spark
-
-
 @pytest.fixture
 def shop(clean_postgres: Settings, kafka: Settings, tmp_path) -> Settings:
     return own(clean_postgres, tmp_path)

@@ -22,14 +22,6 @@ NAME = "transaction_stream"
 pytestmark = pytest.mark.services
 
 
-@pytest.fixture(scope="module")
-def session(spark):
-    for key, value in stream.SPARK.items():
-        if key.startswith("spark.sql."):
-            spark.conf.set(key, value)
-    return spark
-
-
 @pytest.fixture
 def shop(clean_postgres: Settings, kafka: Settings, tmp_path) -> Settings:
     return own(clean_postgres, tmp_path)

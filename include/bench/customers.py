@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import time
@@ -13,10 +12,11 @@ from itertools import islice
 import psycopg
 
 from include import features, scoring, store
-from include.bench.compare import Comparison, Side, compare, timed
+from include.bench.compare import Comparison, Side, compare, held_objects_left_alone, timed
 from include.bench.reasons import STREAM, scorer_of
 from include.bench.services import services
 from include.bench.store import ranges
+from include.models.scorer import Scorer
 from include.settings import Settings
 from include.store import Range, Writer
 
@@ -65,7 +65,7 @@ def customer(partition: int, number: int) -> str:
 def _scored(
     connection: psycopg.Connection,
     settings: Settings,
-    scorer: object,
+    scorer: Scorer,
     spans: list[Range],
     partition: int,
     customers: int,
@@ -75,14 +75,10 @@ def _scored(
 
     def cost() -> float:
         span = next(own)
-        gc.collect()
-        gc.freeze()  # no side pays for looking through what the benchmark itself holds
-        try:
+        with held_objects_left_alone():
             return timed(
                 lambda: store.write(connection, writer, span, handler), len(span.records), time.perf_counter
             )
-        finally:
-            gc.unfreeze()
 
     return cost
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 import psycopg
 
 from include import scoring, store
-from include.bench.compare import Comparison, Side, compare, timed
+from include.bench.compare import Comparison, Side, compare, held_objects_left_alone, timed
 from include.bench.services import services
 from include.bench.store import ranges
 from include.features import FEATURE_SET
@@ -80,12 +79,11 @@ def _scored(
 
     def cost() -> float:
         span = next(spans)
-        gc.collect()
-        gc.freeze()  # no side pays for looking through what the benchmark itself holds
-        try:
-            with patch.object(scoring, "reasons", reasons), patch.object(scoring, "CUSTOMERS", customers):
-                return timed(lambda: store.write(connection, writer, span, handler), len(span.records))
-        finally:
-            gc.unfreeze()
+        with (
+            held_objects_left_alone(),
+            patch.object(scoring, "reasons", reasons),
+            patch.object(scoring, "CUSTOMERS", customers),
+        ):
+            return timed(lambda: store.write(connection, writer, span, handler), len(span.records))
 
     return cost

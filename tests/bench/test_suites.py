@@ -46,19 +46,26 @@ def test_without_faker_the_command_says_how_to_install_it(monkeypatch):
     assert result.exit_code == 1 and "install it with: .venv/bin/uv pip install faker" in result.output
 
 
-@pytest.mark.services
-def test_reasons_are_given_on_one_side_only(monkeypatch):
-    stored = {}
+def asked_at_the_end(suite, monkeypatch, *queries: str) -> list[dict[int, tuple]]:
+    """For each query, its rows by partition, filled in before the suite's PostgreSQL stops."""
+    found = [{} for _ in queries]
 
     @contextmanager
     def watched():
         with services() as settings:
             yield settings
             with psycopg.connect(settings.conninfo("owner")) as connection:
-                rows = "select partition, count(*), avg(jsonb_array_length(reasons)) from shop.fraud_alerts group by 1"
-                stored.update((each[0], each[1:]) for each in connection.execute(rows))
+                for rows, query in zip(found, queries, strict=True):
+                    rows.update((each[0], each[1:]) for each in connection.execute(query))
 
-    monkeypatch.setattr(reasons, "services", watched)
+    monkeypatch.setattr(suite, "services", watched)
+    return found
+
+
+@pytest.mark.services
+def test_reasons_are_given_on_one_side_only(monkeypatch):
+    query = "select partition, count(*), avg(jsonb_array_length(reasons)) from shop.fraud_alerts group by 1"
+    (stored,) = asked_at_the_end(reasons, monkeypatch, query)
     (found,) = of(reasons.run(rounds=2, events=1_000)).values()
     assert (found.what, found.rounds) == ("score, 1.5% alerts", 2)
     assert stored[0][0] == stored[1][0] == pytest.approx(0.015 * 3_000, abs=5)
@@ -67,24 +74,14 @@ def test_reasons_are_given_on_one_side_only(monkeypatch):
 
 @pytest.mark.services
 def test_each_side_has_the_customers_that_it_says(monkeypatch):
-    stored = {}
-
-    @contextmanager
-    def watched():
-        with services() as settings:
-            yield settings
-            with psycopg.connect(settings.conninfo("owner")) as connection:
-                rows = "select partition, count(*), count(distinct user_id) from shop.user_state group by 1"
-                stored["states"] = {each[0]: each[1:] for each in connection.execute(rows)}
-                rows = "select partition, count(*), count(distinct user_id) from shop.fraud_scores group by 1"
-                stored["scores"] = {each[0]: each[1:] for each in connection.execute(rows)}
-
-    monkeypatch.setattr(customers, "services", watched)
+    counted = "select partition, count(*), count(distinct user_id) from shop.{} group by 1"
+    queries = counted.format("user_state"), counted.format("fraud_scores")
+    states, scores = asked_at_the_end(customers, monkeypatch, *queries)
     (found,) = of(customers.run(rounds=1, events=300, few=20, many=3_000)).values()
     assert (found.ours, found.other) == ("3,000 customers", "20 customers")
-    assert stored["states"] == {0: (20, 20), 1: (3_000, 3_000)}  # none was made anew
-    assert stored["scores"][0] == (600, 20)
-    assert stored["scores"][1][0] == 600 and stored["scores"][1][1] > 500
+    assert states == {0: (20, 20), 1: (3_000, 3_000)}  # none was made anew
+    assert scores[0] == (600, 20)
+    assert scores[1][0] == 600 and scores[1][1] > 500
 
 
 def test_decode():
