@@ -10,7 +10,7 @@ import numpy as np
 from include import features
 from include.features import FEATURES
 from include.merchant_labels import KnownFrauds
-from include.replay import BATCH, States
+from include.replay import BATCH, Log
 
 if TYPE_CHECKING:
     from include.transaction import Transaction
@@ -40,18 +40,13 @@ class Replay:
 
     def __init__(self, frauds: KnownFrauds | None = None) -> None:
         self._frauds = frauds or KnownFrauds()
-        self._states: dict[int, tuple[States, States]] = {}
+        self._logs: dict[int, Log] = {}
 
     def vectors(self, partition: int, transactions: Sequence[Transaction]) -> np.ndarray:
         """(N, len(FEATURES)) float32 of transactions of one partition, in the order of its log."""
-        if partition not in self._states:
-            self._states[partition] = States(features.new_state), States(features.new_merchant_state)
-        customers, merchants = self._states[partition]
-        customer_of = customers.index([t.user_id for t in transactions])
-        merchant_of = merchants.index([t.merchant_id for t in transactions])
-        columns = features.columns(transactions)
-        known = self._frauds.counts([t.merchant_id for t in transactions], columns.time)
-        return features.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
+        if partition not in self._logs:
+            self._logs[partition] = Log(self._frauds)
+        return self._logs[partition].vectors(transactions, features.columns(transactions))
 
 
 def recompute(

@@ -39,6 +39,27 @@ class States:
         return found
 
 
+class Log:
+    """The feature vectors of one Kafka partition's log from empty states, batch after batch.
+
+    Args:
+        frauds: what was known of merchants (include.merchant_labels).
+    """
+
+    def __init__(self, frauds: merchant_labels.KnownFrauds) -> None:
+        self._frauds = frauds
+        self._customers, self._merchants = States(features.new_state), States(features.new_merchant_state)
+
+    def vectors(self, transactions: Sequence[Transaction], columns: features.Columns) -> np.ndarray:
+        """(N, len(FEATURES)) float32 of the log's next transactions, whose columns are given, too."""
+        customers, merchants = self._customers, self._merchants
+        merchant_ids = [transaction.merchant_id for transaction in transactions]
+        customer_of = customers.index([transaction.user_id for transaction in transactions])
+        merchant_of = merchants.index(merchant_ids)
+        known = self._frauds.counts(merchant_ids, columns.time)
+        return features.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
+
+
 def replay(
     connection: psycopg.Connection, start: datetime, end: datetime, *, share: float = 1.0
 ) -> history.Rows:
@@ -72,22 +93,16 @@ def _none() -> tuple[np.ndarray, ...]:
 def _vectors(
     connection: psycopg.Connection, start: datetime, end: datetime, share: float, wanted_from: float
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    partition, customers, merchants = None, None, None
+    partition, log = None, None
     frauds = merchant_labels.in_time(connection, start, end)
     for batch in _batches(connection, start, end, share):
         for place, group in groupby(batch, key=lambda row: row[3:5]):
             rows = list(group)
             if place != partition:
-                partition = place
-                customers, merchants = States(features.new_state), States(features.new_merchant_state)
+                partition, log = place, Log(frauds)
             transactions = [Transaction(*row[5:]) for row in rows]
             columns = features.columns(transactions)
-            customer_of = customers.index([transaction.user_id for transaction in transactions])
-            merchant_of = merchants.index([transaction.merchant_id for transaction in transactions])
-            known = frauds.counts([transaction.merchant_id for transaction in transactions], columns.time)
-            vectors = features.compute(
-                customers.states, customer_of, columns, merchants.states, merchant_of, known
-            )
+            vectors = log.vectors(transactions, columns)
             timestamp = columns.time / 1e6
             kept = np.array([row[0] for row in rows], bool) & (timestamp >= wanted_from)
             key, user = np.array([row[1:3] for row in rows], np.int64).T
