@@ -22,6 +22,7 @@ import pytest
 from confluent_kafka import Producer
 
 from include import kafka, registry
+from include.bench import outage
 from include.platform import airflow, ports, processes, secrets
 from include.settings import Settings
 from tests import airflow_faults, canaries
@@ -328,14 +329,19 @@ def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
     client, dag_id = airflow.Client(platform.settings), "stream_fraud_scores"
     victims = platform.drivers("fraud_stream")
     victims += [child for each in victims for child in each.children(recursive=True)]
-    client.request("PATCH", f"/dags/{dag_id}", {"is_paused": True})
-    (run,) = client.active_runs(dag_id)
-    task = f"/dags/{dag_id}/dagRuns/{run}/taskInstances/fraud_stream"
-    client.request("PATCH", task, {"new_state": "failed"})
+    client.stop(dag_id)
     platform.wait("the end of the job", lambda: not any(map(airflow_faults.runs, victims)), 90)
     assert platform.drivers("fraud_stream") == []
     client.unpause(dag_id)
     platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))
+
+
+def test_after_an_outage_both_streams_catch_up(platform):
+    rate, found = outage.measure(platform.settings, minutes=0.2)
+    assert rate > 1
+    assert {each.stream for each in found} == set(airflow_faults.JOBS)
+    assert all(each.events >= each.backlog - outage.CAUGHT_UP_SECONDS * rate for each in found)
+    _recovers(platform, lambda: True)
 
 
 def test_no_secret_and_no_customer_is_in_a_log_an_artifact_or_a_command_line(platform, canary):

@@ -22,6 +22,7 @@ PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
 OPERATIONS_DAGS = ("reconcile", "housekeeping")
 STREAM_POOL = "streams"
+ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 WORKER_TITLE = "airflow worker -- LocalExecutor"
 
 
@@ -184,6 +185,15 @@ class Client:
 
     def unpause(self, dag_id: str) -> None:
         self.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def stop(self, dag_id: str) -> None:
+        """Switches a DAG off and ends its tasks that run: an endless one would go on until it ends by itself."""
+        self.request("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+        for run in self.active_runs(dag_id):
+            tasks = f"/dags/{dag_id}/dagRuns/{run}/taskInstances"
+            for task in self.request("GET", tasks)["task_instances"]:
+                if task["state"] not in ENDED:
+                    self.request("PATCH", f"{tasks}/{task['task_id']}", {"new_state": "failed"})
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
