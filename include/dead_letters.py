@@ -13,7 +13,7 @@ import psycopg
 from confluent_kafka import KafkaException, Producer
 from psycopg.rows import namedtuple_row
 
-from include.kafka import KafkaError, client_config
+from include.kafka import KafkaError, writer_config
 from include.settings import Settings
 from include.strict_json import Reason
 
@@ -71,10 +71,8 @@ def replay(
         psycopg.Error: PostgreSQL failed; the letters that it did not mark stay open.
     """
     wanted = None if reason is None else Reason(reason).value
-    config = client_config(
+    config = writer_config(
         settings,
-        enable_idempotence=True,
-        acks="all",
         linger_ms=5,
         message_max_bytes=100_000_000,  # the broker took each of them once: its limit counts, not the client's
         message_timeout_ms=int(timeout * 1000),

@@ -84,6 +84,19 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
     }
 
 
+def writer_config(settings: Settings, **more: Any) -> dict[str, Any]:
+    """Configuration of a confluent-kafka producer of events: none lost, none twice, as the user who may write.
+
+    Args:
+        more: as for `client_config`.
+    """
+    config = client_config(settings, enable_idempotence=True, acks="all", **more)
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_writer_sasl_username:
+        config["sasl.username"] = settings.kafka_writer_sasl_username
+        config["sasl.password"] = settings.kafka_writer_sasl_password.get_secret_value()
+    return config
+
+
 def spark_options(settings: Settings) -> dict[str, str]:
     """Options of Spark's Kafka source or sink; build the session with `SPARK_REDACTION`."""
     options = {

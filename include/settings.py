@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_writer_sasl_username: str | None = Field(
+        None, description="who writes events, when that is another user than the one who reads them"
+    )
+    kafka_writer_sasl_password: SecretStr | None = None
     kafka_ssl_ca_location: Path | None = None
     kafka_partitions: int = Field(2, ge=1, le=1000, description="partitions of a topic that `up` creates")
     kafka_replication_factor: int = Field(1, ge=1, le=10)
@@ -146,6 +150,8 @@ class Settings(BaseSettings):
             self.airflow_url = f"http://127.0.0.1:{self.airflow_port}"
         if self.kafka_sasl_password is None:
             self.kafka_sasl_password = self._mounted("kafka_sasl_password")
+        if self.kafka_writer_sasl_password is None:
+            self.kafka_writer_sasl_password = self._mounted("kafka_writer_sasl_password")
         if self.mlflow_password is None:
             self.mlflow_password = self._mounted("mlflow_admin")
         if self.kafka_security_protocol.startswith("SASL") and not (
@@ -154,6 +160,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "kafka_security_protocol asks for SASL: set FRAUDSTREAM_KAFKA_SASL_USERNAME and "
                 "FRAUDSTREAM_KAFKA_SASL_PASSWORD"
+            )
+        if self.kafka_writer_sasl_username and not self.kafka_writer_sasl_password:
+            raise ValueError(
+                "kafka_writer_sasl_username is a user without a password: set "
+                "FRAUDSTREAM_KAFKA_WRITER_SASL_PASSWORD"
             )
         return self
 

@@ -42,7 +42,7 @@ def send(settings: Settings, folder: Path, events: Events, count: int) -> None:
     """
     topics = {False: settings.transactions_topic, True: settings.labels_topic}
     writer = Writer(folder / LIST)
-    config = kafka.client_config(settings, enable_idempotence=True, acks="all", linger_ms=5)
+    config = kafka.writer_config(settings, linger_ms=5)
     producer = Producer(config, logger=logging.getLogger("kafka"))
     synced = time.monotonic()
 

@@ -9,7 +9,7 @@ from threading import Event
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from include.kafka import client_config
+from include.kafka import writer_config
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,11 @@ PASSING = {
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
 
+REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
+
 
 class DeliveryFailed(RuntimeError):
-    """The brokers refuse a record for good; the message names topic, partition and reason."""
+    """The brokers refuse a record or its sender for good; the message names where and why."""
 
 
 class Publisher:
@@ -68,11 +70,9 @@ class Publisher:
         self._producer = self._client()
 
     def _client(self) -> Producer:
-        config = client_config(
+        config = writer_config(
             self._settings,
             client_id="fraudstream-producer",
-            enable_idempotence=True,
-            acks="all",
             partitioner="murmur2_random",  # as Java's: a key gets the same partition whoever writes
             compression_type="lz4",
             linger_ms=5,
@@ -163,6 +163,11 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
+        elif error.code() in REFUSED:
+            self._failed = DeliveryFailed(
+                f"{self._settings.kafka_bootstrap_servers}: {error.str()}: check the user who writes events, "
+                "FRAUDSTREAM_KAFKA_WRITER_SASL_USERNAME or else FRAUDSTREAM_KAFKA_SASL_USERNAME, and the password"
+            )
         elif self.problem is None:
             self.problem = f"{self._settings.kafka_bootstrap_servers}: {error.str()}"
             log.warning("Kafka: %s", self.problem)
