@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
 
 from include import dead_letters
 from include.generator.publish import DeliveryFailed, Publisher
+from include.generator.resume import Progress, progress
 from include.kafka import (
     SPARK_REDACTION,
     KafkaRefused,
@@ -79,16 +80,13 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def permissions() -> Iterator[AclBinding]:
-    """What the table in docs/deploy.md grants: `| user | a topic, a group's prefix | operations |`."""
+    """What the table in docs/deploy.md grants: `| user | topics: names | operations |`."""
     text = (PROJECT_ROOT / "docs" / "deploy.md").read_text()
-    for user, kind, names, operations in re.findall(
-        r"^\| `(\w+)` \| (topic|group).*?: (.*?) \| (.*?) \|$", text, re.M
-    ):
-        pattern = ResourcePatternType.PREFIXED if kind == "group" else ResourcePatternType.LITERAL
-        for name in re.findall("`(.*?)`", names):
+    for user, topics, operations in re.findall(r"^\| `(\w+)` \| topics: (.*?) \| (.*?) \|$", text, re.M):
+        for topic in re.findall("`(.*?)`", topics):
             for operation in operations.split(", "):
                 yield AclBinding(
-                    ResourceType[kind.upper()], name, pattern, f"User:{USERS[user]}", "*",
+                    ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{USERS[user]}", "*",
                     AclOperation[operation.upper()], AclPermissionType.ALLOW,
                 )  # fmt: skip
 
@@ -253,7 +251,7 @@ def test_a_writer_who_is_not_known_ends_with_the_setting_to_check(secure, change
 
 @pytest.mark.timeout(600)
 def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clean_postgres, tmp_path):
-    """Both jobs read transactions and labels, and what became a dead letter is written again."""
+    """Both jobs read transactions and labels, what became a dead letter is written again, a producer looks back."""
     own = {
         "home": tmp_path,
         "postgres_port": clean_postgres.postgres_port,
@@ -265,6 +263,7 @@ def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clea
     publisher = Publisher(settings, Event())
     publisher.send(settings.transactions_topic, b"user", event_bytes(transaction_id="secured"))
     publisher.send(settings.labels_topic, b"secured", label_bytes(transaction_id="secured"))
+    publisher.send(settings.transactions_topic, b"user", b"neither JSON nor anything else")
     assert publisher.flush(20) == 0
     with (
         Submitted(settings, "transaction_stream", tmp_path / "transactions.log") as storing,
@@ -280,5 +279,6 @@ def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clea
         scoring.until(lambda: query(settings, "select count(*) from shop.merchant_labels") == [(1,)])
         letters = "select count(*) from shop.dead_letters"
         before = query(settings, letters)[0][0]
-        assert sum(dead_letters.replay(settings).values()) == before > 0  # what the other tests wrote
+        assert sum(dead_letters.replay(settings).values()) == before > 0
         storing.until(lambda: query(settings, letters) == [(2 * before,)])
+    assert progress(settings) == Progress(empty=False, unfinished=None)
