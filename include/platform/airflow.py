@@ -20,7 +20,9 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STREAM_DAGS = ("stream_transactions", "stream_fraud_scores")
 PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
-OPERATIONS_DAGS = ("reconcile", "housekeeping")
+# Without `parity` no new model would become champion; `replay_dead_letters` runs by hand, which it does when on only.
+OPERATIONS_DAGS = ("reconcile", "housekeeping", "parity", "replay_dead_letters")
+DAGS = (*STREAM_DAGS, PRODUCER_DAG, RETRAIN_DAG, *OPERATIONS_DAGS)
 STREAM_POOL = "streams"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 WORKER_TITLE = "airflow worker -- LocalExecutor"

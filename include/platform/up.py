@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 
@@ -20,6 +21,16 @@ from include.platform import kafka as kafka_server
 from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings
+
+# What was switched on where the marker file is empty: its first form named none.
+BEFORE_THEY_WERE_LISTED = {
+    "produce_transactions",
+    "stream_transactions",
+    "stream_fraud_scores",
+    "retrain_isolation_forest",
+    "reconcile",
+    "replay_dead_letters",
+}
 
 
 class NotReady(RuntimeError):
@@ -91,28 +102,38 @@ def _start_airflow(settings: Settings, progress: Progress) -> None:
 
 
 def switch_on(settings: Settings, client: airflow.Client) -> None:
-    """Switches the DAGs on, and starts the producer unless it runs.
+    """Switches on the platform's DAGs that never were, and starts the producer unless it runs.
 
-    A DAG that an operator paused later stays paused: only those that were never on are switched on.
+    A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too.
     """
-    wanted = {*airflow.STREAM_DAGS, *airflow.OPERATIONS_DAGS, airflow.PRODUCER_DAG, airflow.RETRAIN_DAG}
     _wait(
-        lambda: wanted <= client.dags().keys(),
+        lambda: set(airflow.DAGS) <= client.dags().keys(),
         60,
         lambda: (
             "Airflow has not read these DAGs: "
-            + ", ".join(sorted(wanted - client.dags().keys()))
+            + ", ".join(sorted(set(airflow.DAGS) - client.dags().keys()))
             + "".join(f"\n  {line}" for line in client.import_errors())
         ),
     )
     client.ensure_pool(airflow.STREAM_POOL, 8, "Endless tasks: the producer and the streams")
-    marker = settings.home / "switched-on"
-    if not marker.exists():
-        for dag_id in sorted(client.dags()):
+    before = _switched_on(settings)
+    if new := set(airflow.DAGS) - before:
+        for dag_id in sorted(new):
             client.unpause(dag_id)
-        marker.touch()
+        secrets.write_private(_marker(settings), "".join(f"{dag_id}\n" for dag_id in sorted(before | new)))
     if not client.dags()[airflow.PRODUCER_DAG] and not client.active_runs(airflow.PRODUCER_DAG):
         client.trigger(airflow.PRODUCER_DAG)
+
+
+def _marker(settings: Settings) -> Path:
+    return settings.home / "switched-on"
+
+
+def _switched_on(settings: Settings) -> set[str]:
+    """The DAGs that were switched on here before."""
+    if not _marker(settings).exists():
+        return set()
+    return set(_marker(settings).read_text().split()) or BEFORE_THEY_WERE_LISTED
 
 
 def first_champion(settings: Settings, client: airflow.Client, progress: Progress) -> None:

@@ -1,0 +1,105 @@
+"""Which DAGs `up` switches on, at a first start and at later ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.platform import airflow, up
+from include.settings import Settings
+
+NEWER = {"housekeeping", "parity"}
+
+
+class Airflow:
+    """What `switch_on` uses of `airflow.Client`; `paused` has every DAG."""
+
+    def __init__(self, *others: str):
+        self.paused = dict.fromkeys((*airflow.DAGS, *others), True)
+        self.triggered: list[str] = []
+
+    def dags(self) -> dict[str, bool]:
+        return dict(self.paused)
+
+    def unpause(self, dag_id: str) -> None:
+        self.paused[dag_id] = False
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        pass
+
+    def active_runs(self, dag_id: str) -> list[str]:
+        return self.triggered
+
+    def trigger(self, dag_id: str) -> None:
+        self.triggered.append(dag_id)
+
+    def on(self) -> set[str]:
+        return {dag_id for dag_id, paused in self.paused.items() if not paused}
+
+
+@pytest.fixture
+def home(tmp_path) -> Settings:
+    return Settings(_env_file=None, home=tmp_path)
+
+
+def test_a_first_start_switches_on_the_platforms_dags_and_starts_the_producer_once(home):
+    client = Airflow("somebodys_own")
+    for _ in range(2):
+        up.switch_on(home, client)
+        assert client.on() == set(airflow.DAGS)
+        assert client.triggered == [airflow.PRODUCER_DAG]
+
+
+def test_what_an_operator_paused_stays_paused(home):
+    client = Airflow()
+    up.switch_on(home, client)
+    client.paused |= dict.fromkeys(("parity", "reconcile"), True)
+    up.switch_on(home, client)
+    assert client.on() == set(airflow.DAGS) - {"parity", "reconcile"}
+
+
+def test_a_dag_of_a_newer_release_is_switched_on_once(home, monkeypatch):
+    client = Airflow("newer")
+    up.switch_on(home, client)
+    client.paused["reconcile"] = True
+    monkeypatch.setattr(airflow, "DAGS", (*airflow.DAGS, "newer"))
+    up.switch_on(home, client)
+    assert client.on() == set(airflow.DAGS) - {"reconcile"}
+    client.paused["newer"] = True
+    up.switch_on(home, client)
+    assert client.on() == set(airflow.DAGS) - {"reconcile", "newer"}
+
+
+def test_where_an_earlier_release_switched_on_only_the_newer_dags_are(home):
+    (home.home / "switched-on").touch()
+    client = Airflow()
+    up.switch_on(home, client)
+    assert client.on() == NEWER
+    client.paused["parity"] = True
+    up.switch_on(home, client)
+    assert client.on() == NEWER - {"parity"}
+
+
+def test_a_start_that_dies_half_way_is_finished_by_the_next(home, monkeypatch):
+    client = Airflow()
+
+    def away(dag_id: str) -> None:
+        raise airflow.AirflowError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "unpause", away)
+        with pytest.raises(airflow.AirflowError):
+            up.switch_on(home, client)
+    up.switch_on(home, client)
+    assert client.on() == set(airflow.DAGS)
+
+
+def test_dags_that_airflow_does_not_read_are_named(home, monkeypatch):
+    client = Airflow()
+    del client.paused["parity"]
+    monkeypatch.setattr(client, "import_errors", lambda: ["parity.py: SyntaxError"], raising=False)
+    monkeypatch.setattr(
+        up, "_wait", lambda done, timeout, otherwise: None if done() else pytest.fail(otherwise())
+    )
+    with pytest.raises(pytest.fail.Exception, match="not read these DAGs: parity\n  parity.py: SyntaxError"):
+        up.switch_on(home, client)
+    assert client.on() == set()
