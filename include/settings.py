@@ -72,6 +72,11 @@ class Settings(BaseSettings):
 
     airflow_port: int = Field(8080, ge=1, le=65535)
     airflow_url: str | None = Field(None, description="Airflow's API; default: 127.0.0.1 and airflow_port")
+    airflow_task_token_seconds: int = Field(
+        30 * 86_400,
+        ge=60,
+        description="a task's token for Airflow's API; renewed before it ends, unless the API is away that long",
+    )
     streamlit_port: int = Field(8501, ge=1, le=65535)
     app_show_personal_data: bool = Field(
         False, description="the app shows customers' names and e-mail unmasked"

@@ -37,6 +37,9 @@ SERVICES = {
 }  # fmt: skip
 
 
+TOKEN_SECONDS = 100  # no stream lives longer than its first token, unless Airflow renews it
+
+
 class Platform:
     """A platform of the tests' own, driven through the console script."""
 
@@ -44,7 +47,13 @@ class Platform:
         names = ("postgres", "kafka", "kafka_controller", "mlflow", "airflow", "streamlit")
         numbers = dict(zip((f"{name}_port" for name in names), ports.free(len(names)), strict=True))
         self.settings = Settings(
-            _env_file=None, home=home, history_days=10, history_events=20_000, rate_per_second=5, **numbers
+            _env_file=None,
+            home=home,
+            history_days=10,
+            history_events=20_000,
+            rate_per_second=5,
+            airflow_task_token_seconds=TOKEN_SECONDS,
+            **numbers,
         )
         self.environment = os.environ | self.settings.as_environment()
 
@@ -197,6 +206,16 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
             == [(True,)]
         ),
     )
+
+
+def test_a_stream_outlives_the_token_of_its_task(platform, watch):
+    def ages() -> list[float]:
+        return [
+            time.time() - each.create_time() for job in airflow_faults.JOBS for each in platform.drivers(job)
+        ]
+
+    platform.wait("drivers older than their tokens", lambda: min(ages()) > TOKEN_SECONDS + 40)
+    watch.back("tokens renewed", kept=airflow_faults.JOBS)
 
 
 @pytest.mark.parametrize("job", ["transaction_stream", "fraud_stream"])

@@ -58,7 +58,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "API__SECRET_KEY": keys["airflow_api_secret"],
         "API_AUTH__JWT_SECRET": keys["airflow_jwt"],
         # A stream's task lives for months; its token must outlive a laptop's sleep or a stalled API server.
-        "EXECUTION_API__JWT_EXPIRATION_TIME": 30 * 86_400,
+        "EXECUTION_API__JWT_EXPIRATION_TIME": settings.airflow_task_token_seconds,
         # A killed worker is noticed within 30 s instead of 5 minutes.
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": 5,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
