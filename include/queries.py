@@ -26,6 +26,10 @@ class DatabaseUnavailable(QueryError):
     """PostgreSQL cannot be reached, or it dropped the connection."""
 
 
+class LoginRefused(QueryError):
+    """PostgreSQL does not let the role in: its password is missing or wrong."""
+
+
 class QueryTooSlow(QueryError):
     """The query ran into the engine's statement timeout."""
 
@@ -68,7 +72,7 @@ def frame(engine: sqlalchemy.Engine, name: str, **parameters: object) -> pandas.
     """The rows of a query; its columns are there even when no row is.
 
     Raises:
-        DatabaseUnavailable, QueryTooSlow, QueryError: as their names say.
+        DatabaseUnavailable, LoginRefused, QueryTooSlow, QueryError: as their names say.
         KeyError: there is no query of this name.
     """
     try:
@@ -82,7 +86,7 @@ def execute(engine: sqlalchemy.Engine, name: str, **parameters: object) -> int:
     """Run a statement in a transaction of its own; returns how many rows it changed.
 
     Raises:
-        DatabaseUnavailable, QueryTooSlow, QueryError: as their names say; nothing was changed, except that
+        DatabaseUnavailable, LoginRefused, QueryTooSlow, QueryError: as their names say; nothing was changed, except that
             a connection lost during COMMIT leaves that open.
         KeyError: there is no query of this name.
     """
@@ -98,6 +102,8 @@ def _named(name: str, error: DBAPIError) -> QueryError:
     said = f"query {name}: {str(error.orig).strip()}"
     if state == QUERY_CANCELED:
         return QueryTooSlow(said)
+    if state is None and "password" in said:
+        return LoginRefused(said)
     # Without a state no server answered; classes 08, 53 and 57 are lost connections, exhaustion and shutdown.
     if error.connection_invalidated or state is None or state[:2] in {"08", "53", "57"}:
         return DatabaseUnavailable(said)

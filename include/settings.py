@@ -17,7 +17,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "FRAUDSTREAM_"
 MLFLOW_USER = "admin"
 
-Role = Literal["owner", "stream_writer", "trainer", "app", "grafana", "airflow", "mlflow"]
+Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana", "airflow", "mlflow"]
 
 
 class SettingsError(ValueError):
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     )
     streamlit_port: int = Field(8501, ge=1, le=65535)
     app_show_personal_data: bool = Field(
-        False, description="the app shows customers' names and e-mail unmasked"
+        False, description="the app asks for customers' names and e-mail, as the role personal"
     )
 
     spark_master: str = "local[2]"

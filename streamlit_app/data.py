@@ -12,15 +12,15 @@ import sqlalchemy
 import streamlit as st
 
 from include import queries, registry
-from include.settings import load
+from include.settings import Role, load
 
 LIVE = 5  # seconds: how often live figures are read and drawn again
 SLOW = 60  # seconds: the same for figures over days
 
 
 @st.cache_resource
-def _pool(url: str) -> sqlalchemy.Engine:
-    return queries.engine(load(), "app")
+def _pool(url: str, role: Role = "app") -> sqlalchemy.Engine:
+    return queries.engine(load(), role)
 
 
 def engine() -> sqlalchemy.Engine:
@@ -41,6 +41,16 @@ def _slow(url: str, name: str, parameters: dict[str, object]) -> pandas.DataFram
 def live(name: str, **parameters: object) -> pandas.DataFrame:
     """The rows of a named query, at most `LIVE` seconds old."""
     return _live(load().sqlalchemy_url("app"), name, parameters)
+
+
+@st.cache_data(ttl=LIVE - 1, show_spinner=False, max_entries=50)
+def _personal(url: str, transaction_id: str) -> pandas.DataFrame:
+    return queries.frame(_pool(url, "personal"), "personal_data", transaction_id=transaction_id)
+
+
+def personal(transaction_id: str) -> pandas.DataFrame:
+    """Name and e-mail of a transaction's customer, read by the role `personal`."""
+    return _personal(load().sqlalchemy_url("personal"), transaction_id)
 
 
 def streams() -> pandas.DataFrame:
@@ -117,6 +127,13 @@ def explained() -> Iterator[None]:
             "`fraudstream logs postgres`. This page goes on by itself when PostgreSQL is back.",
             icon=":material/cloud_off:",
         )
+    except queries.LoginRefused as error:
+        st.error(
+            "**PostgreSQL did not let this app in.** An app that shows names needs the password of the role "
+            "`personal`, any other that of `app`: give it the secret of that name.",
+            icon=":material/lock:",
+        )
+        st.code(str(error), language=None, wrap_lines=True)
     except queries.QueryTooSlow:
         st.warning(
             "**PostgreSQL took too long** for this part of the page. Choose a shorter period, or wait until the "

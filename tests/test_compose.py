@@ -245,6 +245,7 @@ def test_each_secret_goes_only_where_it_is_needed():
         "stream_writer": {"provision", "airflow-scheduler", "spark-worker"},
         "trainer": {"provision", "airflow-scheduler"},
         "app": {"provision", "streamlit"},
+        "personal": {"provision"},
         "grafana": {"provision", "grafana"},
         "mlflow": {"provision", "mlflow"},
         "airflow": {"provision", *airflow},

@@ -25,7 +25,7 @@ from tests.conftest import EMPTY, running
 pytestmark = pytest.mark.services
 
 # `stranger` stands for PUBLIC: a role that was granted nothing.
-SHOP_ROLES = ("owner", "stream_writer", "trainer", "app", "grafana")
+SHOP_ROLES = secrets.SHOP_ROLES
 ROLES = (*SHOP_ROLES, "airflow", "mlflow", "stranger")
 STATEMENTS = ("select", "insert", "update", "delete", "truncate")
 
@@ -35,7 +35,12 @@ REGISTER = {"stream_writer": "select insert"}
 
 # The owner may do everything to its own; nobody has rights on a partition itself.
 RELATIONS: dict[str, dict[str, str]] = {
-    "shop.transactions": {"stream_writer": "insert some columns", "trainer": "some columns", "app": "select"},
+    "shop.transactions": {
+        "stream_writer": "insert some columns",
+        "trainer": "some columns",
+        "app": "some columns",
+        "personal": "some columns",
+    },
     "shop.transaction_ids": REGISTER,
     "shop.fraud_transactions": {"stream_writer": "select insert", "trainer": "select", "app": "select"},
     "shop.dead_letters": {"stream_writer": "insert", "app": "some columns"},
@@ -68,6 +73,7 @@ RELATIONS: dict[str, dict[str, str]] = {
         ),
         READ,
     ),
+    "monitoring.masked_customers": {"app": "select"},
     "public.migrations": {},
 }
 # Where a role has some columns only ("some columns" above), these and no others.
@@ -78,6 +84,10 @@ COLUMNS: dict[tuple[str, str, str], str] = {
         "shop.transactions",
     ): "transaction_id user_id timestamp location transaction_location "
     "amount device merchant_id merchant_category currency latitude longitude topic partition offset",
+    ("app", "select", "shop.transactions"): "transaction_id user_id timestamp location transaction_location "
+    "amount device merchant_id merchant_category currency latitude longitude late topic partition offset "
+    "broker_time stored_at",
+    ("personal", "select", "shop.transactions"): "transaction_id first_name last_name full_name email",
     ("stream_writer", "select", "shop.transactions"): "transaction_id timestamp merchant_id",
     ("trainer", "select", "shop.stream_offsets"): "stream topic partition next_offset stored",
     (
@@ -99,6 +109,7 @@ DATABASES: dict[str, dict[str, set[str]]] = {
     "stream_writer": {"fraudstream": {"connect", "temporary"}},
     "trainer": {"fraudstream": {"connect"}},
     "app": {"fraudstream": {"connect"}},
+    "personal": {"fraudstream": {"connect"}},
     "grafana": {"fraudstream": {"connect"}},
     "airflow": {"airflow": {"connect", "create", "temporary"}},
     "mlflow": {"mlflow": {"connect", "create", "temporary"}},

@@ -123,7 +123,7 @@ def provision(settings: Settings) -> None:
                 sql.SQL("revoke all on database {} from public").format(sql.Identifier(database))
             )
         shop = sql.Identifier(settings.postgres_database)
-        members = sql.SQL(", ").join(map(sql.Identifier, ("stream_writer", "trainer", "app", "grafana")))
+        members = sql.SQL(", ").join(map(sql.Identifier, secrets.SHOP_ROLES[1:]))
         connection.execute(sql.SQL("grant connect, temporary on database {} to stream_writer").format(shop))
         connection.execute(sql.SQL("grant connect on database {} to {}").format(shop, members))
     migrate(settings)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from include.settings import Settings
 
-DATABASE_ROLES = ("postgres", "owner", "stream_writer", "trainer", "app", "grafana", "airflow", "mlflow")
+SHOP_ROLES = ("owner", "stream_writer", "trainer", "app", "personal", "grafana")
+DATABASE_ROLES = ("postgres", *SHOP_ROLES, "airflow", "mlflow")
 KEYS = ("airflow_admin", "airflow_api_secret", "airflow_jwt", "streamlit_cookie")
 
 

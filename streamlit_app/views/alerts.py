@@ -184,8 +184,9 @@ def details(transaction_id: str) -> None:
         st.code(transaction_id, language=None)
         return
     alert = alerts.iloc[0]
-    shown = load().app_show_personal_data
-    found = data.live("transaction", transaction_id=transaction_id, show_personal_data=shown)
+    found = data.live("transaction", transaction_id=transaction_id)
+    if load().app_show_personal_data and len(found):
+        found = found.assign(**data.personal(transaction_id).iloc[0])
     transaction = found.iloc[0].where(found.iloc[0].notna(), None) if len(found) else None
     with st.container(border=True):
         verdict(transaction_id)

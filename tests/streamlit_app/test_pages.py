@@ -156,6 +156,17 @@ class TestFilled:
         text = said(opened("views/alerts.py"))
         assert r"\@example\.com" in text and "are masked" not in text
 
+    def test_an_app_that_cannot_become_personal_says_which_secret_it_needs(self, shop, use, tmp_path):
+        passwords = shop.postgres_passfile.read_text().splitlines(keepends=True)
+        passfile = tmp_path / "pgpass"
+        passfile.write_text("".join(line for line in passwords if ":personal:" not in line))
+        passfile.chmod(0o600)
+        st.cache_resource.clear()
+        use(shop, app_show_personal_data=True, postgres_passfile=passfile)
+        text = said(opened("views/alerts.py"))
+        assert "**PostgreSQL did not let this app in.**" in text and "role `personal`" in text
+        st.cache_resource.clear()
+
     @pytest.mark.parametrize("page", PAGES)
     def test_no_page_shows_an_email_by_itself(self, page):
         assert "example" not in said(opened(page))
