@@ -86,8 +86,8 @@ def execute(engine: sqlalchemy.Engine, name: str, **parameters: object) -> int:
     """Run a statement in a transaction of its own; returns how many rows it changed.
 
     Raises:
-        DatabaseUnavailable, LoginRefused, QueryTooSlow, QueryError: as their names say; nothing was changed, except that
-            a connection lost during COMMIT leaves that open.
+        DatabaseUnavailable, LoginRefused, QueryTooSlow, QueryError: as their names say; nothing was
+            changed, except that a connection lost during COMMIT leaves that open.
         KeyError: there is no query of this name.
     """
     try:
