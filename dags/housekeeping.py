@@ -7,8 +7,8 @@ from include.settings import load
 DOC = """
 ### Keeps the platform small for years
 Makes the partitions of the months to come, moves rows that came before their month had one, and drops or deletes
-what is older than `FRAUDSTREAM_KEEP_…_DAYS` says (docs/deploy.md has the list). Deletes old logs of tasks and Airflow's
-records of old runs. The logs say what was done.
+what is older than `FRAUDSTREAM_KEEP_…_DAYS` says (docs/deploy.md has the list). Deletes old logs of tasks, Airflow's
+records of old runs, and from MLflow old models that nothing refers to. The logs say what was done.
 
 - **It failed?** The log's last line says what was in use or could not be reached. What was done before stays done and
   the next run goes on; a day without housekeeping harms nothing.
@@ -38,5 +38,12 @@ with DAG(
 
         tidy.run(load())
 
+    @task
+    def models() -> list[str]:
+        from include import old_models
+
+        return old_models.run(load())
+
     database()
     platform()
+    models()

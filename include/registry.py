@@ -6,7 +6,7 @@ one of the two cannot change what runs. Bytes with another hash, or with types b
 needs, are never deserialised.
 
 Reading goes through MLflow's REST interface with short timeouts and no retries, so that a stream is never held up
-for minutes (and does not import MLflow); only `register` uses the MLflow library.
+for minutes (and does not import MLflow); only `register` and what deletes use the MLflow library.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import os
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version as package_version
@@ -35,6 +36,8 @@ from include.settings import MLFLOW_USER, PROJECT_ROOT, Role, Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
 
     from include.models.base import Detector
     from include.models.scorer import Scorer
@@ -44,6 +47,7 @@ logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER = "champion", "challenger"
 MODEL_FILE = "model.skops"
 TIMEOUT = httpx.Timeout(5, connect=2)  # seconds; a read times out after 5 s without a byte
+GONE = "MLflow does not have it any more; old versions are deleted (FRAUDSTREAM_KEEP_MODELS_DAYS)"
 
 
 class RegistryError(RuntimeError):
@@ -158,7 +162,18 @@ def set_challenger(settings: Settings, version: int, role: Role = "trainer") -> 
 def _set_alias(settings: Settings, alias: str, version: int, role: Role) -> None:
     load_scorer(settings, version, role)
     wanted = {"name": settings.model_name, "alias": alias, "version": str(version)}
-    _call(settings, "POST", "registered-models/alias", json=wanted)
+    with _aliases_held(settings, role):
+        _call(settings, "POST", "registered-models/alias", json=wanted)
+        if _aliases(settings).get(alias) != version:  # its bytes were kept here
+            raise ModelRejected(f"version {version}: {GONE}")
+
+
+@contextmanager
+def _aliases_held(settings: Settings, role: Role) -> Iterator[None]:
+    """Nobody else sets an alias through this module meanwhile, or deletes a version that is to get one."""
+    with psycopg.connect(settings.conninfo(role)) as connection:
+        connection.execute("select pg_advisory_xact_lock(hashtext('fraudstream aliases'))")
+        yield
 
 
 def _with_alias(settings: Settings, alias: str, role: Role) -> ModelVersion | None:
@@ -353,7 +368,7 @@ def _bytes(settings: Settings, known: ModelVersion) -> bytes:
     try:
         response = _http().get(where, params=wanted, timeout=TIMEOUT, auth=_log_in(settings))
         if response.status_code == 404:
-            raise ModelRejected(f"version {known.version}: MLflow has no {MODEL_FILE} for it")
+            raise ModelRejected(f"version {known.version}: no {MODEL_FILE}: {GONE}")
         return response.raise_for_status().content
     except httpx.HTTPError as error:
         raise RegistryUnavailable(
@@ -418,14 +433,9 @@ def register(
         RegistryUnavailable: MLflow does not answer.
         RegistryError: shop.models already has this version number, of an earlier MLflow database.
     """
-    _call(
-        settings, "GET", "registered-models/get", params={"name": settings.model_name}
-    )  # fails within seconds
-    client = _client(settings)
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
+    with _library(settings) as client:
+        from mlflow.entities import LoggedModelOutput
 
-    try:
         experiment = client.get_experiment_by_name(settings.model_name)
         experiment_id = (
             experiment.experiment_id if experiment else client.create_experiment(settings.model_name)
@@ -466,8 +476,6 @@ def register(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id, "FINISHED")
-    except MlflowException as error:
-        raise RegistryUnavailable(f"MLflow at {settings.mlflow_tracking_uri}: {error}") from error
     number = int(version.version)
     row = (number, run_id, digest, detector.family, threshold, FEATURE_SET, trained_from, trained_to)
     try:
@@ -501,7 +509,25 @@ def code_version() -> str:
     return f"{released}+{described}"
 
 
-def _client(settings: Settings):
+@contextmanager
+def _library(settings: Settings) -> Iterator[MlflowClient]:
+    """The MLflow library's client; it fails within seconds where nobody answers.
+
+    Raises:
+        RegistryUnavailable: MLflow cannot be reached, or refused something.
+    """
+    _call(settings, "GET", "registered-models/get", params={"name": settings.model_name})
+    client = _client(settings)
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    try:
+        yield client
+    except (MlflowException, RequestException) as error:
+        raise RegistryUnavailable(f"MLflow at {settings.mlflow_tracking_uri}: {error}") from error
+
+
+def _client(settings: Settings) -> MlflowClient:
     """MLflow's client, which gives up after two retries and tells nobody about its use."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if log_in := _log_in(settings):
@@ -563,3 +589,99 @@ def _save(detector: Detector, model, run_id: str, folder: Path) -> str:
         pyfunc_predict_fn="score",
     )
     return sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+
+
+# Deletion
+
+
+def registered(settings: Settings) -> dict[int, datetime]:
+    """The versions that MLflow has, and when each was registered.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    with _library(settings) as client:
+        found = _all(client.search_model_versions, f"name = '{settings.model_name}'")
+        return {int(each.version): _moment(each.creation_timestamp) for each in found}
+
+
+def delete_version(settings: Settings, version: int, role: Role = "owner") -> bool:
+    """Deletes a version from MLflow unless it has an alias; its run and its artifacts stay (see `delete_run`).
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    with _library(settings) as client, _aliases_held(settings, role):
+        if version in _aliases(settings).values():
+            return False
+        client.delete_model_version(settings.model_name, str(version))
+        return True
+
+
+def unused_runs(settings: Settings, before: datetime) -> list[str]:
+    """Runs that began before then and have no version: of trainings that failed or died, or of deleted versions.
+
+    Runs that somebody else finished in the experiment are none of them, nor those with a version of another name.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    with _library(settings) as client:
+        experiment = client.get_experiment_by_name(settings.model_name)
+        if experiment is None:
+            return []
+        began = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+        runs: list[Run] = _all(client.search_runs, [experiment.experiment_id], began)
+        versions = _all(client.search_model_versions)
+        used = {each.run_id for each in versions} | {each.source for each in versions}
+        return [
+            run.info.run_id
+            for run in runs
+            if (run.info.status != "FINISHED" or "code_version" in run.data.params)
+            and run.info.run_id not in used
+            and used.isdisjoint(f"models:/{model.model_id}" for model in _logged(client, run))
+        ]
+
+
+def delete_run(settings: Settings, run_id: str) -> None:
+    """Deletes a run, the models that it logged and the artifacts of all, which do not come back.
+
+    The run goes last, so that one that was interrupted is found again; what is gone already is passed over.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer, or cannot delete an artifact.
+    """
+    with _library(settings) as client:
+        run = client.get_run(run_id)
+        for model in _logged(client, run):
+            _delete_artifacts(settings, model.artifact_location, model.model_id)
+            client.delete_logged_model(model.model_id)
+        _delete_artifacts(settings, run.info.artifact_uri, run_id)
+        client.delete_run(run_id)
+
+
+def _logged(client: MlflowClient, run: Run) -> list[LoggedModel]:
+    """The models that a run logged."""
+    return _all(client.search_logged_models, [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+
+
+def _delete_artifacts(settings: Settings, uri: str, owner: str) -> None:
+    """Deletes artifacts with the folder of the run or model that they are of."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    folder = uri.removesuffix("/artifacts") if uri.endswith(f"/{owner}/artifacts") else uri
+    get_artifact_repository(folder, settings.mlflow_tracking_uri).delete_artifacts()
+
+
+def _all(search: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What a search of MLflow finds, all its pages."""
+    found, token = [], None
+    while True:
+        page = search(*arguments, page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

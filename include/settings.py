@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     keep_states_days: int = Field(
         400, ge=0, description="behaviour of customers and merchants since they were last seen"
     )
+    keep_models_days: int = Field(
+        400,
+        ge=0,
+        description="versions of the model in MLflow, their runs and artifacts, since they were registered",
+    )
     keep_logs_days: int = Field(30, ge=0, description="logs of tasks and Airflow's records of ended runs")
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)

@@ -1,13 +1,14 @@
 """MLflow with a log-in, as it runs in containers: a real server that lets in nobody without the password."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from include import registry
+from include import old_models, registry
 from include.platform import mlflow, ports
 from include.registry import RegistryUnavailable
 from include.settings import Settings
@@ -54,12 +55,24 @@ def test_nobody_gets_in_without_the_password(guarded, path, given):
     assert answer.status_code in (401, 403), answer.text
 
 
-def test_training_and_scoring_have_it(guarded, monkeypatch):
+def test_training_and_scoring_have_it(guarded, clean_postgres, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # taken back after the test
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     known = register(guarded)
     registry.set_champion(guarded, known.version)
     assert registry.load_champion(guarded).scorer.version == known.version
+
+
+def test_housekeeping_has_it(guarded, clean_postgres, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    monkeypatch.setattr(old_models, "NEWEST", 0)
+    old = register(guarded)
+    artifacts = guarded.home / "mlflow-artifacts"
+    assert list(artifacts.rglob(f"{old.run_id}/artifacts/plots/*.png"))
+    old_models.run(guarded, datetime.now(UTC) + timedelta(days=401))
+    assert old.version not in registry.registered(guarded)
+    assert not list(artifacts.rglob(old.run_id))
 
 
 @pytest.mark.parametrize("given", [None, SecretStr("mistyped")], ids=["none", "wrong"])

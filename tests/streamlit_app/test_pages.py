@@ -11,6 +11,7 @@ import streamlit as st
 from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
+from include import registry
 from include.settings import PROJECT_ROOT, Settings
 from tests import canaries
 
@@ -307,3 +308,13 @@ def test_the_hand_written_time_is_near_now(shop_with_champion, use):
     app = opened("views/performance.py")
     proposed = next(w for w in app.get("date_time_input")).value
     assert abs(proposed.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=10)
+
+
+def test_a_version_that_mlflow_no_longer_has_is_still_shown(shop_with_champion, use):
+    use(shop_with_champion)
+    assert registry.delete_version(shop_with_champion, 1)
+    app = opened("views/performance.py")
+    history = next(table.value for table in app.dataframe if "role" in table.value)
+    assert list(history["version"]) == [2, 1]
+    app.selectbox(key="scored_by").select(1).run()
+    assert not app.exception and "does not answer" not in said(app)
