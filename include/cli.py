@@ -339,11 +339,17 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
     from include.faults import command
     from include.faults.campaign import Plan
     from include.faults.stack import CampaignFailed
+    from include.terminal import end_on_signals
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
     try:
         chosen = Plan(**plan, kinds=command.kinds(kinds))
-        total = command.campaign(chosen, rounds, resume, keep, lambda text: console.print(text, markup=False))
+        with end_on_signals():
+            total = command.campaign(chosen, rounds, resume, keep, say)
     except (command.UnknownKind, CampaignFailed) as error:
         raise SystemExit(f"fraudstream faults: {error}") from None
     if as_json:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from include.faults import campaign, record
 from include.faults.campaign import Plan
+from include.faults.children import send
 from include.faults.kinds import KINDS
 from include.faults.stack import JOBS, TRANSACTIONS
 from include.settings import PROJECT_ROOT
 from tests.faults.bugs import BUGS
+from tests.streams import until
 
 BUGS_FOLDER = Path(__file__).parent / "bugs"
 
@@ -73,6 +79,26 @@ def test_without_a_bug_the_same_faults_are_survived():
 
 def planned(plan: Plan) -> Counter:
     return Counter(kind.name for kind in plan.faults(random.Random(plan.seed)))
+
+
+@pytest.mark.services
+def test_a_campaign_that_is_ended_leaves_no_process(tmp_path):
+    """As `kill` does with one that runs unattended."""
+    command = [str(Path(sys.executable).with_name("fraudstream")), "faults", "--events", "1000"]
+    with (tmp_path / "log").open("wb") as log:
+        campaign = subprocess.Popen(
+            command, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=log, stderr=log
+        )
+    started: list[psutil.Process] = []
+    try:
+        until(lambda: len(psutil.Process(campaign.pid).children()) >= 4, 120)  # servers, producer, a stream
+        started = psutil.Process(campaign.pid).children(recursive=True)
+        campaign.terminate()
+        assert campaign.wait(60) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
+        until(lambda: not any(each.is_running() for each in started), 10)
+    finally:
+        campaign.kill()
+        send(started, signal.SIGKILL)
 
 
 def test_a_plan_throws_what_was_asked_for():
