@@ -107,8 +107,11 @@ def test_grafana_can_only_select_and_only_from_views_without_personal_data(grafa
 
 @pytest.mark.services
 def test_no_name_and_no_email_is_in_any_row_of_any_view(grafana):
-    views = grafana.execute("select viewname from pg_views where schemaname = 'monitoring'").fetchall()
-    assert len(views) >= 9
+    views = grafana.execute(
+        "select viewname from pg_views where schemaname = 'monitoring'"
+        " and has_table_privilege(format('%I.%I', schemaname, viewname), 'select')"
+    ).fetchall()
+    assert len(views) >= 9 and ("masked_customers",) not in views
     for (view,) in views:
         text = str(grafana.execute(f'select * from monitoring."{view}"').fetchall())
         assert "@" not in text and "Okafor" not in text and "Tanaka" not in text
