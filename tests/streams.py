@@ -131,6 +131,9 @@ class Submitted:
     def __init__(self, settings: Settings, job: str, log: Path, **more: object):
         options = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
         options += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # half the processor time of a start
+        options += (
+            f" -Djava.io.tmpdir={log.parent}"  # what a killed driver leaves goes with the test's folder
+        )
         command = [
             str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
             "--jars", ",".join(jars.spark_classpath()),
