@@ -19,18 +19,18 @@ SLOW = 60  # seconds: the same for figures over days
 
 
 @st.cache_resource
-def _pool(url: str, role: Role = "app") -> sqlalchemy.Engine:
+def _pool(url: str, role: Role) -> sqlalchemy.Engine:
     return queries.engine(load(), role)
 
 
-def engine() -> sqlalchemy.Engine:
-    """The connections of all viewers, with the rights of the role `app`."""
-    return _pool(load().sqlalchemy_url("app"))
+def engine(role: Role = "app") -> sqlalchemy.Engine:
+    """The connections of all viewers, with the rights of a role."""
+    return _pool(load().sqlalchemy_url(role), role)
 
 
 @st.cache_data(ttl=LIVE - 1, show_spinner=False, max_entries=200)
-def _live(url: str, name: str, parameters: dict[str, object]) -> pandas.DataFrame:
-    return queries.frame(engine(), name, **parameters)
+def _live(url: str, role: Role, name: str, parameters: dict[str, object]) -> pandas.DataFrame:
+    return queries.frame(engine(role), name, **parameters)
 
 
 @st.cache_data(ttl=SLOW - 5, show_spinner="Reading scores and labels …", max_entries=100)
@@ -40,17 +40,13 @@ def _slow(url: str, name: str, parameters: dict[str, object]) -> pandas.DataFram
 
 def live(name: str, **parameters: object) -> pandas.DataFrame:
     """The rows of a named query, at most `LIVE` seconds old."""
-    return _live(load().sqlalchemy_url("app"), name, parameters)
-
-
-@st.cache_data(ttl=LIVE - 1, show_spinner=False, max_entries=50)
-def _personal(url: str, transaction_id: str) -> pandas.DataFrame:
-    return queries.frame(_pool(url, "personal"), "personal_data", transaction_id=transaction_id)
+    return _live(load().sqlalchemy_url("app"), "app", name, parameters)
 
 
 def personal(transaction_id: str) -> pandas.DataFrame:
     """Name and e-mail of a transaction's customer, read by the role `personal`."""
-    return _personal(load().sqlalchemy_url("personal"), transaction_id)
+    url = load().sqlalchemy_url("personal")
+    return _live(url, "personal", "personal_data", {"transaction_id": transaction_id})
 
 
 def streams() -> pandas.DataFrame:
@@ -128,12 +124,12 @@ def explained() -> Iterator[None]:
             icon=":material/cloud_off:",
         )
     except queries.LoginRefused as error:
-        st.error(
+        _refused(
             "**PostgreSQL did not let this app in.** An app that shows names needs the password of the role "
             "`personal`, any other that of `app`: give it the secret of that name.",
-            icon=":material/lock:",
+            ":material/lock:",
+            error,
         )
-        st.code(str(error), language=None, wrap_lines=True)
     except queries.QueryTooSlow:
         st.warning(
             "**PostgreSQL took too long** for this part of the page. Choose a shorter period, or wait until the "
@@ -141,12 +137,12 @@ def explained() -> Iterator[None]:
             icon=":material/hourglass_bottom:",
         )
     except queries.QueryError as error:
-        st.error(
+        _refused(
             "**PostgreSQL refused a query.** Most likely its tables are older than this app: `make up` brings "
             "them up to date.",
-            icon=":material/database_off:",
+            ":material/database_off:",
+            error,
         )
-        st.code(str(error), language=None, wrap_lines=True)
     except registry.RegistryUnavailable:
         st.warning(
             f"**MLflow does not answer** at {settings.mlflow_tracking_uri}. The streams go on with the model that "
@@ -154,10 +150,15 @@ def explained() -> Iterator[None]:
             icon=":material/cloud_off:",
         )
     except registry.ModelRejected as error:
-        st.error(
-            "**The model was refused** and is not used. What the check found:", icon=":material/gpp_bad:"
+        _refused(
+            "**The model was refused** and is not used. What the check found:", ":material/gpp_bad:", error
         )
-        st.code(str(error), language=None, wrap_lines=True)
+
+
+def _refused(what: str, icon: str, error: Exception) -> None:
+    """What was refused and what to do, in words, and below it what the error says."""
+    st.error(what, icon=icon)
+    st.code(str(error), language=None, wrap_lines=True)
 
 
 def forget() -> None:
