@@ -39,10 +39,11 @@ class TopicMissing(KafkaError):
     """A topic does not exist."""
 
 
+# The broker does not accept a user or its password.
+UNAUTHENTICATED = (ErrorCode._AUTHENTICATION, ErrorCode.SASL_AUTHENTICATION_FAILED)
 _CHECK_PASSWORD = "check FRAUDSTREAM_KAFKA_SASL_USERNAME and FRAUDSTREAM_KAFKA_SASL_PASSWORD"
 _REFUSALS = {
-    ErrorCode._AUTHENTICATION: _CHECK_PASSWORD,
-    ErrorCode.SASL_AUTHENTICATION_FAILED: _CHECK_PASSWORD,
+    **dict.fromkeys(UNAUTHENTICATED, _CHECK_PASSWORD),
     ErrorCode._SSL: "check FRAUDSTREAM_KAFKA_SSL_CA_LOCATION and the name in the broker's certificate",
     ErrorCode.TOPIC_AUTHORIZATION_FAILED: "give this user access to the topic",
     ErrorCode.CLUSTER_AUTHORIZATION_FAILED: "give this user access to the cluster",

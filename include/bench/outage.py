@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import psycopg
 
-from include import kafka
+from include import kafka, reconcile
 from include.platform import airflow
 from include.settings import Settings, load
 
-STREAMS = ("transaction_stream", "fraud_stream")
+STREAMS = (reconcile.STORES, reconcile.SCORES)
 EVERY = 0.5  # seconds between two looks
 CAUGHT_UP_SECONDS = 5  # a stream has no backlog when it lags less than what comes in this time
 CLEARING_SECONDS = 1800

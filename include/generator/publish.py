@@ -9,7 +9,7 @@ from threading import Event
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from include.kafka import writer_config
+from include.kafka import UNAUTHENTICATED, writer_config
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ PASSING = {
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
-
-REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 
 class DeliveryFailed(RuntimeError):
@@ -163,7 +161,7 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
-        elif error.code() in REFUSED:
+        elif error.code() in UNAUTHENTICATED:
             self._failed = DeliveryFailed(
                 f"{self._settings.kafka_bootstrap_servers}: {error.str()}: check the user who writes events, "
                 "FRAUDSTREAM_KAFKA_WRITER_SASL_USERNAME or else FRAUDSTREAM_KAFKA_SASL_USERNAME, and the password"
