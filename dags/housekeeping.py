@@ -28,7 +28,7 @@ with DAG(
 
     @task
     def database() -> list[str]:
-        from include import housekeeping
+        from include.operations import housekeeping
 
         return housekeeping.run(load())
 
@@ -40,7 +40,7 @@ with DAG(
 
     @task
     def models() -> list[str]:
-        from include import old_models
+        from include.operations import old_models
 
         return old_models.run(load())
 

@@ -12,7 +12,7 @@ champion until a later run finds none. docs/features.md says what is compared wh
 
 - **It failed?** The log's last lines name each feature that differs, in how many rows, by how much, and where. Rows
   that somebody changed or deleted: bring them back and trigger this DAG again. Code whose features changed: raise
-  `FEATURE_SET` in include/features.py, which starts the comparison anew, and retrain.
+  `FEATURE_SET` in include/features/behaviour.py, which starts the comparison anew, and retrain.
 """
 
 with DAG(
@@ -27,7 +27,7 @@ with DAG(
 
     @task
     def compare() -> str:
-        from include import parity_check
+        from include.operations import parity_check
 
         return str(parity_check.require(parity_check.check(load())))
 

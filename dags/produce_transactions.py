@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, Param
 
+from include.platform.spark_submit import spark_job
 from include.settings import load
-from include.spark_submit import spark_job
 
 DOC = """
 ### Produces synthetic transactions

@@ -28,7 +28,7 @@ with DAG(
 
     @task
     def compare() -> None:
-        from include import reconcile
+        from include.operations import reconcile
 
         reconcile.require(reconcile.reconcile(load()))
 

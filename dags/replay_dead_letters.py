@@ -2,8 +2,8 @@
 
 from airflow.sdk import DAG, Param, task
 
+from include.events.strict_json import Reason
 from include.settings import load
-from include.strict_json import Reason
 
 DOC = """
 ### Replays dead letters
@@ -35,7 +35,7 @@ with DAG(
 
     @task
     def replay(params: dict) -> dict[str, int]:
-        from include import dead_letters
+        from include.operations import dead_letters
 
         reason = None if params["reason"] == ALL else params["reason"]
         return dead_letters.replay(load(), reason, params["limit"])

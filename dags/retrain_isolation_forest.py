@@ -35,7 +35,7 @@ with DAG(
 
     @task(retries=1)
     def train(params: dict) -> dict:
-        from include.training import retrain
+        from include.training.retraining import retrain
 
         result = retrain(
             load(), window_days=params["window_days"], trees=params["trees"], alert_rate=params["alert_rate"]

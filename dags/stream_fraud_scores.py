@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG
 
-from include.spark_submit import STREAM_START, spark_job
+from include.platform.spark_submit import STREAM_START, spark_job
 
 DOC = """
 ### Scores the transactions

@@ -5,16 +5,13 @@ A file's leading comment says what the query returns; `%(name)s` marks a paramet
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import pandas
 import sqlalchemy
 from sqlalchemy.exc import DBAPIError
 
 from include.settings import Role, Settings
+from include.sql import FOLDER, statement
 
-FOLDER = Path(__file__).parent / "sql" / "queries"
 QUERY_CANCELED = "57014"
 
 
@@ -36,20 +33,16 @@ class QueryTooSlow(QueryError):
 
 def names() -> list[str]:
     """The names of all queries, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.sql"))
+    return sorted(path.stem for path in (FOLDER / "queries").glob("*.sql"))
 
 
-@cache
 def text(name: str) -> str:
     """The SQL of a query, with its leading comment.
 
     Raises:
         KeyError: there is no query of this name.
     """
-    path = FOLDER / f"{name}.sql"
-    if not path.is_file():
-        raise KeyError(f"no query {name!r} in {FOLDER}; there are: {', '.join(names())}")
-    return path.read_text()
+    return statement(f"queries/{name}")
 
 
 def engine(

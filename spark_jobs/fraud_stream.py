@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from include import merchant_labels, stream
-from include.champion import Champion
+from include.features import known_frauds
 from include.settings import load
+from include.streams import runner
+from include.streams.current_model import Champion
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,9 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     settings = load()
     champion = Champion(settings)
     topics = (settings.transactions_topic,)
-    ahead = {settings.labels_topic: merchant_labels.labels}
-    job = stream.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says, ahead)
-    return stream.main(settings, job)
+    ahead = {settings.labels_topic: known_frauds.labels}
+    job = runner.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says, ahead)
+    return runner.main(settings, job)
 
 
 if __name__ == "__main__":

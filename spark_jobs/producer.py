@@ -12,17 +12,17 @@ import time
 from datetime import datetime
 from operator import itemgetter
 
+from include.broker.kafka import KafkaError, ensure_topics
+from include.broker.publish import DeliveryFailed, Publisher
 from include.generator.batch import Batch, moment
 from include.generator.config import Config, GeneratorError
 from include.generator.heartbeat import Heartbeat
 from include.generator.profiles import PROFILES, simulation
-from include.generator.publish import DeliveryFailed, Publisher
 from include.generator.resume import Mark, fingerprint, progress
 from include.generator.simulation import Simulation
 from include.generator.volume import SECOND
-from include.kafka import KafkaError, ensure_topics
-from include.process import exit_when_orphaned
 from include.settings import Settings, SettingsError, load
+from include.streams.orphan import exit_when_orphaned
 
 log = logging.getLogger("producer")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from include import ingest, stream
 from include.settings import load
+from include.streams import ingest, runner
 
 
 def main(argv: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="transaction_stream", description=__doc__).parse_args(argv)
     settings = load()
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    return stream.main(settings, stream.Job("transaction_stream", tuple(handlers), lambda spark: handlers))
+    return runner.main(settings, runner.Job("transaction_stream", tuple(handlers), lambda spark: handlers))
 
 
 if __name__ == "__main__":

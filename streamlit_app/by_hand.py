@@ -11,10 +11,13 @@ import numpy as np
 import pandas
 import streamlit as st
 
-from include import features, merchant_labels, queries, reasons, scoring
+from include import queries
+from include.events.transaction import Rejected, Transaction, decode
+from include.features import behaviour, known_frauds
+from include.models import explain
 from include.models.scorer import Scorer
 from include.settings import load
-from include.transaction import Rejected, Transaction, decode
+from include.streams import scoring
 from streamlit_app import champion, data, words
 
 
@@ -36,13 +39,13 @@ def score(
 
     frauds: known of its merchant.
     """
-    columns = features.columns([transaction])
+    columns = behaviour.columns([transaction])
     of_merchant = np.array([0 if transaction.merchant_id else -1])
-    vectors = features.compute(
+    vectors = behaviour.compute(
         customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, np.array([frauds])
     )
     value = scorer.score(vectors)
-    why = reasons.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
+    why = explain.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
     attributions = scorer.attributions(vectors)[0]
     earlier = int(customer["count"][0])
     return Scored(float(value[0]), bool(scorer.is_alert(value)[0]), why, vectors[0], attributions, earlier)
@@ -76,12 +79,12 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
         )
 
 
-def known_frauds(transaction: Transaction) -> float:
+def frauds_at_merchant(transaction: Transaction) -> float:
     """The frauds that the stream knows of the transaction's merchant."""
     with data.engine().connect() as connection:
         driver = connection.connection.driver_connection
-        time = features.columns([transaction]).time
-        return float(merchant_labels.counts(driver, [transaction.merchant_id], time)[0])
+        time = behaviour.columns([transaction]).time
+        return float(known_frauds.counts(driver, [transaction.merchant_id], time)[0])
 
 
 WAITS = "by_hand_waits"  # in the session: PostgreSQL was away when the form was to be drawn
@@ -131,7 +134,7 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
         return
     scorer = data.scorer(int(model["version"]), model["sha256"])
     states = stored_states(transaction, partition)
-    draw(scorer, score(scorer, transaction, *states, known_frauds(transaction)))
+    draw(scorer, score(scorer, transaction, *states, frauds_at_merchant(transaction)))
 
 
 def draw_fields(
@@ -210,7 +213,7 @@ def draw(scorer: Scorer, scored: Scored) -> None:
         )
     with st.expander("All features"):
         rows = pandas.DataFrame(
-            {"feature": features.FEATURES, "value": scored.vector, "push in log odds": scored.attributions}
+            {"feature": behaviour.FEATURES, "value": scored.vector, "push in log odds": scored.attributions}
         ).sort_values("push in log odds", ascending=False)
         st.dataframe(rows, hide_index=True, height=320, column_config={
             "value": st.column_config.NumberColumn(format="%.3f"),

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 
 import psutil
 
-from include import kafka
+from include.broker import kafka
 from include.platform import secrets, supervisor
-from include.settings import PROJECT_ROOT, Settings
+from include.settings import Settings
 from tests.builders import event_bytes
-from tests.streams import produce, until
+from tests.stream_runs import produce, until
 
 JOBS = ("transaction_stream", "fraud_stream")
-JOURNAL = PROJECT_ROOT / "include" / "sql" / "faults" / "journal.sql"
 _LEDGER = "select stream, partition, epoch, next_offset from shop.stream_offsets where topic = '{}'"
 _STALE = """
 select count(*) from (

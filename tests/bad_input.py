@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import NamedTuple
 
-from include.transaction import Reason
+from include.events.transaction import Reason
 from tests.builders import ABSENT, NOW, event, event_bytes
 
 TOLERANCE = timedelta(minutes=5)

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from include.label import Label
-from include.transaction import Transaction
+from include.events.label import Label
+from include.events.transaction import Transaction
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 _numbers = count(1)

@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from include.platform import broker as kafka_server
 from include.platform import jars, mlflow, ports, secrets
-from include.platform import kafka as kafka_server
 from include.platform import postgres as postgres_server
 from include.settings import Settings
 
@@ -167,9 +167,9 @@ def spark() -> Iterator:
 @pytest.fixture(scope="module")
 def session(spark):
     """The Spark session with the streams' options."""
-    from include import stream
+    from include.streams import runner
 
-    for key, value in stream.SPARK.items():
+    for key, value in runner.SPARK.items():
         if key.startswith("spark.sql."):
             spark.conf.set(key, value)
     return spark

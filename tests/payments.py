@@ -10,10 +10,10 @@ import numpy as np
 import psycopg
 import skops.io
 
-from include import features
+from include.events.transaction import Transaction
+from include.features import behaviour
 from include.models.isolation_forest import IsolationForestDetector
 from include.settings import Settings
-from include.transaction import Transaction
 from tests.builders import NOW, event_bytes, transaction
 
 
@@ -42,8 +42,8 @@ def vectors_of(transactions: list[Transaction]) -> np.ndarray:
     names = [each.merchant_id or "" for each in transactions]
     merchants, merchant = np.unique(names, return_inverse=True)
     merchant = np.where(np.array(names) == "", -1, merchant)
-    states = features.new_state(len(users)), features.new_merchant_state(len(merchants))
-    return features.compute(states[0], user, features.columns(transactions), states[1], merchant)
+    states = behaviour.new_state(len(users)), behaviour.new_merchant_state(len(merchants))
+    return behaviour.compute(states[0], user, behaviour.columns(transactions), states[1], merchant)
 
 
 @cache
@@ -61,7 +61,7 @@ def keep_champion(settings: Settings) -> None:
     kept = settings.home / "champion" / "1.skops"
     kept.parent.mkdir()
     kept.write_bytes(raw)
-    values = sha256(raw).hexdigest(), fitted.family, threshold, features.FEATURE_SET, NOW, NOW
+    values = sha256(raw).hexdigest(), fitted.family, threshold, behaviour.FEATURE_SET, NOW, NOW
     with psycopg.connect(settings.conninfo("trainer")) as connection:
         connection.execute(
             "insert into shop.models (version, run_id, sha256, family, threshold, feature_set, trained_from, "

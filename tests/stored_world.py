@@ -11,11 +11,11 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 
-from include import features
+from include.features import behaviour
 from include.generator.config import Config
 from include.generator.world import World
-from include.replay import replay
 from include.settings import Settings
+from include.training.recompute import replay
 
 END = datetime(2026, 3, 22, 12, tzinfo=UTC)
 TOPIC, PARTITIONS = "transactions-data", 2
@@ -102,7 +102,7 @@ def log_scores(
                 "score": given[at].tolist(),
                 "is_alert": (given[at] >= threshold).tolist(),
                 "model_version": [version] * len(at),
-                "feature_set": [features.FEATURE_SET] * len(at),
+                "feature_set": [behaviour.FEATURE_SET] * len(at),
                 "features": rows.features[at].tolist(),
             },
         )

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from include.events.strict_json import Reason
 from include.generator.config import Config
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.settings import PREFIX, PROJECT_ROOT, Settings
-from include.strict_json import Reason
 from spark_jobs.producer import arguments
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 import click
 import pytest
 
-from include import cli
+from include.cli import main
 from include.settings import PREFIX, PROJECT_ROOT, Settings
-from tests.test_cli import COMMANDS
+from tests.cli.test_main import COMMANDS
 
 README = PROJECT_ROOT / "README.md"
 DOCUMENTS = [README, PROJECT_ROOT / "CHANGELOG.md", *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
@@ -43,7 +43,7 @@ def invocations(text: str) -> list[list[str]]:
 
 def problem(words: list[str]) -> str | None:
     """Why an invocation cannot be, or None."""
-    command: click.Command = cli.cli
+    command: click.Command = main.cli
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         if words[0] not in command.commands:
             return f"there is no command {words[0]}"

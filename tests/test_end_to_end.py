@@ -21,10 +21,12 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from include import kafka, registry
+from include import registry
 from include.bench import outage
+from include.broker import kafka
 from include.platform import airflow, ports, processes, secrets
 from include.settings import Settings
+from include.sql import statement
 from tests import airflow_faults, canaries
 from tests.builders import event_bytes
 
@@ -284,7 +286,7 @@ def _ledger(platform: Platform, ends: dict[int, int]) -> bool:
 def journal(platform):
     """Every change of the ledger is noted: a driver that wrote after its successor is seen."""
     with psycopg.connect(platform.settings.conninfo("owner")) as connection:
-        connection.execute(airflow_faults.JOURNAL.read_text())
+        connection.execute(statement("faults/journal"))
 
 
 @pytest.fixture

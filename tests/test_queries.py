@@ -7,8 +7,9 @@ import psycopg
 import pytest
 from sklearn.metrics import average_precision_score
 
-from include import evaluation, queries
+from include import queries
 from include.settings import PROJECT_ROOT, Settings
+from include.training import evaluation
 from tests import sample_data
 from tests.conftest import EMPTY
 

@@ -11,14 +11,15 @@ from itertools import islice
 
 import psycopg
 
-from include import features, scoring, store
 from include.bench.compare import Comparison, Side, compare, held_objects_left_alone, timed
 from include.bench.reasons import STREAM, scorer_of
 from include.bench.services import services
 from include.bench.store import ranges
+from include.features import behaviour
 from include.models.scorer import Scorer
 from include.settings import Settings
-from include.store import Range, Writer
+from include.streams import scoring, store
+from include.streams.store import Range, Writer
 
 FILL = "copy shop.user_state (user_id, partition, layout, state) from stdin (format binary)"
 
@@ -49,12 +50,12 @@ def run(rounds: int = 15, events: int = 5_000, few: int = 10_000, many: int = 1_
 
 def fill(settings: Settings, partition: int, customers: int) -> None:
     """Gives customers of a partition their states."""
-    state = features.new_state(1)[0].tobytes()
+    state = behaviour.new_state(1)[0].tobytes()
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
         with owner.cursor().copy(FILL) as target:
             target.set_types(["text", "int4", "int2", "bytea"])
             for number in range(customers):
-                target.write_row((customer(partition, number), partition, features.LAYOUT, state))
+                target.write_row((customer(partition, number), partition, behaviour.LAYOUT, state))
         owner.execute("vacuum analyze shop.user_state")
 
 

@@ -12,10 +12,10 @@ import msgspec
 from pydantic import BaseModel, Field, create_model
 
 from include.bench.compare import Comparison, Side, compare, timed
+from include.events.transaction import MAX_AMOUNT, Transaction, decode
 from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
-from include.transaction import MAX_AMOUNT, Transaction, decode
 
 NOW = START + timedelta(days=365)
 LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
@@ -32,7 +32,9 @@ def run(rounds: int = 9, events: int = 5_000) -> list[Comparison]:
     batches = simulation(Config(rate=30.0)).live(START)
     while len(values) < events:
         values += [value for _, _, value in next(batches).transactions()]
-    ours = Side("include.transaction.decode", _each(values, partial(decode, broker_time=NOW, **LIMITS)))
+    ours = Side(
+        "include.events.transaction.decode", _each(values, partial(decode, broker_time=NOW, **LIMITS))
+    )
     by_hand = Side("json.loads and checks by hand", _each(values, checked_by_hand))
     model = Side("pydantic", _each(values, pydantic_model().model_validate_json))
     return [

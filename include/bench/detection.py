@@ -17,21 +17,21 @@ import pyarrow.compute as pc
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from include import evaluation
-from include.evaluation import Scored
-from include.features import FEATURES
+from include.events.transaction import Transaction
+from include.features.behaviour import FEATURES
+from include.features.known_frauds import KnownFrauds
 from include.generator.batch import plain
 from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
-from include.history import Labels
-from include.merchant_labels import KnownFrauds
 from include.models.base import Detector
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
-from include.parity import recompute
-from include.training import threshold_at
-from include.transaction import Transaction
+from include.training import evaluation
+from include.training.evaluation import Scored
+from include.training.parity import recompute
+from include.training.retraining import threshold_at
+from include.training.stored_rows import Labels
 
 SEEDS = (11, 12, 13, 14, 15)
 DAYS, EVENTS, CUSTOMERS = 60, 100_000, 1_000

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from include import kafka, reconcile
+from include.broker import kafka
+from include.operations import reconcile
 from include.platform import airflow
 from include.settings import Settings, load
 

@@ -11,18 +11,18 @@ from unittest.mock import patch
 import numpy as np
 import psycopg
 
-from include import scoring, store
 from include.bench.compare import Comparison, Side, compare, held_objects_left_alone, timed
 from include.bench.services import services
 from include.bench.store import ranges
-from include.features import FEATURE_SET
+from include.events.transaction import decode
+from include.features.behaviour import FEATURE_SET
 from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
-from include.parity import Replay
 from include.settings import Settings
-from include.store import Range, Writer
-from include.training import threshold_at
-from include.transaction import decode
+from include.streams import scoring, store
+from include.streams.store import Range, Writer
+from include.training.parity import Replay
+from include.training.retraining import threshold_at
 
 STREAM = "fraud_stream"
 ALERT_RATE = 0.015

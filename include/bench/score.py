@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from include.bench.compare import Comparison, Side, compare, timed
-from include.features import FEATURE_SET, FEATURES
+from include.features.behaviour import FEATURE_SET, FEATURES
 from include.models.isolation_forest import IsolationForestDetector
 
 

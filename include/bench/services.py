@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from include.platform import broker as broker
 from include.platform import jars, ports, secrets
-from include.platform import kafka as broker
 from include.platform import postgres as database
 from include.settings import Settings
 
@@ -47,7 +47,7 @@ def services(*, kafka: bool = False) -> Iterator[Settings]:
         stack.enter_context(_running("PostgreSQL", settings, database.command(settings), database.ready))
         database.provision(settings)
         if kafka:
-            from include.kafka import ensure_topics
+            from include.broker.kafka import ensure_topics
 
             jars.fetch()
             broker.initialise(settings)

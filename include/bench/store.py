@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from msgspec.structs import astuple
 
-from include import ingest, store
 from include.bench.compare import Comparison, Side, compare, timed
 from include.bench.services import services
+from include.events.transaction import Transaction, decode
 from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.settings import Settings
-from include.store import Range, Record, Writer
-from include.transaction import Transaction, decode
+from include.streams import ingest, store
+from include.streams.store import Range, Record, Writer
 
 STREAM, TOPIC = "transaction_stream", "bench"
 COLUMNS = Transaction.__struct_fields__

@@ -18,11 +18,12 @@ from confluent_kafka import Producer
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from include import ingest, kafka, merchant_labels, scoring, stream
 from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
 from include.bench.services import services
 from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
-from include.features import FEATURE_SET, FEATURES
+from include.broker import kafka
+from include.features import known_frauds
+from include.features.behaviour import FEATURE_SET, FEATURES
 from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
@@ -30,6 +31,7 @@ from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.platform import jars
 from include.settings import PROJECT_ROOT, Settings
+from include.streams import ingest, runner, scoring
 
 KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
@@ -75,7 +77,7 @@ def spark_session() -> Iterator[SparkSession]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
     }
-    spark = SparkSession.builder.master("local[2]").config(map=stream.SPARK | options).getOrCreate()
+    spark = SparkSession.builder.master("local[2]").config(map=runner.SPARK | options).getOrCreate()
     try:
         yield spark
     finally:
@@ -104,15 +106,15 @@ def fill(settings: Settings, events: int) -> int:
     return count
 
 
-def transaction_job(settings: Settings) -> stream.Job:
+def transaction_job(settings: Settings) -> runner.Job:
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    return stream.Job("transaction_stream", tuple(handlers), lambda spark: handlers)
+    return runner.Job("transaction_stream", tuple(handlers), lambda spark: handlers)
 
 
-def fraud_job(settings: Settings) -> stream.Job:
-    ahead = {settings.labels_topic: merchant_labels.labels}
+def fraud_job(settings: Settings) -> runner.Job:
+    ahead = {settings.labels_topic: known_frauds.labels}
     topics = (settings.transactions_topic,)
-    return stream.Job("fraud_stream", topics, _Handlers(settings.transactions_topic), ahead=ahead)
+    return runner.Job("fraud_stream", topics, _Handlers(settings.transactions_topic), ahead=ahead)
 
 
 class _Handlers:
@@ -135,15 +137,15 @@ def _scorer() -> Scorer:
     return detector.scorer(threshold=0.99, version=1, feature_set=FEATURE_SET)
 
 
-def _streamed(settings: Settings, spark: SparkSession, job: stream.Job, count: int) -> float:
+def _streamed(settings: Settings, spark: SparkSession, job: runner.Job, count: int) -> float:
     """Seconds an event of one of our streams, which reads the topic from its beginning."""
     _reset(settings, job.stream)
     stopping, failed = threading.Event(), []
 
     def work() -> None:
         try:
-            stream.run(settings, job, stopping, lambda *_: spark)
-        except stream.StreamFailed as error:
+            runner.run(settings, job, stopping, lambda *_: spark)
+        except runner.StreamFailed as error:
             failed.append(error)
 
     thread = threading.Thread(target=work)
@@ -181,7 +183,7 @@ def _appended(settings: Settings, spark: SparkSession, count: int) -> float:
 
     query = (
         parsed.writeStream.foreachBatch(append)
-        .option("checkpointLocation", stream.checkpoint_folder(settings, "plain").as_uri())
+        .option("checkpointLocation", runner.checkpoint_folder(settings, "plain").as_uri())
         .start()
     )
     try:
@@ -217,6 +219,6 @@ def _steady(done: Callable[[], int], count: int, alive: Callable[[], bool]) -> f
 
 def _reset(settings: Settings, name: str) -> None:
     """Nothing is stored, and the next stream reads from the beginning."""
-    shutil.rmtree(stream.checkpoint_folder(settings, name), ignore_errors=True)
+    shutil.rmtree(runner.checkpoint_folder(settings, name), ignore_errors=True)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
         owner.execute(EMPTY)

@@ -18,12 +18,14 @@ import numpy as np
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from include import kafka, merchant_labels, parity
+from include.broker import kafka
+from include.events.transaction import Transaction
 from include.faults.acknowledged import Reader
 from include.faults.events import Event, Events, Kind
 from include.faults.stack import SCORES, Stack
+from include.features import known_frauds
 from include.settings import Settings
-from include.transaction import Transaction
+from include.training import parity
 
 SHOWN = 5  # examples of each problem
 
@@ -272,7 +274,7 @@ def _features(books: Books, stack: Stack) -> None:
         psycopg.connect(stack.superuser()) as connection,
         connection.cursor("features", binary=True) as cursor,
     ):
-        passes = parity.Replay(merchant_labels.as_read(connection))
+        passes = parity.Replay(known_frauds.as_read(connection))
         cursor.itersize = 5_000
         cursor.execute(query)
         while rows := cursor.fetchmany(5_000):

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from include import kafka
+from include.broker import kafka
 from include.faults import books
 from include.faults.acknowledged import Acknowledged, Reader
 from include.faults.books import Books

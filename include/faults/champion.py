@@ -12,12 +12,12 @@ import numpy as np
 import psycopg
 import skops.io
 
+from include.events.transaction import Transaction, decode
 from include.faults.events import Events, Kind
-from include.features import FEATURE_SET
+from include.features.behaviour import FEATURE_SET
 from include.models.isolation_forest import IsolationForestDetector
-from include.parity import recompute
 from include.settings import Settings
-from include.transaction import Transaction, decode
+from include.training.parity import recompute
 
 VERSION = 1
 ROWS = 1_000

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from include import kafka
+from include.broker import kafka
 from include.faults.acknowledged import ALLOWED, LIST, Reader, Writer
 from include.faults.events import Event, Events
 from include.settings import Settings, load

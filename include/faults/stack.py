@@ -19,21 +19,21 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from include import kafka
+from include.broker import kafka
 from include.faults import champion
 from include.faults.acknowledged import LIST
 from include.faults.children import Child, Keeper
 from include.faults.events import Events
 from include.faults.proxy import Proxy
+from include.platform import broker as broker
 from include.platform import jars, ports, postgres, secrets
-from include.platform import kafka as broker
 from include.settings import PREFIX, PROJECT_ROOT, Settings
+from include.sql import statement
 
 TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
 JOBS = {name: PROJECT_ROOT / "spark_jobs" / f"{name}.py" for name in (TRANSACTIONS, SCORES)}
-JOURNAL = PROJECT_ROOT / "include" / "sql" / "faults" / "journal.sql"
 START_SECONDS = 180
-# As include.spark_submit has it, which only Airflow can import.
+# As include.platform.spark_submit has it, which only Airflow can import.
 JVM = (
     "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
     f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
@@ -186,7 +186,7 @@ class Stack:
         self.wait("PostgreSQL is ready", lambda: postgres.ready(self.settings), self.postgres)
         postgres.provision(self.settings)
         with psycopg.connect(self.settings.conninfo("owner")) as connection:
-            connection.execute(JOURNAL.read_text())
+            connection.execute(statement("faults/journal"))
         champion.install(self.settings, self.events)
 
     def _start_kafka(self) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from include.broker.kafka import KafkaUnavailable, begin_offsets, client_config, end_offsets
 from include.generator.config import Config
-from include.kafka import KafkaUnavailable, begin_offsets, client_config, end_offsets
 from include.settings import Settings
 
 HEADER = "history"
@@ -55,7 +55,7 @@ def progress(settings: Settings, timeout: float = 20.0) -> Progress:
     of their slots. Sending from there again is harmless: equal transactions have equal ids.
 
     Raises:
-        KafkaError: the topic cannot be read (`include.kafka`).
+        KafkaError: the topic cannot be read (`include.broker.kafka`).
     """
     ends = end_offsets(settings, settings.transactions_topic)
     if not any(ends.values()):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
 
-from include.features import FEATURES
+from include.features.behaviour import FEATURES
 from include.models import tree_ensemble
 from include.models.base import checked
 from include.models.reference import reference
@@ -35,7 +35,7 @@ class IsolationForestDetector(BaseEstimator):
     Args:
         trees: number of trees.
         samples: rows that each tree sees, or all when there are fewer.
-        columns: indices of the features to use. None takes `COLUMNS` of vectors of include.features, and all
+        columns: indices of the features to use. None takes `COLUMNS` of vectors of include.features.behaviour, and all
             columns of vectors of another width.
         seed: of every random choice.
     """

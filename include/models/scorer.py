@@ -23,7 +23,7 @@ class Scorer:
         reference: (2 Q, F) quantiles of the training vectors (include.models.reference).
         threshold: scores at or above it are alerts.
         version: of the registered model.
-        feature_set: `include.features.FEATURE_SET` that it was trained on.
+        feature_set: `include.features.behaviour.FEATURE_SET` that it was trained on.
         family: kind of detector.
     """
 

@@ -17,7 +17,8 @@ import httpx
 import psycopg
 from rich.console import Console
 
-from include import housekeeping, kafka
+from include.broker import kafka
+from include.operations import housekeeping
 from include.platform import airflow, down, postgres, secrets, services, up
 from include.platform.progress import Progress
 from include.settings import PROJECT_ROOT, Settings, SettingsError, load

@@ -13,9 +13,9 @@ import psycopg
 from psycopg import sql
 
 from include.platform import secrets
-from include.settings import PROJECT_ROOT, Settings
+from include.settings import Settings
+from include.sql import FOLDER, statement
 
-SQL = PROJECT_ROOT / "include" / "sql"
 NOBODY = 65534
 
 
@@ -102,7 +102,7 @@ def provision(settings: Settings) -> None:
     passwords = secrets.ensure(settings)
     superuser = settings.conninfo("owner", "postgres").replace("user=owner", "user=postgres")
     with psycopg.connect(superuser, autocommit=True) as connection:
-        connection.execute((SQL / "roles.sql").read_text())
+        connection.execute(statement("roles"))
         for role in secrets.DATABASE_ROLES[1:]:
             connection.execute(
                 sql.SQL("alter role {} password {}").format(
@@ -149,7 +149,7 @@ def migrate(settings: Settings) -> None:
             " (name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
         )
         applied = dict(connection.execute("select name, sha256 from public.migrations").fetchall())
-        for path in sorted((SQL / "migrations").glob("*.sql")):
+        for path in sorted((FOLDER / "migrations").glob("*.sql")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             if path.stem not in applied:
                 connection.execute(path.read_text())

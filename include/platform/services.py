@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.platform import airflow, kafka, mlflow, postgres, secrets
+from include.platform import airflow, broker, mlflow, postgres, secrets
 from include.platform.http import answers
 from include.settings import PROJECT_ROOT, Settings
 
@@ -68,7 +68,7 @@ SERVICES: dict[str, Service] = {
             "postgresql",
             stop_signal="INT",
         ),
-        Service("kafka", lambda s: kafka.command(s), kafka.ready, lambda s: s.kafka_port, "kafka"),
+        Service("kafka", lambda s: broker.command(s), broker.ready, lambda s: s.kafka_port, "kafka"),
         Service(
             "mlflow", mlflow.command, mlflow.ready, lambda s: s.mlflow_port, environment=mlflow.environment
         ),

@@ -9,12 +9,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from include import kafka, reconcile
+from include.broker import kafka
+from include.operations import reconcile
 from include.platform import supervisor
 from include.platform.services import SERVICES
-from include.settings import PROJECT_ROOT, Settings
+from include.settings import Settings
+from include.sql import statement
 
-QUERY = PROJECT_ROOT / "include" / "sql" / "status_streams.sql"
 HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
 UP_RECORD = "up.json"
 
@@ -35,7 +36,9 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     }
     try:
         with psycopg.connect(settings.conninfo("owner"), row_factory=dict_row) as connection:
-            rows = connection.execute(QUERY.read_text(), {"topic": settings.transactions_topic}).fetchall()
+            rows = connection.execute(
+                statement("status_streams"), {"topic": settings.transactions_topic}
+            ).fetchall()
             found["counts"] = _counts(connection, rows)
             found["champion"] = _champion(connection, settings, rows)
     except psycopg.Error as error:

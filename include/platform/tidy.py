@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from include.housekeeping import kept_from
+from include.operations.housekeeping import kept_from
 from include.platform import airflow, logs
 from include.settings import Settings
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import psycopg
 
-from include import housekeeping, kafka
+from include.broker import kafka
+from include.operations import housekeeping
 from include.platform import airflow, doctor, jars, postgres, secrets, services, supervisor
-from include.platform import kafka as kafka_server
+from include.platform import broker as kafka_server
 from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from include import cli
 from include.bench import detection
-from include.evaluation import Ranking
-from include.features import FEATURES
+from include.cli import main
+from include.features.behaviour import FEATURES
 from include.generator.batch import LABELS
+from include.training.evaluation import Ranking
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_command_compares_every_detector(monkeypatch):
     monkeypatch.setattr(
         detection, "run", lambda **given: whole(seeds=(3,), events=6_000, customers=100, draws=2, **given)
     )
-    result = CliRunner().invoke(cli.cli, ["bench", "detection", "--json"])
+    result = CliRunner().invoke(main.cli, ["bench", "detection", "--json"])
     found = json.loads(result.stdout)
     assert found["detectors"].keys() == {*detection.DETECTORS, detection.TOGETHER, *detection.STUDY}
     ours, first = (found["detectors"][name] for name in (detection.OURS, list(detection.DETECTORS)[1]))

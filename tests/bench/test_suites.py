@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from include import cli
 from include.bench import command, customers, decode, generator, reasons, score, store, streams
 from include.bench.compare import BenchmarkFailed
 from include.bench.services import services
+from include.cli import main
+from include.events.transaction import decode as strict_decode
 from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
-from include.transaction import decode as strict_decode
 
 
 def of(comparisons) -> dict[tuple[str, str], object]:
@@ -42,7 +42,7 @@ def test_generator():
 
 def test_without_faker_the_command_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(generator, "find_spec", {"faker": None}.get)
-    result = CliRunner().invoke(cli.cli, ["bench", "generator"])
+    result = CliRunner().invoke(main.cli, ["bench", "generator"])
     assert result.exit_code == 1 and "install it with: .venv/bin/uv pip install faker" in result.output
 
 
@@ -117,12 +117,12 @@ def test_score():
 
 def test_command_shows_and_prints_json(monkeypatch):
     monkeypatch.setattr(score, "run", lambda: score_run(rounds=1, rows=300))
-    result = CliRunner().invoke(cli.cli, ["bench", "score", "--json"])
+    result = CliRunner().invoke(main.cli, ["bench", "score", "--json"])
     found = json.loads(result.stdout)
     assert [each["what"] for each in found["comparisons"]] == ["score 1 row", "score 300 rows"]
     assert found["cores"] >= 1 and result.stderr.startswith("measuring score")
-    assert "Times faster" in CliRunner().invoke(cli.cli, ["bench", "score"]).output
-    assert [*command.SUITES, "detection", "all"] == list(cli.bench.params[0].type.choices)
+    assert "Times faster" in CliRunner().invoke(main.cli, ["bench", "score"]).output
+    assert [*command.SUITES, "detection", "all"] == list(main.bench.params[0].type.choices)
 
 
 score_run = score.run

@@ -11,16 +11,19 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from include import features, ingest, kafka, merchant_labels, scoring, store
+from include.broker import kafka
 from include.faults import books, producer
 from include.faults.acknowledged import ALLOWED, LIST, Writer
 from include.faults.books import Books
 from include.faults.events import Events, Kind
-from include.faults.stack import JOURNAL, SCORES, TRANSACTIONS
+from include.faults.stack import SCORES, TRANSACTIONS
+from include.features import behaviour, known_frauds
 from include.settings import Settings
-from include.store import Range, Record
+from include.sql import statement
+from include.streams import ingest, scoring, store
+from include.streams.store import Range, Record
 from tests.payments import detector
-from tests.streams import own, query
+from tests.stream_runs import own, query
 
 COUNT = 600
 
@@ -36,12 +39,12 @@ class Desk:
         self.list = home / LIST
         self.streams = (TRANSACTIONS, SCORES)
         forest, threshold = detector()
-        scorer = forest.scorer(threshold=threshold, version=1, feature_set=features.FEATURE_SET)
+        scorer = forest.scorer(threshold=threshold, version=1, feature_set=behaviour.FEATURE_SET)
         self.handlers = {
             (TRANSACTIONS, settings.transactions_topic): ingest.transactions,
             (TRANSACTIONS, settings.labels_topic): ingest.labels,
             (SCORES, settings.transactions_topic): partial(scoring.scores, scorer),
-            (SCORES, settings.labels_topic): merchant_labels.labels,
+            (SCORES, settings.labels_topic): known_frauds.labels,
         }
 
     def query(self, statement: str) -> list[tuple]:
@@ -86,7 +89,7 @@ def desk(clean_postgres: Settings, kafka: Settings, tmp_path) -> Iterator[Desk]:
     """Events that the broker acknowledged, and a database with the campaign's journal."""
     settings = own(clean_postgres, tmp_path)
     desk = Desk(settings, tmp_path)
-    query(settings, JOURNAL.read_text())
+    query(settings, statement("faults/journal"))
     (tmp_path / ALLOWED).write_text(str(COUNT))
     producer.send(settings, tmp_path, desk.events, COUNT)
     yield desk

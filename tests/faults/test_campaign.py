@@ -20,7 +20,7 @@ from include.faults.kinds import KINDS
 from include.faults.stack import JOBS, TRANSACTIONS
 from include.settings import PROJECT_ROOT
 from tests.faults.bugs import BUGS
-from tests.streams import until
+from tests.stream_runs import until
 
 BUGS_FOLDER = Path(__file__).parent / "bugs"
 

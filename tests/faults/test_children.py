@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.faults.children import Child, Keeper, send
-from tests.streams import until
+from tests.stream_runs import until
 
 # A process with a child in its session and one in a session of its own, which ignores SIGTERM.
 FAMILY = """

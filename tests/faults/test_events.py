@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from include.events.label import decode_label
+from include.events.strict_json import Rejected
+from include.events.transaction import decode
 from include.faults.events import LATE, SHARES, Events, Kind
-from include.label import decode_label
-from include.strict_json import Rejected
-from include.transaction import decode
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from include import kafka as broker
+from include.broker import kafka as broker
 from include.faults import producer
 from include.faults.acknowledged import ALLOWED, LIST, Reader
 from include.faults.events import Events
 from include.settings import PROJECT_ROOT, Settings
-from tests.streams import own, until
+from tests.stream_runs import own, until
 
 pytestmark = pytest.mark.services
 

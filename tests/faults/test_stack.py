@@ -20,7 +20,7 @@ def options(java: str) -> set[str]:
 
 
 def test_drivers_start_as_airflow_starts_them(tmp_path):
-    from include.spark_submit import spark_job
+    from include.platform.spark_submit import spark_job
 
     operator = spark_job("fraud_stream")
     settings = Settings(_env_file=None, home=tmp_path)

@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.events.label import decode_label
+from include.events.transaction import decode
 from include.generator.batch import coded, json_lines, micros, moment, plain, text_of_times, uuids
-from include.label import decode_label
-from include.transaction import decode
 from tests.generator.worlds import START, default_world
 
 LATEST = START + timedelta(days=60)

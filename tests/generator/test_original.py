@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from include.events.transaction import decode
 from include.generator.config import Config
 from include.generator.original import HONEST_AMOUNT, ODD_DEVICES
-from include.transaction import decode
 from tests.generator.test_batch import LATEST, LIMITS
 from tests.generator.worlds import numbers, stretch, texts
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from include.broker.publish import Publisher
 from include.generator.config import Config
-from include.generator.publish import Publisher
 from include.generator.resume import Mark, Progress, fingerprint, progress
 from include.settings import Settings
 from tests.generator.topics import own_topics

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from include.kafka import client_config, end_offsets, ensure_topics
+from include.broker.kafka import client_config, end_offsets, ensure_topics
 from include.settings import Settings
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from sklearn.ensemble import IsolationForest
 
-from include.features import FEATURES
+from include.features.behaviour import FEATURES
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
 
 

@@ -8,13 +8,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from include import old_models, registry
+from include import registry
+from include.operations import old_models
 from include.platform import mlflow, ports
 from include.registry import RegistryUnavailable
 from include.settings import Settings
 from tests import canaries
 from tests.conftest import running
-from tests.test_registry import register
+from tests.registry.test_registry import register
 
 pytestmark = pytest.mark.services
 

@@ -25,15 +25,15 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from include import kafka as broker
-from include.label import decode_label
+from include.broker import kafka as broker
+from include.events.label import decode_label
+from include.events.transaction import Reason, Rejected, Transaction, decode
 from include.settings import Settings
-from include.transaction import Reason, Rejected, Transaction, decode
 from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, Case, cases
 from tests.builders import NOW, label_event
 from tests.fuzz_messages import messages
 from tests.payments import keep_champion
-from tests.streams import Submitted, books, own, query
+from tests.stream_runs import Submitted, books, own, query
 
 TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
 PARTITIONS = 2

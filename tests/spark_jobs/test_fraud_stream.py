@@ -14,12 +14,13 @@ import pytest
 import skops.io
 from matplotlib.figure import Figure
 
-from include import registry, stream
-from include.champion import Champion
+from include import registry
 from include.settings import Settings
+from include.streams import runner
+from include.streams.current_model import Champion
 from tests.builders import transaction
 from tests.payments import detector, events, payments, vectors_of
-from tests.streams import Submitted, books, lease, own, produce, query, running
+from tests.stream_runs import Submitted, books, lease, own, produce, query, running
 from tests.tampering import Malicious, bless, point_champion_at, replace_artifact
 
 NAME = "fraud_stream"
@@ -64,7 +65,7 @@ def test_it_waits_for_a_champion_takes_each_new_one_and_keeps_the_last(shop, cha
     values = events(payments(120))
     topic = shop.transactions_topic
     produce(shop, topic, values[:40], partition=0)
-    job = stream.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
+    job = runner.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
     with running(shop, job, spark) as active:
         active.until(lambda: lease(shop, NAME)[0] == "waiting")
         active.until(lambda: "champion" in lease(shop, NAME)[1])
@@ -102,7 +103,7 @@ def test_a_champion_that_must_not_run_never_stops_the_stream(shop, champion, spa
     marker, topic = tmp_path / "marker", shop.transactions_topic
     values = events(payments(100))
     good = crown(shop)
-    job = stream.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
+    job = runner.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
     with running(shop, job, spark) as active:
         produce(shop, topic, values[:20], partition=0)
         active.until(lambda: books(shop, NAME)[:2] == (20, 20))

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from include.broker.kafka import end_offsets
 from include.generator.config import Config
 from include.generator.resume import HEADER
-from include.kafka import end_offsets
 from include.platform import ports
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 from spark_jobs import producer
@@ -295,7 +295,7 @@ def test_no_broker_ends_with_a_clear_message(shop, monkeypatch):
 
 
 def producer_ensure(settings: Settings, timeout: float) -> None:
-    from include.kafka import ensure_topics
+    from include.broker.kafka import ensure_topics
 
     ensure_topics(settings, timeout)
 

@@ -10,10 +10,10 @@ import psutil
 import psycopg
 import pytest
 
-from include import store
 from include.settings import Settings
+from include.streams import store
 from tests.builders import event_bytes
-from tests.streams import Submitted, books, lease, own, produce, query, until
+from tests.stream_runs import Submitted, books, lease, own, produce, query, until
 
 NAME = "transaction_stream"
 

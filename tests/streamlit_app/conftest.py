@@ -10,10 +10,11 @@ import psycopg
 import pytest
 import streamlit as st
 
-from include import features, registry, settings
+from include import registry, settings
+from include.events.transaction import Transaction
+from include.features import behaviour
 from include.models.isolation_forest import IsolationForestDetector
 from include.settings import Settings
-from include.transaction import Transaction
 from tests import sample_data
 from tests.conftest import EMPTY
 
@@ -71,12 +72,12 @@ def replay(connection: psycopg.Connection) -> np.ndarray:
         ).fetchall()
         transactions = [Transaction(*row) for row in rows]
         users, index = np.unique([t.user_id for t in transactions], return_inverse=True)
-        state = features.new_state(len(users))
-        everything.append(features.compute(state, index, features.columns(transactions)))
+        state = behaviour.new_state(len(users))
+        everything.append(behaviour.compute(state, index, behaviour.columns(transactions)))
         connection.cursor().executemany(
             SAVE_STATE,
             [
-                (u, partition, features.LAYOUT, s.tobytes())
+                (u, partition, behaviour.LAYOUT, s.tobytes())
                 for u, s in zip(users.tolist(), state, strict=True)
             ],
         )

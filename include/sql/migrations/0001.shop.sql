@@ -80,7 +80,7 @@ create table shop.dead_letters (
 );
 create index on shop.dead_letters (at);
 
--- What a model said. features is the vector that was scored, in the order of include.features.FEATURES.
+-- What a model said. features is the vector that was scored, in the order of include.features.behaviour.FEATURES.
 create table shop.fraud_scores (
     transaction_id text collate "C" not null,
     user_id        text collate "C" not null,
@@ -141,7 +141,7 @@ create table shop.verdicts (
 );
 create index on shop.verdicts (transaction_id);
 
--- Behaviour state of a user within a Kafka partition (include.features.STATE), written with the scores.
+-- Behaviour state of a user within a Kafka partition (include.features.behaviour.STATE), written with the scores.
 create table shop.user_state (
     user_id    text collate "C" not null,
     partition  integer not null,

@@ -1,6 +1,6 @@
 -- depends: 0003.ledger
 
--- Behaviour state of a merchant as one Kafka partition sees it (include.features.MERCHANT_STATE).
+-- Behaviour state of a merchant as one Kafka partition sees it (include.features.behaviour.MERCHANT_STATE).
 create table shop.merchant_state (
     merchant_id text collate "C" not null,
     partition   integer not null,

@@ -11,7 +11,7 @@ create view monitoring.current_labels as
         select from shop.fraud_transactions later
         where later.transaction_id = l.transaction_id and later.known_at > l.known_at and later.known_at <= now());
 
--- The time before which labels are settled, by the rule of include.evaluation: where only fraud is reported, a
+-- The time before which labels are settled, by the rule of include.training.evaluation: where only fraud is reported, a
 -- transaction without a label counts as not fraud once it is older than 3 days, or than the delay within which 90 %
 -- of the known frauds were reported. Where labels come with the events it is now.
 create function monitoring.labels_settled_until() returns timestamptz

@@ -1,6 +1,6 @@
 -- depends: 0050.merchant_labels
 
--- What each parity check found (include.parity_check): the features that differ from those logged are in mismatches,
+-- What each parity check found (include.operations.parity_check): the features that differ from those logged are in mismatches,
 -- as [{"feature", "rows", "largest", "place"}]; largest is null for a value that is not a number.
 create table shop.parity_checks (
     id          bigint generated always as identity primary key,

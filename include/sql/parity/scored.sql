@@ -1,5 +1,5 @@
 -- What fraud_stream scored, in the order of the log, as far as transaction_stream has stored it: the logged vector,
--- whether shop.transactions holds that event, and its fields as include.transaction.Transaction has them, without
+-- whether shop.transactions holds that event, and its fields as include.events.transaction.Transaction has them, without
 -- names and e-mail, which no feature uses.
 select s.partition, s."offset", s.feature_set, s.features, t."offset" is not null,
        s.transaction_id, s.user_id, s.timestamp, null, null, null, null, t.location, t.transaction_location,

@@ -15,10 +15,10 @@ def put_back(name: str) -> None:
 
 def _exception_swallowed() -> None:
     """A batch that fails is printed and passed over, and Spark takes it as done."""
-    from include import stream
+    from include.streams import runner
 
     _no_ledger()
-    write = stream._Stream._batch
+    write = runner._Stream._batch
 
     def batch(self, frame, batch_id):
         try:
@@ -27,12 +27,12 @@ def _exception_swallowed() -> None:
             print(f"batch {batch_id} failed: {error}")
             self.error = None
 
-    stream._Stream._batch = batch
+    runner._Stream._batch = batch
 
 
 def _plain_append() -> None:
     """Rows are appended as they come: no ledger, and no id that only one event can own."""
-    from include import ingest
+    from include.streams import ingest
 
     _no_ledger()
     ingest.claim = lambda connection, writer, register, claims: [ingest.Verdict.NEW] * len(claims)
@@ -40,7 +40,8 @@ def _plain_append() -> None:
 
 def _checkpoint_alone() -> None:
     """Only the checkpoint knows where to go on; without it Spark begins with the newest record."""
-    from include import kafka, stream
+    from include.broker import kafka
+    from include.streams import runner
 
     _no_ledger()
 
@@ -53,15 +54,16 @@ def _checkpoint_alone() -> None:
             }
         return found
 
-    stream._Stream._positions = positions
+    runner._Stream._positions = positions
 
 
 def _batch_id_ledger() -> None:
     """What was written is remembered by batch id, which begins anew with the checkpoint."""
-    from include import kafka, stream
+    from include.broker import kafka
+    from include.streams import runner
 
     _no_ledger()
-    write = stream._Stream._batch
+    write = runner._Stream._batch
 
     def batch(self, frame, batch_id):
         written: Path = self.settings.home / f"written-{self.job.stream}"
@@ -77,12 +79,12 @@ def _batch_id_ledger() -> None:
             found[topic] = {str(partition): 0 for partition in kafka.end_offsets(self.settings, topic)}
         return found
 
-    stream._Stream._batch, stream._Stream._positions = batch, positions
+    runner._Stream._batch, runner._Stream._positions = batch, positions
 
 
 def _no_fence() -> None:
     """Every driver may write, however many there are and whoever came last; none notices that it lost its lease."""
-    from include import lease, store
+    from include.streams import lease, store
 
     _no_ledger()
 
@@ -97,7 +99,7 @@ def _no_fence() -> None:
 
 def _no_ledger() -> None:
     """The ledger is written and never asked: no range is skipped, no gap is noticed, no sum is checked."""
-    from include import store
+    from include.streams import store
 
     store._after = lambda span, next_offset: span
     store._ADVANCE = """

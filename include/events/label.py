@@ -1,0 +1,72 @@
+"""Ground truth that arrives later than its transaction: the declaration of a label and its strict reading."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from include.events.strict_json import Reason, Rejected, StrictReader, event_time
+from include.events.transaction import Id
+
+__all__ = ["Label", "decode_label", "encode_label"]
+
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class Label(msgspec.Struct, gc=False):
+    """What is known about a transaction since known_at; a corrected label has a later known_at.
+
+    timestamp is the transaction's own time; both times are aware and in UTC. scenario_id names the simulated
+    kind of fraud, if any; merchant_id the transaction's merchant, for the features of merchants.
+    """
+
+    transaction_id: Id
+    timestamp: datetime
+    is_fraud: bool
+    known_at: datetime
+    scenario_id: Id | None = None
+    merchant_id: Id | None = None
+
+
+class _Event(msgspec.Struct, kw_only=True, gc=False):
+    transaction_id: Id
+    user_id: Id | None | UnsetType = UNSET
+    timestamp: datetime
+    known_at: datetime
+    scenario_id: Id | None | UnsetType = UNSET
+    merchant_id: Id | None | UnsetType = UNSET
+    is_fraud: bool
+
+
+_READER = StrictReader(_Event)
+
+
+def decode_label(
+    value: bytes | None, broker_time: datetime, *, max_bytes: int, future_tolerance: timedelta
+) -> Label:
+    """The label of a Kafka record; unlike its timestamp, known_at may lie in the future.
+
+    Args:
+        value: the record's value, untouched.
+        broker_time: the record's Kafka timestamp (aware).
+        max_bytes: the longest value that is read at all.
+        future_tolerance: how far ahead of broker_time the transaction's timestamp may be.
+
+    Raises:
+        Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
+    """
+    fields, _ = _READER.read(value, max_bytes)
+    transaction_id, _user_id, timestamp, known_at, scenario_id, merchant_id, is_fraud = fields
+    if transaction_id.isspace():
+        raise Rejected(Reason.BLANK, "transaction_id: only white space")
+    timestamp = event_time("timestamp", timestamp, broker_time + future_tolerance)
+    known_at = event_time("known_at", known_at, LATEST)
+    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id, merchant_id)
+
+
+def encode_label(label: Label, user_id: str | None = None) -> bytes:
+    """The event of a label as JSON; fields that are None are left out."""
+    event = msgspec.structs.asdict(label) | {"user_id": user_id}
+    return msgspec.json.encode({name: value for name, value in event.items() if value is not None})

@@ -1,0 +1,72 @@
+"""Decodes events of a topic whose fields have other names, by the same mapping file as an import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from include.events import mapping
+from include.events.strict_json import Reason, Rejected, raise_reason, unique_keys
+from include.events.transaction import Decoded, decode
+from include.events.translate import BadValue, Translator
+from include.settings import Settings
+
+_parse = msgspec.json.Decoder(float_hook=str).decode  # numbers keep their digits
+_encode = msgspec.json.Encoder().encode
+_REASONS = {"timestamp": Reason.INVALID_TIMESTAMP}
+
+
+def transaction_decoder(settings: Settings) -> Callable[..., Decoded]:
+    """`include.events.transaction.decode`, or with FRAUDSTREAM_MAPPING one that applies that file first.
+
+    Raises:
+        MappingError: the file cannot be used.
+    """
+    return decode if settings.mapping is None else _mapped(settings.mapping)
+
+
+@lru_cache(maxsize=2)
+def _mapped(path: Path) -> Callable[..., Decoded]:
+    translator = Translator(mapping.load(path), str(path))
+
+    def decode_mapped(
+        value: bytes | None, broker_time: datetime, *, max_bytes: int, future_tolerance: timedelta
+    ) -> Decoded:
+        limits = {"max_bytes": max_bytes, "future_tolerance": future_tolerance}
+        if value is None or len(value) > max_bytes:
+            return decode(value, broker_time, **limits)  # says why not
+        row = _object(value)
+        event = _encode(_translated(translator, row))
+        limits["max_bytes"] = max(max_bytes, len(event))  # the record was not too large
+        decoded = decode(event, broker_time, **limits)
+        return decoded._replace(unknown_fields=len(row.keys() - translator.columns))
+
+    return decode_mapped
+
+
+def _object(value: bytes) -> dict[str, object]:
+    try:
+        row = _parse(value)
+    except (ValueError, RecursionError) as error:
+        raise_reason(value, error)
+    if not isinstance(row, dict):
+        raise Rejected(Reason.NOT_AN_OBJECT, "valid JSON, but no object")
+    unique_keys(value)
+    return row
+
+
+def _translated(translator: Translator, row: dict[str, object]) -> dict[str, object]:
+    for column in translator.columns:
+        if isinstance(row.get(column), dict | list):
+            raise Rejected(Reason.WRONG_TYPE, f"{column}: an object or array")
+    try:
+        event, label = translator.event(row), translator.label(row)
+    except BadValue as error:
+        raise Rejected(
+            _REASONS.get(error.field, Reason.WRONG_TYPE), f"{error.field}: {error.detail}"
+        ) from None
+    return event if label is None else event | {"is_fraud": label[0]}

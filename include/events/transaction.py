@@ -1,0 +1,158 @@
+"""The one declaration of a transaction, and the strict way from a Kafka value to it.
+
+The JSON decoder is built from `Transaction`; the columns of shop.transactions are tested against it.
+docs/events.md describes the rules for people who write events.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from include.events.strict_json import Reason, Rejected, StrictReader, event_time
+
+__all__ = ["Decoded", "Reason", "Rejected", "Transaction", "decode", "encode"]
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=256)]
+Email = Annotated[str, Meta(max_length=320)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+
+MAX_AMOUNT = Decimal("9999999999.99")  # numeric(12, 2)
+_LARGEST = float(MAX_AMOUNT)
+
+
+class Transaction(msgspec.Struct, gc=False):
+    """A payment as its event tells it; fields in the order of the columns of shop.transactions.
+
+    timestamp is aware and in UTC. amount has at most 2 decimals and lies in [0, 9,999,999,999.99], so the
+    float holds it exactly enough to write numeric(12, 2). latitude and longitude are degrees.
+    """
+
+    transaction_id: Id
+    user_id: Id
+    timestamp: datetime
+    first_name: Text | None
+    last_name: Text | None
+    full_name: Text | None
+    email: Email | None
+    location: Text | None
+    transaction_location: Text | None
+    amount: float
+    device: Text | None = None
+    merchant_id: Id | None = None
+    merchant_category: Text | None = None
+    currency: Currency | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+
+class Decoded(NamedTuple):
+    """What a Kafka value says.
+
+    fingerprint is a signed 64-bit hash of the validated content: equal for the same content in another key
+    order, spacing, escaping or UTC offset. is_fraud is ground truth that some producers add; None without it.
+    """
+
+    transaction: Transaction
+    is_fraud: bool | None
+    unknown_fields: int
+    fingerprint: int
+
+
+def _event_fields():
+    """The declared fields as the JSON has them: optional ones may be absent, the amount keeps its digits."""
+    for field in msgspec.structs.fields(Transaction):
+        if field.name == "amount":
+            yield field.name, msgspec.Raw, UNSET
+        elif type(None) in getattr(field.type, "__args__", ()):
+            yield field.name, field.type | UnsetType, UNSET
+        else:
+            yield field.name, field.type
+    yield "is_fraud", bool | None | UnsetType, UNSET
+
+
+_READER = StrictReader(msgspec.defstruct("_Event", _event_fields(), kw_only=True, gc=False))
+_FIELDS = Transaction.__struct_fields__
+_TRANSACTION_ID, _USER_ID, _TIMESTAMP, _AMOUNT = map(
+    _FIELDS.index, ("transaction_id", "user_id", "timestamp", "amount")
+)
+
+
+def decode(
+    value: bytes | None, broker_time: datetime, *, max_bytes: int, future_tolerance: timedelta
+) -> Decoded:
+    """The transaction of a Kafka record.
+
+    Args:
+        value: the record's value, untouched.
+        broker_time: the record's Kafka timestamp (aware); the machine's own clock plays no part.
+        max_bytes: the longest value that is read at all.
+        future_tolerance: how far ahead of broker_time a timestamp may be.
+
+    Raises:
+        Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
+    """
+    fields, unknown_fields = _READER.read(value, max_bytes)
+    if fields[_TRANSACTION_ID].isspace() or fields[_USER_ID].isspace():
+        raise Rejected(Reason.BLANK, "transaction_id or user_id: only white space")
+    content = list(fields)
+    content[_TIMESTAMP] = event_time("timestamp", fields[_TIMESTAMP], broker_time + future_tolerance)
+    content[_AMOUNT] = _amount(fields[_AMOUNT])
+    fingerprint = _fingerprint(content)
+    is_fraud = content.pop()
+    return Decoded(Transaction(*content), is_fraud, unknown_fields, fingerprint)
+
+
+def _amount(raw: msgspec.Raw | None) -> float:
+    """The amount that a JSON value spells; its digits decide, not the nearest float."""
+    digits = b"" if raw is None else bytes(raw)
+    if len(digits) - digits.find(b".") <= 3:  # the usual form: 12 or 12.3 or 12.34
+        try:
+            number = float(digits)
+        except ValueError:
+            number = 0.0
+        if 0 < number <= _LARGEST:
+            return number
+    return _unusual_amount(digits)
+
+
+def _unusual_amount(digits: bytes) -> float:
+    if not digits or digits == b"null":
+        raise Rejected(Reason.MISSING_FIELD, "amount: missing or null")
+    if digits[:1] not in b"-0123456789":
+        raise Rejected(Reason.WRONG_TYPE, "amount: not a number")
+    if len(digits) > 32:
+        raise Rejected(Reason.OUT_OF_RANGE, "amount: more than 32 characters")
+    number = Decimal(digits.decode())
+    if not 0 <= number <= MAX_AMOUNT:
+        raise Rejected(Reason.OUT_OF_RANGE, f"amount: not between 0 and {MAX_AMOUNT}")
+    if number != round(number, 2):
+        raise Rejected(Reason.TOO_MANY_DECIMALS, "amount: more than 2 decimals")
+    return abs(float(number))
+
+
+_PACK = msgspec.msgpack.Encoder().encode
+_FIRST_8_BYTES = struct.Struct(">q").unpack_from
+
+
+def _fingerprint(content: list) -> int:
+    # Stored fingerprints live for years: a field added to Transaction later may only be appended to what is
+    # hashed, and only where it has a value.
+    return _FIRST_8_BYTES(blake2b(_PACK(content)).digest())[0]
+
+
+def encode(transaction: Transaction, is_fraud: bool | None = None) -> bytes:
+    """The event of a transaction as JSON; fields that are None are left out."""
+    event = {name: value for name, value in msgspec.structs.asdict(transaction).items() if value is not None}
+    if is_fraud is not None:
+        event["is_fraud"] = is_fraud
+    return msgspec.json.encode(event)

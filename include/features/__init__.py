@@ -1,0 +1,1 @@
+"""Behaviour features: one function for live stream, training and parity."""

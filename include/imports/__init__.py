@@ -1,0 +1,1 @@
+"""Recorded transactions from files of any layout into Kafka."""

@@ -1,0 +1,1 @@
+"""What keeps a running platform sound: reconciliation, housekeeping, dead letters, parity."""

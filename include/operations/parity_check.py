@@ -1,0 +1,176 @@
+"""Compares the feature vectors that the stream logged with those of the stored transactions, and remembers the result.
+
+Every partition is replayed from its first scored event in the order of its log, as the stream saw it, in memory that
+holds the states and one batch. Above `MAX_ROWS` scores that would take too long: then a fixed share of the customers
+is replayed with their whole history, without the merchants' features, which need every row.
+
+What the stored rows cannot tell is left out and counted: an event that was scored although another one owned its
+id (shop.transactions has only that one), all later rows of its customer, and from there on the merchants' features
+of its partition; customers in more than one partition, whose state may have moved with them; and, in a partition
+whose oldest scores are gone, customers who had paid before and the merchants' features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import psycopg
+from psycopg.types.json import Jsonb
+
+from include.events.transaction import Transaction
+from include.features import known_frauds
+from include.features.behaviour import FEATURE_SET, FEATURES
+from include.settings import Settings
+from include.sql import statement
+from include.training import parity
+from include.training.parity import ParityBroken, Replay
+from include.training.recompute import BATCH
+
+MAX_ROWS = 1_000_000
+HISTORY = FEATURES.index("history")
+OF_MERCHANTS = np.array([name.startswith("merchant_") for name in FEATURES])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A feature that differs: in how many rows, by how much at most (None: not a number), and where that is."""
+
+    feature: str
+    rows: int
+    largest: float | None
+    place: str
+
+    def __str__(self) -> str:
+        size = "where one is not a number" if self.largest is None else f"by up to {self.largest:.3g}"
+        return f"{self.feature} in {self.rows:,} rows, {size} ({self.place})"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was compared: rows, those of them with merchants' features, rows left out, share of customers, time."""
+
+    rows: int
+    merchants: int
+    left_out: int
+    share: float
+    seconds: float
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows:,} logged vectors of feature set {FEATURE_SET} compared in {self.seconds:.0f} s "
+            f"(merchants' features in {self.merchants:,}, {self.left_out:,} rows left out, "
+            f"{self.share:.0%} of the customers)"
+        )
+
+
+def check(settings: Settings, max_rows: int = MAX_ROWS) -> Check:
+    """Compares, and stores the result in shop.parity_checks; PostgreSQL's errors are the caller's."""
+    started = time.monotonic()
+    with psycopg.connect(settings.conninfo("trainer")) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        (scores,) = connection.execute("select count(*) from shop.fraud_scores").fetchone()
+        share = min(1.0, max_rows / max(scores, 1))
+        found = _compared(connection, share)
+        found = replace(found, seconds=time.monotonic() - started)
+        connection.execute(statement("parity/record"), {
+            "feature_set": FEATURE_SET, "rows": found.rows, "merchants": found.merchants,
+            "left_out": found.left_out, "share": share, "seconds": found.seconds,
+            "mismatches": Jsonb([vars(each) for each in found.differences]),
+        })  # fmt: skip
+    return found
+
+
+def require(found: Check) -> Check:
+    """The check itself, when nothing differs.
+
+    Raises:
+        ParityBroken: naming each feature that differs, in how many rows, by how much at most, and where.
+    """
+    if found.differences:
+        raise ParityBroken(f"{found}: recomputed features differ: " + "; ".join(map(str, found.differences)))
+    return found
+
+
+def blocks_promotion(connection: psycopg.Connection) -> str:
+    """Why no model may become champion now, in words; empty when one may.
+
+    A mismatch in the last check of the present feature set blocks; so does it when none has compared any vector of
+    that set although the stream logs such. Before the stream logs any there is nothing to compare.
+    """
+    logged, checked_at, mismatches = connection.execute(
+        statement("parity/last"), {"feature_set": FEATURE_SET}
+    ).fetchone()
+    if mismatches:
+        named = "; ".join(str(Difference(**each)) for each in mismatches)
+        return (
+            f"the parity check of {checked_at:%Y-%m-%d %H:%M} UTC found features that differ from the logged ones "
+            f"({named}): mend that, then run the DAG parity"
+        )
+    if logged and checked_at is None:
+        return (
+            f"no parity check has compared the logged features of set {FEATURE_SET} yet: run the DAG parity"
+        )
+    return ""
+
+
+def _compared(connection: psycopg.Connection, share: float) -> Check:
+    replay = Replay(known_frauds.as_read(connection))
+    unknown = {user for (user,) in connection.execute(statement("parity/moved"))}
+    shortened = {partition for (partition,) in connection.execute(statement("parity/gone"))}
+    lost_merchants = set(shortened)  # partitions with scored events of which nothing is stored
+    began: set[tuple[int, str]] = set()
+    worst: dict[str, Difference] = {}
+    rows = merchants = left_out = 0
+    for partition, batch in _batches(connection, share):
+        transactions = [Transaction(*row[5:]) for row in batch]
+        vectors = replay.vectors(partition, transactions)
+        kept, with_merchant = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
+        for i, (_, _, feature_set, logged, stored, _, user, *_) in enumerate(batch):
+            if partition in shortened and (partition, user) not in began:
+                began.add((partition, user))
+                if len(logged) <= HISTORY or logged[HISTORY] > 0:
+                    unknown.add(user)
+            if not stored:
+                unknown.add(user)
+                lost_merchants.add(partition)
+            if feature_set == FEATURE_SET and len(logged) == len(FEATURES):
+                kept[i] = user not in unknown
+                left_out += not kept[i]
+                with_merchant[i] = kept[i] and share == 1 and partition not in lost_merchants
+        chosen = np.flatnonzero(kept)
+        rows, merchants = rows + len(chosen), merchants + int(with_merchant.sum())
+        logged = np.array([batch[i][3] for i in chosen], np.float32).reshape(-1, len(FEATURES))
+        ours = vectors[chosen]
+        ours[np.ix_(~with_merchant[chosen], OF_MERCHANTS)] = logged[
+            np.ix_(~with_merchant[chosen], OF_MERCHANTS)
+        ]
+        for mismatch in parity.compare(logged, ours):
+            offset = batch[chosen[mismatch.row]][1]
+            _add(worst, mismatch, f"partition {partition}, offset {offset}")
+    order = sorted(worst.values(), key=lambda each: -np.inf if each.largest is None else -each.largest)
+    return Check(rows, merchants, left_out, share, 0.0, tuple(order))
+
+
+def _add(worst: dict[str, Difference], mismatch: parity.Mismatch, place: str) -> None:
+    largest = float(mismatch.largest) if np.isfinite(mismatch.largest) else None
+    new = Difference(mismatch.feature, mismatch.rows, largest, place)
+    old = worst.get(mismatch.feature)
+    if old is not None:
+        larger = old.largest is None or (largest is not None and old.largest >= largest)
+        new = replace(old if larger else new, rows=old.rows + new.rows)
+    worst[mismatch.feature] = new
+
+
+def _batches(connection: psycopg.Connection, share: float) -> Iterator[tuple[int, list[tuple]]]:
+    """Scored events of one partition, in log order, some at a time."""
+    with connection.cursor("parity") as cursor:
+        cursor.itersize = BATCH
+        cursor.execute(statement("parity/scored"), {"share": share}, binary=True)
+        while batch := cursor.fetchmany(BATCH):
+            for partition, group in groupby(batch, key=lambda row: row[0]):
+                yield partition, list(group)

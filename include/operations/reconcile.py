@@ -1,0 +1,231 @@
+"""Compares, for each Kafka partition, the broker with the ledger and the ledger with the rows that it counts.
+
+A record that waits is normal; one that has waited for `open_difference_minutes` is an alarm. Rows and ledger are
+written in one transaction, so a difference between them is an alarm at once. What was found right is remembered in
+shop.reconciled: each run counts only the rows since, whatever the size of the tables, and rows that retention
+deletes later are not missed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from include.broker import kafka
+from include.settings import Settings
+from include.sql import statement
+
+STORES, SCORES = "transaction_stream", "fraud_stream"
+
+ACCEPT = "if you know why and accept it: fraudstream reconcile --accept"
+
+_REMEMBER = """
+insert into shop.reconciled (stream, topic, partition, topic_id, next_offset, stored, dead_letters)
+values (%s, %s, %s, %s, %s, %s, %s)
+on conflict (stream, topic, partition) do update
+set topic_id = excluded.topic_id, next_offset = excluded.next_offset, stored = excluded.stored,
+    dead_letters = excluded.dead_letters, checked_at = excluded.checked_at"""
+
+
+class BooksOpen(RuntimeError):
+    """Something is lost, stored twice, or waits for too long; the message has a line for each partition and range."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Offsets [first, end) of a partition for which a stream's books are open, and why."""
+
+    stream: str
+    topic: str
+    partition: int
+    first: int
+    end: int
+    why: str
+
+    def __str__(self) -> str:
+        where = f"offsets {self.first} to {self.end - 1} of partition {self.partition} of {self.topic}"
+        return f"{self.stream}: {where}: {self.why}"
+
+
+class Broker(NamedTuple):
+    """What the broker holds of a partition: offsets [begin, end); those before `old` are older than the limit."""
+
+    begin: int
+    old: int
+    end: int
+
+
+def reconcile(settings: Settings, *, accept: bool = False) -> list[Difference]:
+    """Compares, and remembers how far the rows were found right; returns what is open.
+
+    Args:
+        accept: remember the rows as right that were found wrong: they are reported this once.
+
+    Raises:
+        include.broker.kafka.KafkaError, psycopg.Error: the broker or PostgreSQL cannot be read.
+    """
+    brokers = _brokers(settings)
+    with _snapshot(settings) as connection:
+        ledger = connection.execute(statement("reconcile/ledger")).fetchall()
+        wrong = _count(connection, settings, ledger)
+        _remember(connection, ledger, [] if accept else wrong)
+    return [*wrong, *_against_the_broker(settings, ledger, brokers)]
+
+
+def differences(settings: Settings) -> list[Difference]:
+    """What is open now; changes nothing. Raises as `reconcile`."""
+    brokers = _brokers(settings)
+    with _snapshot(settings) as connection:
+        ledger = connection.execute(statement("reconcile/ledger")).fetchall()
+        wrong = _count(connection, settings, ledger)
+    return [*wrong, *_against_the_broker(settings, ledger, brokers)]
+
+
+def require(found: Sequence[Difference]) -> None:
+    """Raises BooksOpen when something is open."""
+    if found:
+        raise BooksOpen("\n".join(map(str, found)))
+
+
+def _snapshot(settings: Settings) -> psycopg.Connection:
+    """A connection whose transaction sees ledger and rows of one moment."""
+    connection = psycopg.connect(settings.conninfo("owner"), row_factory=namedtuple_row)
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    return connection
+
+
+# The broker and the ledger
+
+
+def _brokers(settings: Settings) -> dict[tuple[str, int], Broker]:
+    limit = datetime.now(UTC) - timedelta(minutes=settings.open_difference_minutes)
+    found = {}
+    for topic in (settings.transactions_topic, settings.labels_topic):
+        ends = kafka.end_offsets(settings, topic)
+        olds = kafka.offsets_at(settings, topic, limit)
+        for partition, begin in kafka.begin_offsets(settings, topic).items():
+            end, old = ends[partition], olds[partition]
+            found[topic, partition] = Broker(begin, end if old is None else min(old, end), end)
+    return found
+
+
+def _against_the_broker(
+    settings: Settings, ledger: Sequence[Any], brokers: Mapping[tuple[str, int], Broker]
+) -> list[Difference]:
+    rows = {(row.stream, row.topic, row.partition): row for row in ledger}
+    says = {row.stream: f"it is {row.state}" + (f", {row.detail}" if row.detail else "") for row in ledger}
+    found = []
+    for (topic, partition), broker in brokers.items():
+        for stream in (STORES, SCORES):
+            row = rows.get((stream, topic, partition))
+            following = row.next_offset if row else broker.begin
+            place = stream, topic, partition
+            if following < broker.begin:
+                why = "the broker deleted them before they were read"
+                found.append(Difference(*place, following, broker.begin, why))
+            elif following < broker.old:
+                waits = f"they have waited for more than {settings.open_difference_minutes} minutes"
+                how = says.get(stream, "it has never run")
+                found.append(Difference(*place, following, broker.old, f"{waits}; {how}"))
+            elif (
+                row
+                and row.next_offset > broker.end
+                and row.next_offset > _end_now(settings, topic, partition)
+            ):
+                why = "the ledger has them and the broker has lost them, or the topic was created again"
+                found.append(Difference(*place, broker.end, row.next_offset, why))
+    return found
+
+
+def _end_now(settings: Settings, topic: str, partition: int) -> int:
+    """The end after the ledger was read, which may have grown since the first look."""
+    return kafka.end_offsets(settings, topic)[partition]
+
+
+# The ledger and the rows
+
+
+def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[Any]) -> list[Difference]:
+    """Partitions whose rows since the last run are not those that the ledger counts."""
+    moved = [row for row in ledger if row.next_offset > row.checked_offset]
+    ranges = [
+        (row.stream, row.topic, row.partition, row.topic_id, row.checked_offset, row.next_offset)
+        for row in moved
+    ]
+    since = min((row.checked_at for row in moved), default=None)
+    counts: Counter[tuple] = Counter()
+    if moved:
+        names = ("streams", "topics", "partitions", "topic_ids", "firsts", "ends")
+        arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
+        for *key, number in connection.execute(statement("reconcile/counts"), arguments).fetchall():
+            counts[tuple(key)] = number
+    found = []
+    for row in ledger:
+        place = row.stream, row.topic, row.partition
+        if row.next_offset < row.checked_offset:
+            why = "the ledger had them and was set back"
+            found.append(Difference(*place, row.next_offset, row.checked_offset, why))
+            continue
+        expected = (
+            {"dead_letters": row.dead_letters - row.checked_dead_letters} if row.stream == STORES else {}
+        )
+        if row.topic == settings.transactions_topic:
+            kept_in = "transactions" if row.stream == STORES else "fraud_scores"
+            expected[kept_in] = row.stored - row.checked_stored
+        for kept_in, number in expected.items():
+            there = counts[*place, kept_in]
+            if there != number:
+                why = f"the ledger counts {number} rows in shop.{kept_in}, there are {there}; {ACCEPT}"
+                found.append(Difference(*place, row.checked_offset, row.next_offset, why))
+    return found + _unscored(connection, settings, ledger, since)
+
+
+def _unscored(
+    connection: psycopg.Connection, settings: Settings, ledger: Sequence[Any], since: datetime | None
+) -> list[Difference]:
+    """Transactions that both streams have passed and that have no score."""
+    rows = {(row.stream, row.partition): row for row in ledger if row.topic == settings.transactions_topic}
+    ranges = []
+    for (stream, partition), stored in rows.items():
+        scored = rows.get((SCORES, partition))
+        if stream == STORES and scored is not None:
+            first = max(min(stored.checked_offset, scored.checked_offset), scored.first_offset)
+            ranges.append((stored.topic, partition, first, min(stored.next_offset, scored.next_offset)))
+    if not ranges or since is None:
+        return []
+    names = ("topics", "partitions", "firsts", "ends")
+    arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
+    return [
+        Difference(
+            SCORES, topic, partition, first, last + 1, f"{number} stored transactions have no score; {ACCEPT}"
+        )
+        for topic, partition, first, last, number in connection.execute(
+            statement("reconcile/unscored"), arguments
+        ).fetchall()
+    ]
+
+
+def _remember(connection: psycopg.Connection, ledger: Iterable[Any], wrong: Sequence[Difference]) -> None:
+    open_places = {(each.stream, each.topic, each.partition) for each in wrong}
+    connection.cursor().executemany(
+        _REMEMBER,
+        [
+            (
+                row.stream,
+                row.topic,
+                row.partition,
+                row.topic_id,
+                row.next_offset,
+                row.stored,
+                row.dead_letters,
+            )
+            for row in ledger
+            if (row.stream, row.topic, row.partition) not in open_places
+        ],
+    )

@@ -1,0 +1,22 @@
+"""SQL that is longer than a line: one file a statement, in the folder of the room that runs it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def statement(name: str) -> str:
+    """The SQL of the file `include/sql/NAME.sql`, with its leading comment: `statement("parity/scored")`.
+
+    Raises:
+        KeyError: there is no such file; the message lists those of its folder.
+    """
+    path = FOLDER / f"{name}.sql"
+    if not path.is_file():
+        present = ", ".join(sorted(other.stem for other in path.parent.glob("*.sql")))
+        raise KeyError(f"no statement {path.stem!r} in {path.parent}; there are: {present}")
+    return path.read_text()

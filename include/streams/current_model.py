@@ -1,0 +1,85 @@
+"""The model that scores now: the registry's champion, or the last good one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from include import registry
+from include.models.scorer import Scorer
+from include.settings import Settings
+from include.streams import scoring
+from include.streams.store import Handler
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+
+class Champion:
+    """Asks the registry for the champion every few seconds from a thread, until `close`.
+
+    Attributes:
+        scorer: what to score with; None until there is a first champion.
+        problem: why that is not the registry's champion, in words; empty when it is.
+    """
+
+    def __init__(self, settings: Settings):
+        self.scorer: Scorer | None = None
+        self.problem = "waiting for a champion model"
+        self._settings = settings
+        self._refused: registry.Refused | None = None
+        self._sent: tuple[Scorer, Broadcast] | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="champion", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def waits_for(self) -> str:
+        """Why nothing can be scored yet; empty when it can."""
+        return self.problem if self.scorer is None else ""
+
+    def says(self) -> tuple[str, int | None]:
+        """The problem, and the version that scores."""
+        return self.problem, self.scorer and self.scorer.version
+
+    def handlers(self, spark: SparkSession) -> dict[str, Handler]:
+        """Scores the transactions' topic with the champion as it is now; each version is sent to workers once."""
+        scorer = self.scorer
+        if self._sent is None or self._sent[0] is not scorer:
+            if self._sent is not None:
+                self._sent[1].destroy()  # batches come one after another: none uses it any more
+            self._sent = scorer, spark.sparkContext.broadcast(scorer)
+        return {self._settings.transactions_topic: partial(scoring.scores_by, self._sent[1])}
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            self._look()
+            self._closed.wait(self._settings.champion_poll_seconds)
+
+    def _look(self) -> None:
+        try:
+            loaded = registry.load_champion(self._settings, self.scorer, refused=self._refused)
+            scorer, problem, self._refused = (
+                loaded.scorer or self.scorer,
+                loaded.problem or "",
+                loaded.refused,
+            )
+        except psycopg.Error as error:  # the stream itself notices when the database is away
+            scorer, problem = self.scorer, f"the registered models cannot be read: {error}"
+        if scorer is None:
+            problem = f"waiting for a champion model: {problem}"
+        elif self.scorer is None or scorer.version != self.scorer.version:
+            log.info("version %d scores from now on, threshold %.4f", scorer.version, scorer.threshold)
+        if problem and problem != self.problem:
+            log.warning("%s", problem)
+        self.scorer, self.problem = scorer, problem

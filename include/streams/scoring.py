@@ -1,0 +1,245 @@
+"""Scores the transactions of a range: features from each customer's state, the champion's score, alerts.
+
+What an event says about fraud is left behind with the decoding; nothing here can see it. Of labels only the number
+of frauds that were known of a merchant before the payment's day is seen (include.features.known_frauds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.types.json import Jsonb
+
+from include.events.live_mapping import transaction_decoder
+from include.events.transaction import Transaction
+from include.features import behaviour, known_frauds
+from include.models.explain import reasons
+from include.models.scorer import Scorer
+from include.streams.ingest import Claim, Register, Verdict, claim, decode_all
+from include.streams.store import Outcome, Range, Record, Writer, copy, stage
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+
+FLOAT4, FLOAT4_ARRAY = 700, 1021  # oids of PostgreSQL
+ALERTS_AT_ONCE = 1_000  # explaining one takes about 100 kB
+
+_SCORED_IDS = """
+insert into shop.scored_ids (transaction_id, partition, fingerprint, timestamp)
+select transaction_id, %s, fingerprint, timestamp from claimed order by transaction_id
+on conflict do nothing returning transaction_id"""
+_KNOWN_IDS = """
+select transaction_id, fingerprint from shop.scored_ids where transaction_id = any(%s) and partition = %s"""
+
+_COPY_SCORES = """
+copy shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set, features,
+    topic, partition, "offset", broker_time) from stdin (format binary)"""
+_SCORE_TYPES = [
+    *("text", "text", "timestamptz", "float8", "bool", "int4", "int2", "float4[]"),
+    *("text", "int4", "int8", "timestamptz"),
+]
+_COPY_ALERTS = """
+copy shop.fraud_alerts (transaction_id, user_id, timestamp, amount, score, threshold, model_version, reasons,
+    topic, partition, "offset") from stdin (format binary)"""
+_ALERT_TYPES = [
+    *("text", "text", "timestamptz", "numeric", "float8", "float8", "int4", "jsonb"),
+    *("text", "int4", "int8"),
+]
+
+
+class StateTable(NamedTuple):
+    """A table of behaviour states by id and Kafka partition.
+
+    new: makes n states without a past.
+    moves: an id has one partition, and its past goes with it to another one; otherwise each partition has its own.
+    """
+
+    name: str
+    key: str
+    new: Callable[[int], np.ndarray]
+    moves: bool
+
+
+CUSTOMERS = StateTable("user_state", "user_id", behaviour.new_state, moves=True)
+MERCHANTS = StateTable("merchant_state", "merchant_id", behaviour.new_merchant_state, moves=False)
+
+
+class _Bytes(Dumper):
+    """Lets bytes that are already in PostgreSQL's binary form of real[] through."""
+
+    format = Format.BINARY
+    oid = FLOAT4_ARRAY
+
+    def dump(self, obj: bytes) -> bytes:
+        return obj
+
+
+def scores(
+    scorer: Scorer, connection: psycopg.Connection, writer: Writer, span: Range, watermark: datetime | None
+) -> Outcome:
+    """Scores a range and keeps scores, alerts and states; with a scorer it is a handler of `store.write`.
+
+    Rejected records and events that contradict an earlier one of the same id are only counted:
+    the stream of transactions keeps them.
+    """
+    accepted, rejected = decode_all(span.records, transaction_decoder(writer.settings), writer.settings)
+    claims = [
+        Claim(event.transaction.transaction_id, event.fingerprint, event.transaction.timestamp)
+        for _, event in accepted
+    ]
+    events = [(record, event.transaction) for record, event in accepted]
+    verdicts = claim(connection, writer, Register(_SCORED_IDS, _KNOWN_IDS, (span.partition,)), claims)
+    new = [event for event, verdict in zip(events, verdicts, strict=True) if verdict is Verdict.NEW]
+    alerts = _score(scorer, connection, writer, span, new) if new else 0
+    return Outcome(
+        stored=len(new),
+        dead_letters=len(rejected) + verdicts.count(Verdict.CONFLICT),
+        duplicates=verdicts.count(Verdict.DUPLICATE),
+        watermark=max((transaction.timestamp for _, transaction in new), default=watermark),
+        alerts=alerts,
+    )
+
+
+def scores_by(scorer: Broadcast, *arguments) -> Outcome:
+    """`scores` with a scorer that Spark sends to its workers."""
+    return scores(scorer.value, *arguments)
+
+
+def load_states(
+    connection: psycopg.Connection, table: StateTable, ids: Sequence[str], partition: int
+) -> np.ndarray:
+    """The states (len(ids),) of a partition, in the order of the ids.
+
+    An id that moves and has no state in this partition goes on from its newest one in another, which it has when
+    partitions were added; otherwise, or when its state has an older layout, it starts anew.
+    """
+    states = table.new(len(ids))
+    if not ids:
+        return states
+    found = connection.cursor(binary=True).execute(
+        f"select distinct on ({table.key}) {table.key}, state from shop.{table.name} "
+        f"where {table.key} = any(%s) and layout = %s and (%s or partition = %s) "
+        f"order by {table.key}, partition = %s desc, written_at desc",
+        (list(ids), behaviour.LAYOUT, table.moves, partition, partition),
+    )
+    place = {each: i for i, each in enumerate(ids)}
+    rows = [(place[each], state) for each, state in found if len(state) == states.dtype.itemsize]
+    if rows:
+        places, blobs = zip(*rows, strict=True)
+        states[list(places)] = np.frombuffer(b"".join(blobs), states.dtype)
+    return states
+
+
+def save_states(
+    connection: psycopg.Connection,
+    writer: Writer,
+    table: StateTable,
+    ids: Sequence[str],
+    partition: int,
+    states: np.ndarray,
+) -> None:
+    """Keeps the states of ids in a partition."""
+    if not ids:
+        return
+    staged = f"staged_{table.name}"
+    stage(connection, staged, {"id": 'text collate "C"', "state": "bytea"})
+    rows = zip(ids, (state.tobytes() for state in states), strict=True)
+    copy(connection, writer, f"copy {staged} from stdin (format binary)", ["text", "bytea"], list(rows))
+    connection.execute(
+        f"insert into shop.{table.name} ({table.key}, partition, layout, state) "
+        f"select id, %s, %s, state from {staged} order by id "
+        f"on conflict ({table.key}, partition) do update "
+        "set layout = excluded.layout, state = excluded.state, written_at = clock_timestamp()",
+        (partition, behaviour.LAYOUT),
+    )
+
+
+def _score(
+    scorer: Scorer,
+    connection: psycopg.Connection,
+    writer: Writer,
+    span: Range,
+    events: Sequence[tuple[Record, Transaction]],
+) -> int:
+    """Scores events that are new, in log order; returns the number of alerts."""
+    transactions = [transaction for _, transaction in events]
+    customers, customer_of = _index([transaction.user_id for transaction in transactions])
+    merchants, merchant_of = _index([transaction.merchant_id for transaction in transactions])
+    customer_states = load_states(connection, CUSTOMERS, customers, span.partition)
+    merchant_states = load_states(connection, MERCHANTS, merchants, span.partition)
+
+    columns = behaviour.columns(transactions)
+    frauds = known_frauds.counts(connection, [each.merchant_id for each in transactions], columns.time)
+    vectors = behaviour.compute(customer_states, customer_of, columns, merchant_states, merchant_of, frauds)
+    values = scorer.score(vectors)
+    _write_scores(connection, writer, span, scorer, events, vectors, values)
+    flagged = np.flatnonzero(scorer.is_alert(values)).tolist()
+    for first in range(0, len(flagged), ALERTS_AT_ONCE):
+        chosen = flagged[first : first + ALERTS_AT_ONCE]
+        before = columns.previous_country[chosen]
+        why = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before)
+        alerts = [(*events[i], float(values[i]), said) for i, said in zip(chosen, why, strict=True)]
+        _write_alerts(connection, writer, span, scorer, alerts)
+    save_states(connection, writer, CUSTOMERS, customers, span.partition, customer_states)
+    save_states(connection, writer, MERCHANTS, merchants, span.partition, merchant_states)
+    return len(flagged)
+
+
+def _write_scores(
+    connection: psycopg.Connection,
+    writer: Writer,
+    span: Range,
+    scorer: Scorer,
+    events: Sequence[tuple[Record, Transaction]],
+    vectors: np.ndarray,
+    values: np.ndarray,
+) -> None:
+    connection.adapters.register_dumper(None, _Bytes)
+    model = scorer.version, scorer.feature_set
+    place = span.topic, span.partition
+    scored = zip(events, values.tolist(), scorer.is_alert(values).tolist(), real_arrays(vectors), strict=True)
+    rows = [
+        (t.transaction_id, t.user_id, t.timestamp, value, alert, *model, vector, *place, at.offset, at.broker_time)
+        for (at, t), value, alert, vector in scored
+    ]  # fmt: skip
+    copy(connection, writer, _COPY_SCORES, _SCORE_TYPES, rows)
+
+
+def _write_alerts(
+    connection: psycopg.Connection,
+    writer: Writer,
+    span: Range,
+    scorer: Scorer,
+    alerts: Sequence[tuple[Record, Transaction, float, list[dict]]],
+) -> None:
+    rows = []
+    for at, t, value, why in alerts:
+        said = Decimal(str(t.amount)), value, scorer.threshold, scorer.version, Jsonb(why)
+        rows.append((t.transaction_id, t.user_id, t.timestamp, *said, span.topic, span.partition, at.offset))
+    copy(connection, writer, _COPY_ALERTS, _ALERT_TYPES, rows)
+
+
+def _index(ids: Sequence[str | None]) -> tuple[list[str], np.ndarray]:
+    """The distinct ids, and for each given one its place among them, -1 for None."""
+    place: dict[str, int] = {}
+    index = [-1 if each is None else place.setdefault(each, len(place)) for each in ids]
+    return list(place), np.array(index, np.int64)
+
+
+def real_arrays(vectors: np.ndarray) -> list[bytes]:
+    """Rows of a float32 matrix (N, F) in PostgreSQL's binary form of real[], without a loop over the numbers."""
+    rows, width = vectors.shape
+    header = [("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">i4"), ("length", ">i4"), ("first", ">i4")]
+    packed = np.empty(rows, [*header, ("items", [("bytes", ">i4"), ("value", ">f4")], (width,))])
+    for (name, _), value in zip(header, (1, 0, FLOAT4, width, 1), strict=True):
+        packed[name] = value
+    packed["items"]["bytes"] = 4
+    packed["items"]["value"] = vectors
+    return [row.tobytes() for row in packed]

@@ -1,0 +1,355 @@
+"""Writes a range of one Kafka partition into PostgreSQL exactly once.
+
+Each range is one transaction: check of the lease, the ledger's row, whatever a `Handler` writes, the ledger
+again. What the ledger has is skipped, so that a replay changes nothing; what does not follow is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import psycopg
+
+from include.settings import Settings
+from include.streams.failpoint import Failpoint
+
+# No lock outlives a client that hangs, was cut off or died: the server notices, too.
+SESSION = (
+    "-c timezone=UTC -c statement_timeout=120s -c lock_timeout=60s -c idle_in_transaction_session_timeout=60s "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=30s -c client_connection_check_interval=5s"
+)
+KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+class StoreError(RuntimeError):
+    """A range must not be written; the message says why and what to do."""
+
+
+class Fenced(StoreError):
+    """Another driver has taken over the stream: this one may not write any more."""
+
+
+class OffsetGap(StoreError):
+    """Records are missing between the ledger and what was read."""
+
+
+class TopicRecreated(StoreError):
+    """The topic was deleted and created again: its offsets count anew."""
+
+
+class Record(NamedTuple):
+    """One Kafka record; broker_time is the record's timestamp, aware and in UTC."""
+
+    offset: int
+    broker_time: datetime
+    key: bytes | None
+    value: bytes | None
+
+
+class Range(NamedTuple):
+    """Records of one Kafka partition with ascending offsets that follow on one another."""
+
+    stream: str
+    topic: str
+    topic_id: str
+    partition: int
+    records: Sequence[Record]
+
+
+class Outcome(NamedTuple):
+    """What became of the records of a range: stored + dead_letters + duplicates is their number."""
+
+    stored: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0
+    late: int = 0
+    unknown_fields: int = 0
+    watermark: datetime | None = None
+    alerts: int = 0
+
+
+class Summary(NamedTuple):
+    """A written range [first_offset, next_offset) as the driver hears of it; skipped: the ledger had them."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+    skipped: int
+    stored: int
+    dead_letters: int
+    duplicates: int
+    late: int
+    alerts: int
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes: the settings, the stream and the epoch of its lease; sent to Spark's workers."""
+
+    settings: Settings
+    stream: str
+    epoch: int
+    failpoint: Failpoint = Failpoint()
+
+
+class DeadLetter(NamedTuple):
+    record: Record
+    reason: str
+    detail: str
+
+
+# Writes the records of a range that are new to the ledger; the last argument is the partition's watermark.
+Handler = Callable[[psycopg.Connection, Writer, Range, datetime | None], Outcome]
+
+_FENCE = "select from shop.stream_leases where stream = %s and epoch = %s for key share"
+_OPEN = """
+insert into shop.stream_offsets
+    (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters, duplicates, epoch)
+values (%(stream)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset)s, %(offset)s, 0, 0, 0, %(epoch)s)
+on conflict do nothing"""
+_LEDGER = """
+select topic_id, next_offset, watermark from shop.stream_offsets
+where stream = %s and topic = %s and partition = %s for update"""
+_KNOWN = "select from shop.stream_offsets where stream = %s and topic = %s limit 1"
+_ADVANCE = """
+update shop.stream_offsets
+set next_offset = %(next_offset)s, stored = stored + %(stored)s,
+    dead_letters = dead_letters + %(dead_letters)s, duplicates = duplicates + %(duplicates)s,
+    late = late + %(late)s, unknown_fields = unknown_fields + %(unknown_fields)s,
+    watermark = greatest(watermark, %(watermark)s), epoch = %(epoch)s, committed_at = clock_timestamp()
+where stream = %(stream)s and topic = %(topic)s and partition = %(partition)s"""
+_DEAD_LETTERS = """
+insert into shop.dead_letters (reason, detail, topic, partition, "offset", key, value, topic_id)
+values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
+
+
+def connect(settings: Settings) -> psycopg.Connection:
+    """A connection of the streams' role that commits each statement outside of a `transaction()` block."""
+    return psycopg.connect(settings.conninfo("stream_writer"), autocommit=True, options=SESSION, **KEEPALIVE)
+
+
+_open: dict[str, tuple[int, psycopg.Connection]] = {}
+
+
+@contextmanager
+def connection(settings: Settings) -> Iterable[psycopg.Connection]:
+    """This process's connection, kept for the next caller unless the block raises."""
+    where = settings.conninfo("stream_writer")
+    owner, kept = _open.pop(where, (None, None))
+    # A forked child must not use its parent's connection.
+    if kept is None or owner != os.getpid() or kept.closed:
+        kept = connect(settings)
+    try:
+        yield kept
+    except BaseException:
+        kept.close()
+        raise
+    _open[where] = os.getpid(), kept
+
+
+def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: Handler) -> Summary:
+    """Writes a range in one transaction, or nothing of it.
+
+    Raises:
+        Fenced, OffsetGap, TopicRecreated
+        psycopg.Error: PostgreSQL could not do it; nothing was written, unless only the reply to COMMIT was
+            lost, and then the next attempt skips the range. Its message quotes no row.
+    """
+    writer.failpoint.reach("before_write")
+    try:
+        with connection.transaction():
+            _check_lease(connection, writer)
+            next_offset, watermark = _ledger(connection, writer, span)
+            new = _after(span, next_offset)
+            if new.records:
+                outcome = handle(connection, writer, new, watermark)
+                _advance(connection, writer, new, outcome)
+            else:
+                outcome = Outcome()
+    except psycopg.Error as error:
+        raise _without_rows(error) from None
+    writer.failpoint.reach("after_commit")
+    return Summary(
+        span.topic,
+        span.partition,
+        span.records[0].offset,
+        span.records[-1].offset + 1,
+        len(span.records) - len(new.records),
+        outcome.stored,
+        outcome.dead_letters,
+        outcome.duplicates,
+        outcome.late,
+        outcome.alerts,
+    )
+
+
+def _without_rows(error: psycopg.Error) -> psycopg.Error:
+    """The same error without PostgreSQL's DETAIL and CONTEXT, which quote rows: tasks' logs keep what is raised."""
+    said = error.diag.message_primary
+    return type(error)(said) if said else error
+
+
+def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Sequence[DeadLetter]) -> None:
+    """Keeps rejected records as they came, with the reason."""
+    if letters:
+        rows = [
+            (reason, detail, span.topic, span.partition, *record[:1], *record[2:], span.topic_id)
+            for record, reason, detail in letters
+        ]
+        connection.cursor().executemany(_DEAD_LETTERS, rows)
+
+
+def copy(
+    connection: psycopg.Connection,
+    writer: Writer,
+    statement: str,
+    types: Sequence[str],
+    rows: Sequence[Sequence],
+) -> None:
+    """Copies rows: `statement` ends in `from stdin (format binary)`, `types` are the types of its columns."""
+    if not rows:
+        return
+    middle = len(rows) // 2
+    with connection.cursor().copy(statement) as target:
+        target.set_types(types)
+        for row in rows[:middle]:
+            target.write_row(row)
+        writer.failpoint.reach("mid_copy")
+        for row in rows[middle:]:
+            target.write_row(row)
+
+
+def stage(connection: psycopg.Connection, table: str, columns: dict[str, str]) -> None:
+    """A temporary table that every COMMIT empties; kept for the session's next transactions."""
+    declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    connection.execute(f"create temporary table if not exists {table} ({declared}) on commit delete rows")
+
+
+def open_ledger(
+    connection: psycopg.Connection,
+    writer: Writer,
+    topic: str,
+    topic_id: str,
+    begin: dict[int, int],
+    end: dict[int, int],
+) -> dict[int, int]:
+    """The next offset of each of a topic's partitions; partitions that are new get their row.
+
+    A stream that has not read the topic before begins at the first offset that the broker holds; in a
+    partition that was added later, it begins at offset 0.
+
+    Args:
+        begin, end: for each partition, the first offset that the broker holds and the one after the last.
+
+    Raises:
+        Fenced, TopicRecreated
+        OffsetGap: the broker has already deleted what comes next, or ends before it.
+    """
+    spans = {partition: Range(writer.stream, topic, topic_id, partition, []) for partition in begin}
+    with connection.transaction():
+        _check_lease(connection, writer)
+        known = connection.execute(_KNOWN, (writer.stream, topic)).rowcount > 0
+        for partition, first in begin.items():
+            _ledger(connection, writer, spans[partition], 0 if known else first)
+    following = {}
+    with connection.transaction():
+        for partition, span in spans.items():
+            next_offset, _ = _ledger(connection, writer, span)
+            if begin[partition] > next_offset:
+                raise _gap(span, next_offset, begin[partition])
+            if end[partition] < next_offset:
+                raise OffsetGap(
+                    f"{writer.stream}: partition {partition} of {topic} ends at offset {end[partition]}, "
+                    f"before the ledger's {next_offset}: the broker has lost records that are stored here. "
+                    f"Restore the broker's data, or accept it: {_forget(span)}"
+                )
+            following[partition] = next_offset
+    return following
+
+
+def _check_lease(connection: psycopg.Connection, writer: Writer) -> None:
+    if connection.execute(_FENCE, (writer.stream, writer.epoch)).rowcount == 0:
+        raise Fenced(
+            f"{writer.stream}: another driver has taken over, the one of epoch {writer.epoch} must not write "
+            "any more. Nothing is to be done while the other one runs"
+        )
+
+
+def _ledger(
+    connection: psycopg.Connection, writer: Writer, span: Range, first: int = 0
+) -> tuple[int, datetime | None]:
+    """Locks the partition's row of the ledger, opened at offset `first` when there is none."""
+    key = span.stream, span.topic, span.partition
+    row = connection.execute(_LEDGER, key).fetchone()
+    if row is None:
+        values = span._asdict() | {"offset": first, "epoch": writer.epoch}
+        connection.execute(_OPEN, values)
+        row = connection.execute(_LEDGER, key).fetchone()
+    topic_id, next_offset, watermark = row
+    if topic_id != span.topic_id:
+        raise TopicRecreated(
+            f"{span.stream}: {span.topic} is not the topic that was read up to offset {next_offset} of "
+            f"partition {span.partition}: it was deleted and created again. Records of the old one that were "
+            f"not read are lost. To read the new one from its beginning: {_forget(span)}"
+        )
+    return next_offset, watermark
+
+
+def _after(span: Range, next_offset: int) -> Range:
+    """The part of a range that the ledger does not have."""
+    first, last = span.records[0].offset, span.records[-1].offset
+    if first > next_offset:
+        raise _gap(span, next_offset, first)
+    if last - first + 1 != len(span.records):
+        expected = first
+        for record in span.records:
+            if record.offset != expected:
+                raise _gap(span, expected, record.offset)
+            expected += 1
+    return span._replace(records=span.records[max(0, next_offset - first) :])
+
+
+def _advance(connection: psycopg.Connection, writer: Writer, span: Range, outcome: Outcome) -> None:
+    connection.execute(
+        _ADVANCE,
+        {
+            "stream": span.stream,
+            "topic": span.topic,
+            "partition": span.partition,
+            "epoch": writer.epoch,
+            "next_offset": span.records[-1].offset + 1,
+            **outcome._asdict(),
+        },
+    )
+
+
+def _gap(span: Range, next_offset: int, first: int) -> OffsetGap:
+    where = f"stream = '{span.stream}' and topic = '{span.topic}' and partition = {span.partition}"
+    return OffsetGap(
+        f"{span.stream}: offsets {next_offset} to {first - 1} of partition {span.partition} of {span.topic} "
+        f"are missing: the ledger ends before {next_offset} and the next record that can be read is {first}. "
+        "If the database was restored from a backup, stop the stream and delete its checkpoint's folder: it "
+        "then reads on from the ledger. If the broker's retention deleted them, they are lost; to go on "
+        "without them, stop the stream, delete its checkpoint's folder and, as the database's owner: "
+        f"update shop.stream_offsets set next_offset = {first}, lost = lost + {first - next_offset} "
+        f"where {where}"
+    )
+
+
+def _forget(span: Range) -> str:
+    return (
+        "stop the stream, delete its checkpoint's folder and, as the database's owner: "
+        f"delete from shop.stream_offsets where stream = '{span.stream}' and topic = '{span.topic}'"
+    )

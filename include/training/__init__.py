@@ -1,0 +1,1 @@
+"""From stored transactions to a judged model."""

@@ -1,0 +1,77 @@
+"""Figures of a training run, drawn without a display and without matplotlib's global state."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from include.training.evaluation import Ranking, Scored
+
+HONEST, FRAUD, LINE = "#4c78a8", "#e45756", "#54585f"
+
+
+def training(later: Scored, threshold: float, per_day: list[dict]) -> dict[str, Figure]:
+    """The figures of a model's later time, by name; only those for which there is something to show."""
+    figures = {}
+    if len(later):
+        figures["score_distribution"] = score_distribution(later, threshold)
+    if later.fraud.any():
+        figures["precision_recall"] = precision_recall(later)
+        figures["per_day"] = daily(per_day)
+    return figures
+
+
+def score_distribution(scored: Scored, threshold: float) -> Figure:
+    """Scores of honest and of fraudulent transactions, and the threshold; counts on a logarithmic scale."""
+    figure, axes = _axes("Scores on later transactions", "score (higher is more suspicious)", "transactions")
+    bins = np.linspace(min(scored.score.min(), threshold), max(scored.score.max(), threshold) + 1e-9, 60)
+    axes.hist(scored.score[~scored.fraud], bins, color=HONEST, alpha=0.7, label="not fraud")
+    if scored.fraud.any():
+        axes.hist(scored.score[scored.fraud], bins, color=FRAUD, alpha=0.7, label="fraud")
+    axes.axvline(threshold, color=LINE, linestyle="--", label=f"threshold {threshold:.3f}")
+    axes.set_yscale("log")
+    axes.legend()
+    return figure
+
+
+def precision_recall(scored: Scored) -> Figure:
+    """Precision against recall for every threshold, and the point of the threshold in use."""
+    ranking = Ranking(scored.fraud, scored.score)
+    caught = np.cumsum(ranking.fraud)[ranking.ends]
+    flagged = np.asarray(ranking.ends) + 1
+    figure, axes = _axes(
+        f"Precision and recall, average precision {ranking.areas()[1]:.3f}", "recall", "precision"
+    )
+    axes.step(caught / caught[-1], caught / flagged, where="post", color=HONEST)
+    if scored.alert.any():
+        right = (scored.alert & scored.fraud).sum()
+        axes.plot(
+            right / scored.fraud.sum(), right / scored.alert.sum(), "o", color=FRAUD, label="threshold in use"
+        )
+        axes.legend()
+    axes.axhline(scored.fraud.mean(), color=LINE, linestyle=":")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
+
+
+def daily(per_day: list[dict]) -> Figure:
+    """Precision, recall and average precision of each UTC day."""
+    figure, axes = _axes("Each day of the later time", "day (UTC)", "")
+    days = [date.fromisoformat(day["day"]) for day in per_day]
+    for name, color in (("precision", HONEST), ("recall", FRAUD), ("average_precision", LINE)):
+        values = [np.nan if day[name] is None else day[name] for day in per_day]
+        axes.plot(days, values, "o-", color=color, label=name.replace("_", " "))
+    axes.set_ylim(0, 1.02)
+    axes.legend()
+    figure.autofmt_xdate(bottom=0.2)
+    return figure
+
+
+def _axes(title: str, x: str, y: str):
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes

@@ -1,0 +1,123 @@
+"""Feature vectors recomputed from stored transactions: what the stream logs, had it run all along.
+
+The same code as the stream's, in the same order: each Kafka partition by offset, with its own states of customers
+and merchants, and the labels known on each day as if each had been read in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+import numpy as np
+import psycopg
+
+from include.events.transaction import Transaction
+from include.features import behaviour, known_frauds
+from include.sql import statement
+from include.training import stored_rows
+
+WARM_UP = timedelta(days=90)  # states are built from this long before the first vector that is wanted
+BATCH = 20_000
+
+
+class States:
+    """The states of the customers or merchants of one partition, made when an id first appears."""
+
+    def __init__(self, new: Callable[[int], np.ndarray]) -> None:
+        self.new = new
+        self.place: dict[str, int] = {}
+        self.states = new(1024)
+
+    def index(self, ids: Sequence[str | None]) -> np.ndarray:
+        """(N,) where each id's state is; -1 for None."""
+        place = self.place
+        found = np.array(
+            [-1 if each is None else place.setdefault(each, len(place)) for each in ids], np.int64
+        )
+        while len(place) > len(self.states):
+            self.states = np.concatenate([self.states, self.new(len(self.states))])
+        return found
+
+
+class Log:
+    """The feature vectors of one Kafka partition's log from empty states, batch after batch.
+
+    Args:
+        frauds: what was known of merchants (include.features.known_frauds).
+    """
+
+    def __init__(self, frauds: known_frauds.KnownFrauds) -> None:
+        self._frauds = frauds
+        self._customers, self._merchants = States(behaviour.new_state), States(behaviour.new_merchant_state)
+
+    def vectors(self, transactions: Sequence[Transaction], columns: behaviour.Columns) -> np.ndarray:
+        """(N, len(FEATURES)) float32 of the log's next transactions, whose columns are given, too."""
+        customers, merchants = self._customers, self._merchants
+        merchant_ids = [transaction.merchant_id for transaction in transactions]
+        customer_of = customers.index([transaction.user_id for transaction in transactions])
+        merchant_of = merchants.index(merchant_ids)
+        known = self._frauds.counts(merchant_ids, columns.time)
+        return behaviour.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
+
+
+def replay(
+    connection: psycopg.Connection, start: datetime, end: datetime, *, share: float = 1.0
+) -> stored_rows.Rows:
+    """Rows with vectors (N, F) of the transactions with event time in [start, end), in order of event time.
+
+    Every customer is replayed, since merchants' states need all of them; only a fixed `share` of them is returned.
+    The rows carry no decision: score is NaN, alert False, version 0. Memory holds the result and one batch.
+    """
+    parts = list(_vectors(connection, start - WARM_UP, end, share, start.timestamp()))
+    key, user, timestamp, amount, vectors = (
+        np.concatenate(column) for column in zip(_none(), *parts, strict=True)
+    )
+    order = np.lexsort((key, timestamp))
+    return stored_rows.Rows(
+        key=key[order],
+        user=user[order],
+        timestamp=timestamp[order],
+        amount=amount[order],
+        score=np.full(len(key), np.nan),
+        alert=np.zeros(len(key), bool),
+        version=np.zeros(len(key), np.int32),
+        features=vectors[order],
+    )
+
+
+def _none() -> tuple[np.ndarray, ...]:
+    whole, real = np.empty(0, np.int64), np.empty(0, np.float64)
+    return whole, whole, real, real, np.empty((0, len(behaviour.FEATURES)), np.float32)
+
+
+def _vectors(
+    connection: psycopg.Connection, start: datetime, end: datetime, share: float, wanted_from: float
+) -> Iterator[tuple[np.ndarray, ...]]:
+    partition, log = None, None
+    frauds = known_frauds.in_time(connection, start, end)
+    for batch in _batches(connection, start, end, share):
+        for place, group in groupby(batch, key=lambda row: row[3:5]):
+            rows = list(group)
+            if place != partition:
+                partition, log = place, Log(frauds)
+            transactions = [Transaction(*row[5:]) for row in rows]
+            columns = behaviour.columns(transactions)
+            vectors = log.vectors(transactions, columns)
+            timestamp = columns.time / 1e6
+            kept = np.array([row[0] for row in rows], bool) & (timestamp >= wanted_from)
+            key, user = np.array([row[1:3] for row in rows], np.int64).T
+            yield key[kept], user[kept], timestamp[kept], columns.amount[kept], vectors[kept]
+
+
+def _batches(
+    connection: psycopg.Connection, start: datetime, end: datetime, share: float
+) -> Iterator[list[tuple]]:
+    with connection.cursor("replay", row_factory=psycopg.rows.tuple_row) as cursor:
+        cursor.itersize = BATCH
+        cursor.execute(
+            statement("training/transactions"), {"start": start, "end": end, "share": share}, binary=True
+        )
+        while batch := cursor.fetchmany(BATCH):
+            yield batch

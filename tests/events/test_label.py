@@ -1,0 +1,132 @@
+"""What decode_label accepts and rejects; strictness as such is tested with transactions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.events.label import Label, decode_label, encode_label
+from include.events.transaction import Reason, Rejected
+from include.settings import PROJECT_ROOT
+from tests.builders import ABSENT, NOW, label, label_bytes, label_event
+from tests.fuzz_messages import messages
+
+TOLERANCE = timedelta(minutes=5)
+
+
+def read(value: bytes | None) -> Label:
+    return decode_label(value, NOW, max_bytes=65_536, future_tolerance=TOLERANCE)
+
+
+VALID = label_bytes()
+
+REJECTED = {
+    "tombstone": (None, Reason.TOMBSTONE),
+    "empty": (b"", Reason.INVALID_JSON),
+    "truncated": (VALID[:-1], Reason.INVALID_JSON),
+    "array": (b"[]", Reason.NOT_AN_OBJECT),
+    "a transaction": (b'{"transaction_id": "t", "user_id": "u", "amount": 1}', Reason.MISSING_FIELD),
+    "UTF-16": (VALID.decode().encode("utf-16"), Reason.INVALID_ENCODING),
+    "key twice": (VALID[:-1] + b', "is_fraud": false}', Reason.DUPLICATE_KEY),
+    "key twice, no scenario": (
+        label_bytes(scenario_id=ABSENT)[:-1] + b', "is_fraud": false}',
+        Reason.DUPLICATE_KEY,
+    ),
+    "key twice, not fraud": (
+        label_bytes(is_fraud=False)[:-1] + b', "is_fraud": false}',
+        Reason.DUPLICATE_KEY,
+    ),
+    "too large": (label_bytes(extra="x" * 70_000), Reason.TOO_LARGE),
+    "deep": (VALID[:-1] + b', "extra": ' + b"[" * 40 + b"]" * 40 + b"}", Reason.TOO_DEEP),
+    "NUL": (VALID.replace(b"card_testing", rb"card\u0000testing"), Reason.INVALID_TEXT),
+    "lone surrogate": (VALID.replace(b"card_testing", rb"\ud800"), Reason.INVALID_TEXT),
+    **{
+        f"{field} {what}": (label_bytes(**{field: value}), Reason.MISSING_FIELD)
+        for field in ("transaction_id", "timestamp", "is_fraud", "known_at")
+        for what, value in {"missing": ABSENT, "null": None}.items()
+    },
+    "id blank": (label_bytes(transaction_id=""), Reason.BLANK),
+    "id white space": (label_bytes(transaction_id="  "), Reason.BLANK),
+    "id too long": (label_bytes(transaction_id="x" * 129), Reason.TOO_LONG),
+    "merchant too long": (label_bytes(merchant_id="x" * 129), Reason.TOO_LONG),
+    "scenario too long": (label_bytes(scenario_id="x" * 129), Reason.TOO_LONG),
+    "is_fraud a number": (label_bytes(is_fraud=1), Reason.WRONG_TYPE),
+    "is_fraud in quotes": (label_bytes(is_fraud="true"), Reason.WRONG_TYPE),
+    "timestamp a number": (label_bytes(timestamp=1_763_640_000), Reason.WRONG_TYPE),
+    "30 February": (label_bytes(timestamp="2026-02-30T00:00:00Z"), Reason.INVALID_TIMESTAMP),
+    "timestamp in 1970": (label_bytes(timestamp="1970-01-21T00:00:00Z"), Reason.INVALID_TIMESTAMP),
+    "timestamp ahead": (label_bytes(timestamp=NOW + timedelta(minutes=6)), Reason.IN_THE_FUTURE),
+    "known_at in 1970": (label_bytes(known_at="1970-01-21T00:00:00Z"), Reason.INVALID_TIMESTAMP),
+    "known_at infinity": (label_bytes(known_at="infinity"), Reason.INVALID_TIMESTAMP),
+    "known_at in 2201": (label_bytes(known_at="2201-01-01T00:00:00Z"), Reason.IN_THE_FUTURE),
+    "known_at at the end of time": (label_bytes(known_at="9999-12-31T23:59:59-14:00"), Reason.IN_THE_FUTURE),
+}
+
+
+@pytest.mark.parametrize(("value", "reason"), REJECTED.values(), ids=REJECTED)
+def test_bad_input_is_rejected_with_its_reason(value, reason):
+    with pytest.raises(Rejected) as caught:
+        read(value)
+    assert caught.value.reason is reason
+
+
+def test_a_whole_label_is_read():
+    content = label_event(transaction_id="one")
+    assert read(json.dumps(content).encode()) == Label(
+        "one", NOW, True, NOW + timedelta(days=1), "card_testing", "merchant-0001"
+    )
+
+
+def test_only_scenario_merchant_and_user_may_be_missing():
+    for missing in (ABSENT, None):
+        found = read(label_bytes(scenario_id=missing, user_id=missing, merchant_id=missing, is_fraud=False))
+        assert found.scenario_id is None and found.merchant_id is None
+        assert found.is_fraud is False
+
+
+def test_known_at_may_lie_in_the_future():
+    for known_at in (NOW + timedelta(days=400), NOW - timedelta(days=400)):
+        assert read(label_bytes(known_at=known_at)).known_at == known_at
+
+
+def test_times_become_utc():
+    found = read(label_bytes(timestamp="2026-11-20T12:00:00+05:30", known_at="2026-11-25 08:00:00"))
+    assert found.timestamp == datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
+    assert found.known_at == datetime(2026, 11, 25, 8, tzinfo=UTC)
+    assert found.timestamp.tzinfo is UTC and found.known_at.tzinfo is UTC
+
+
+def test_unknown_fields_are_accepted():
+    assert read(label_bytes(transaction_id="one", source="bank", more={"a": 1})).transaction_id == "one"
+
+
+@given(st.booleans(), st.none() | st.just("card_testing"), st.none() | st.just("merchant-0001"))
+def test_encode_and_decode_are_inverse(is_fraud, scenario_id, merchant_id):
+    original = label(is_fraud=is_fraud, scenario_id=scenario_id, merchant_id=merchant_id)
+    assert read(encode_label(original, "user-0001")) == original
+
+
+def test_fields_are_the_columns_of_the_table():
+    sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.shop.sql").read_text()
+    body = re.search(r"create table shop\.fraud_transactions \((.*?)primary key", sql, re.DOTALL)[1]
+    assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), "merchant_id"] == list(Label.__struct_fields__)
+
+
+def test_10000_mutated_labels_are_decoded_or_rejected():
+    found = Counter()
+    for _, value in messages(10_000, seed=2, of=label_event):
+        try:
+            read(value)
+            found["decoded"] += 1
+        except Rejected as error:
+            found[error.reason] += 1
+    assert found.total() == 10_000
+    assert 0.3 < found["decoded"] / 10_000 < 0.7
+    assert len(found) > 12

@@ -1,0 +1,74 @@
+"""A mapping file says where each field comes from, and a wrong one is refused with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.events.mapping import Fields, MappingError, NumberSource, Source, TimeSource, as_source, load
+from include.events.transaction import Transaction
+
+NEEDED = "fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}"
+
+
+def read(tmp_path, text: str, encoding: str = "utf8"):
+    path = tmp_path / "mapping.yaml"
+    path.write_text(text, encoding)
+    return load(path)
+
+
+def test_every_field_of_a_transaction_can_be_mapped_and_four_must_be(tmp_path):
+    assert Fields.__struct_fields__ == Transaction.__struct_fields__
+    assert read(tmp_path, NEEDED).fields.device is None
+    for name in ("transaction_id", "user_id", "timestamp", "amount"):
+        with pytest.raises(MappingError, match=f"fields: object missing required field `{name}`"):
+            read(tmp_path, NEEDED.replace(f"{name}:", "device:"))
+
+
+def test_the_short_form_is_a_column_of_the_fields_own_kind(tmp_path):
+    fields = read(tmp_path, NEEDED).fields
+    assert as_source("timestamp", fields.timestamp) == TimeSource(column="at")
+    assert as_source("amount", fields.amount) == NumberSource(column="sum")
+    assert as_source("latitude", "lat") == NumberSource(column="lat")
+    assert as_source("email", "mail") == Source(column="mail")
+
+
+def test_scalars_are_taken_as_they_are_written(tmp_path):
+    label = "label: {column: no, fraud: [yes, 01, 1.0], honest: [no, ~]}"
+    mapping = read(tmp_path, f"{NEEDED[:-1]}, location: {{constant: NO}}}}\n{label}")
+    assert mapping.fields.location.constant == "NO"
+    assert mapping.label.column == "no"
+    assert (mapping.label.fraud, mapping.label.honest) == (["yes", "01", "1.0"], ["no", "~"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the file: expected `object`, got `null`"),
+        ("- a", "the file: expected `object`, got `array`"),
+        ("fields: {a: b", "no valid YAML"),
+        (NEEDED.replace("amount", "ammount"), "no field 'ammount', did you mean amount"),
+        (NEEDED[:-1] + ", colour: c}", "no field 'colour': transaction_id, user_id"),
+        (NEEDED + "\nlabels: {}", "the file: object contains unknown field `labels`"),
+        (NEEDED[:-1] + ", device: {colum: c}}", "fields.device: object contains unknown field `colum`"),
+        (NEEDED[:-1] + ", device: [a]}", "fields.device: expected `str"),
+        (NEEDED.replace("sum", "{column: sum, round: perhaps}"), "fields.amount.round: expected `bool`"),
+        (
+            NEEDED.replace(": at", ": {column: at, unit: weeks}"),
+            "fields.timestamp.unit: invalid enum value 'weeks'",
+        ),
+        (NEEDED.replace(": at", ": {constant: 2026-01-01}"), "fields.timestamp: object "),
+        (NEEDED + "\nlabel: {column: c, fraud: [1]}", "label: object missing required field `honest`"),
+        (NEEDED + "\ncsv: {decimal: ';'}", "csv.decimal: invalid enum value ';'"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, said):
+    with pytest.raises(MappingError) as error:
+        read(tmp_path, text)
+    assert f"{tmp_path}/mapping.yaml: " in str(error.value) and said in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(MappingError, match="absent.yaml: No such file"):
+        load(tmp_path / "absent.yaml")
+    with pytest.raises(MappingError, match="not UTF-8"):
+        read(tmp_path, NEEDED + "\n# é", "latin-1")

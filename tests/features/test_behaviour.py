@@ -1,0 +1,348 @@
+"""Behaviour features: meaning, neutral values, order, batches, missing fields."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from include.features import behaviour
+from include.features.behaviour import DAY, FEATURES, HOUR
+from include.settings import PROJECT_ROOT
+from tests.builders import NOW, transaction
+
+START = NOW - timedelta(days=60)
+
+
+def at(seconds: float, **fields):
+    """A transaction so many seconds after START."""
+    return transaction(timestamp=START + timedelta(seconds=seconds), **fields)
+
+
+def vectors(rows, state=None, users=None, merchants=None):
+    """Feature vectors of rows as dictionaries; of one customer unless `users` says otherwise."""
+    state = behaviour.new_state(1) if state is None else state
+    users = np.zeros(len(rows), int) if users is None else users
+    result = behaviour.compute(state, users, behaviour.columns(rows), merchants, merchants and users)
+    return [dict(zip(FEATURES, vector.tolist(), strict=True)) for vector in result]
+
+
+def habit(days: int = 40, **fields):
+    """A customer's daily payments of 50 at noon."""
+    return [at(day * DAY, **{"amount": 50.0, **fields}) for day in range(days)]
+
+
+def last(rows, name):
+    return vectors(rows)[-1][name]
+
+
+# One customer of any behaviour: distinct times, because at equal times the first that arrived stays.
+rows_of_a_customer = st.lists(
+    st.tuples(
+        st.integers(0, 40 * int(DAY)),
+        st.floats(0, 1e6).map(lambda x: round(x, 2)),
+        st.sampled_from(["phone", "tablet", None]),
+        st.sampled_from(["Japan", "Nairobi, Kenya", "kenya", None]),
+        st.sampled_from([f"m{i}" for i in range(24)] + [None]),
+        st.sampled_from([(1.5, 36.5), (35.25, 139.5), (None, None)]),
+    ),
+    min_size=1,
+    max_size=40,
+    unique_by=lambda row: row[0],
+)
+
+
+def built(rows):
+    return [
+        at(seconds, amount=amount, device=device, transaction_location=place, merchant_id=merchant,
+           latitude=position[0], longitude=position[1])
+        for seconds, amount, device, place, merchant, position in rows
+    ]  # fmt: skip
+
+
+def kept(slots):
+    return np.sort(slots, axis=-1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=rows_of_a_customer, random=st.randoms(use_true_random=False))
+def test_any_order_leaves_the_same_state(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    one, other = behaviour.new_state(1), behaviour.new_state(1)
+    vectors(built(rows), one)
+    vectors(built(shuffled), other)
+    for name in ("layout", "count", "first", "latest", "country"):
+        assert (one[name] == other[name]).all(), name
+    np.testing.assert_array_equal(one["position"], other["position"])
+    np.testing.assert_allclose(one["sums"], other["sums"], rtol=1e-9, atol=1e-9 * (1 + one["sums"].max()))
+    np.testing.assert_array_equal(kept(one["known"]), kept(other["known"]))
+    np.testing.assert_array_equal(kept(one["merchants"]), kept(other["merchants"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=rows_of_a_customer,
+    users=st.lists(st.integers(0, 4), min_size=40, max_size=40),
+    cuts=st.sets(st.integers(1, 39)),
+)
+def test_vectors_do_not_depend_on_batches(rows, users, cuts):
+    columns, users = behaviour.columns(built(rows)), np.array(users[: len(rows)])
+    state, merchants = behaviour.new_state(5), behaviour.new_merchant_state(5)
+    at_once = behaviour.compute(state, users, columns, merchants, users - 1)
+    state_2, merchants_2 = behaviour.new_state(5), behaviour.new_merchant_state(5)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
+    pieces = [
+        behaviour.compute(state_2, users[a:b], columns[a:b], merchants_2, users[a:b] - 1)
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    np.testing.assert_array_equal(at_once, np.concatenate(pieces))
+    assert np.isfinite(at_once).all()
+    assert state.tobytes() == state_2.tobytes()
+    assert merchants.tobytes() == merchants_2.tobytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=rows_of_a_customer, more=rows_of_a_customer)
+def test_a_row_never_sees_what_comes_after_it(rows, more):
+    alone = vectors(built(rows))
+    assert vectors(built(rows) + built(more))[: len(rows)] == alone
+
+
+def test_customers_do_not_touch_one_another():
+    rows = [row for pair in zip(habit(), habit(amount=900.0, device="tablet"), strict=True) for row in pair]
+    together = vectors(rows, behaviour.new_state(2), np.arange(len(rows)) % 2)
+    assert together[::2] == vectors(rows[::2])
+    assert together[1::2] == vectors(rows[1::2])
+
+
+def test_decayed_counts_and_sums_are_exact():
+    rows = [at(seconds, amount=amount) for seconds, amount in ((0, 10.0), (1800, 30.0), (7200, 5.0))]
+    state = behaviour.new_state(1)
+    vectors(rows, state)
+    weights = np.exp(-np.array([7200, 5400, 0]) / HOUR)
+    assert state["sums"][0, 0] == pytest.approx(weights.sum())
+    assert state["sums"][0, 1] == pytest.approx(weights @ [10, 30, 5])
+    assert state["sums"][0, 3] == pytest.approx(weights @ np.log1p([10, 30, 5]) ** 2)
+    assert last(rows, "count_1h") == pytest.approx(np.log1p(np.exp(-2) + np.exp(-1.5)))
+
+
+def test_amount_against_own_habit():
+    vector = vectors([*habit(), at(40 * DAY, amount=400.0)])[-1]
+    assert np.exp(vector["amount_ratio"]) == pytest.approx(401 / 51, rel=1e-4)
+    assert vector["amount_z"] > 5
+    assert last([*habit(), at(40 * DAY, amount=50.0)], "amount_ratio") == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("new_device", {"device": "Microwave"}),
+        ("new_country", {"transaction_location": "Kenya"}),
+        ("new_merchant", {"merchant_id": "merchant-9"}),
+        ("new_category", {"merchant_category": "jewellery"}),
+    ],
+)
+def test_new_values(name, change):
+    rows = habit()
+    assert last([*rows, at(40 * DAY)], name) == 0
+    assert last([*rows, at(40 * DAY, **change)], name) == pytest.approx(40 / 43)
+    assert last([*rows, at(40 * DAY, **change), at(41 * DAY, **change)], name) == 0
+    field = next(iter(change))
+    assert last([*rows, at(40 * DAY, **{field: None})], name) == 0
+
+
+def test_country_is_the_last_part_of_a_location_in_any_case():
+    assert behaviour.country_of("Nairobi, Kenya ") == behaviour.country_of("KENYA") == "kenya"
+    assert behaviour.country_of(None) == behaviour.country_of("") == ""
+    vector = vectors([at(0, location="Kenya", transaction_location="Nairobi, kenya")])[0]
+    assert vector["foreign"] == 0
+    assert last([at(0, location="Kenya", transaction_location="Japan")], "foreign") == 1
+    assert last([at(0, location=None, transaction_location="Japan")], "foreign") == 0
+
+
+def test_two_countries_in_short_time():
+    rows = [*habit(), at(40 * DAY, transaction_location="Kenya")]
+    columns = behaviour.columns([*rows, at(40 * DAY + 2400, transaction_location="Osaka, Japan")])
+    vector = dict(
+        zip(FEATURES, behaviour.compute(behaviour.new_state(1), np.zeros(42, int), columns)[-1], strict=True)
+    )
+    assert vector["country_change"] == pytest.approx(np.exp(-2400 / (6 * HOUR)))
+    assert columns.previous_country[-1] == b"kenya"
+    assert columns.previous_country[0] == b""
+    later = [*rows, at(42 * DAY, transaction_location="Japan")]
+    assert last(later, "country_change") < 0.001
+
+
+def test_speed_between_positions():
+    berlin, nairobi = {"latitude": 52.52, "longitude": 13.405}, {"latitude": -1.286, "longitude": 36.817}
+    vector = vectors([at(0, **berlin), at(HOUR, latitude=None, longitude=None), at(8 * HOUR, **nairobi)])[-1]
+    assert np.expm1(vector["distance"]) == pytest.approx(6370, rel=0.01)
+    assert np.expm1(vector["speed"]) == pytest.approx(6370 / 8.25, rel=0.01)
+    assert np.expm1(last([at(0, **berlin), at(60, **nairobi)], "speed")) == pytest.approx(2000, rel=1e-4)
+    assert last([at(0, **berlin), at(60, latitude=None, longitude=None)], "speed") == 0
+
+
+def test_unusual_hours_surprise():
+    noon, night = at(40 * DAY), at(40 * DAY + 12 * HOUR)
+    assert last([*habit(), noon], "hour_surprise") < -0.5
+    assert last([*habit(), night], "hour_surprise") > 0.5
+
+
+def test_large_amount_after_tiny_ones():
+    burst = [at(40 * DAY + 60 * i, amount=1.0) for i in range(5)]
+    after = [*habit(), *burst, at(40 * DAY + 400, amount=700.0)]
+    assert last([*habit(), *burst], "tiny_burst") > 1.5
+    assert last(after, "large_after_tiny") > 5
+    assert last([*habit(), at(40 * DAY, amount=700.0)], "large_after_tiny") == 0
+    later = [*habit(), *burst, at(41 * DAY, amount=700.0)]
+    assert last(later, "large_after_tiny") < 0.001
+
+
+def test_pace_and_spending_of_the_last_hour_day_and_week():
+    burst = [at(40 * DAY + 300 * i) for i in range(8)]
+    vector = vectors([*habit(), *burst])[-1]
+    assert vector["rate_1h"] > 1 and vector["rate_1d"] > 0.5 and vector["spend_1h"] > 1
+    assert vector["gap_ratio"] < -3
+    steady = vectors(habit())[-1]
+    assert all(
+        abs(steady[name]) < 0.35 for name in ("rate_1h", "rate_1d", "rate_7d", "spend_7d", "gap_ratio")
+    )
+
+
+def test_growth_step_by_step():
+    steps = [at(40 * DAY + day * DAY, amount=50 * 1.1**day) for day in range(12)]
+    vector = vectors([*habit(), *steps])[-1]
+    assert vector["growth"] > 0.1 and vector["mean_7d"] > 0.2
+    assert abs(last(habit(), "growth")) < 0.05
+
+
+def test_spread_of_the_last_days():
+    mixed = [at(40 * DAY + hour * HOUR, amount=[5.0, 700.0][hour % 2]) for hour in range(10)]
+    assert last([*habit(), *mixed], "spread_1d") > 0.5
+    assert last(habit(), "spread_1d") < 0
+
+
+def test_merchant_against_its_own_habit():
+    merchants = behaviour.new_merchant_state(1)
+    quiet = [at(day * DAY / 4, amount=20.0) for day in range(160)]
+    users = np.arange(170)
+    rows = [*quiet, *[at(40 * DAY + 60 * i, amount=1.0) for i in range(9)], at(40 * DAY + 600, amount=400.0)]
+    result = behaviour.compute(
+        behaviour.new_state(170), users, behaviour.columns(rows), merchants, np.zeros(170, int)
+    )
+    usual, unusual = (dict(zip(FEATURES, result[i].tolist(), strict=True)) for i in (150, 169))
+    assert unusual["merchant_amount_z"] > 3 > abs(usual["merchant_amount_z"])
+    assert unusual["merchant_rate_1h"] > 1 > usual["merchant_rate_1h"]
+    assert unusual["merchant_tiny"] > 1 > usual["merchant_tiny"]
+    assert merchants["count"].tolist() == [170]
+
+
+def test_known_frauds_of_a_merchant_and_their_share():
+    rows = [at(day * DAY, amount=20.0) for day in range(40)]
+    one, frauds = np.zeros(40, int), np.r_[np.zeros(39), 5]
+    result = behaviour.compute(
+        behaviour.new_state(1), one, behaviour.columns(rows), behaviour.new_merchant_state(1), one, frauds
+    )
+    known, share = (
+        result[:, FEATURES.index("merchant_frauds")],
+        result[:, FEATURES.index("merchant_fraud_share")],
+    )
+    assert (known[:39] == 0).all() and known[39] == pytest.approx(np.log(6))
+    assert (share[:39] == 0).all() and 5 / (5 + 10 + 40) < share[39] < 5 / (5 + 10 + 10)
+    busy = behaviour.compute(
+        behaviour.new_state(1), np.zeros(400, int), behaviour.columns([at(day * DAY / 10) for day in range(400)]),
+        behaviour.new_merchant_state(1), np.zeros(400, int), np.r_[np.zeros(399), 5],
+    )  # fmt: skip
+    assert 0 < busy[-1, FEATURES.index("merchant_fraud_share")] < share[39] / 3
+    other = behaviour.compute(
+        behaviour.new_state(1), one, behaviour.columns(rows), behaviour.new_merchant_state(1), one - 1, frauds
+    )
+    assert other[39, FEATURES.index("merchant_frauds")] == 0
+
+
+def test_rows_without_a_merchant_change_no_merchant():
+    merchants = behaviour.new_merchant_state(2)
+    rows = [at(0), at(60), at(120)]
+    result = behaviour.compute(
+        behaviour.new_state(1), np.zeros(3, int), behaviour.columns(rows), merchants, np.array([0, -1, 0])
+    )
+    assert merchants["count"].tolist() == [2, 0]
+    assert (result[1, FEATURES.index("merchant_amount_z") :] == 0).all()
+
+
+def test_a_late_row_looks_at_the_state_as_it_stands():
+    rows = [*habit(), at(39.5 * DAY, amount=400.0)]
+    state = behaviour.new_state(1)
+    on_time = last([*habit(), at(39 * DAY + 1, amount=400.0)], "amount_ratio")
+    assert vectors(rows, state)[-1]["amount_ratio"] == pytest.approx(on_time, rel=1e-3)
+    late = vectors([*habit(), at(10 * DAY, amount=400.0)])[-1]
+    assert late["amount_ratio"] == pytest.approx(on_time, rel=1e-3)
+
+
+def test_only_required_fields():
+    bare = dict.fromkeys(
+        ("device", "merchant_id", "merchant_category", "currency", "latitude", "longitude", "location",
+         "transaction_location", "first_name", "last_name", "full_name", "email")
+    )  # fmt: skip
+    vector = vectors([at(day * DAY, amount=50.0, **bare) for day in range(5)])[-1]
+    assert all(
+        vector[name] == 0 for name in ("newness", "foreign", "country_change", "speed", "known_devices")
+    )
+    assert vector["history"] == pytest.approx(np.log1p(4))
+
+
+def test_extreme_values_stay_finite():
+    rows = [at(0, amount=0.0), at(0, amount=9_999_999_999.99), at(1e-6, amount=0.01), at(2.5e9, amount=1.0)]
+    assert all(np.isfinite(list(vector.values())).all() for vector in vectors(rows))
+
+
+def test_a_busy_customer_is_computed_like_others():
+    rows = [at(60 * i, amount=float(10 + i % 7)) for i in range(500)]
+    users = np.r_[np.zeros(400, int), np.arange(1, 101)]
+    result = vectors(rows, behaviour.new_state(101), users)
+    assert result[:400] == vectors(rows[:400])
+
+
+def test_state_is_small_and_of_fixed_size():
+    assert behaviour.STATE.itemsize <= 600
+    assert behaviour.MERCHANT_STATE.itemsize <= 200
+    state = behaviour.new_state(3)
+    assert np.frombuffer(state.tobytes(), behaviour.STATE).tobytes() == state.tobytes()
+
+
+def test_refuses_states_of_another_layout():
+    state = behaviour.new_state(1)
+    state["layout"] = 99
+    with pytest.raises(ValueError, match="layout"):
+        behaviour.compute(state, np.zeros(1, int), behaviour.columns([at(0)]))
+
+
+def test_refuses_an_index_that_does_not_fit():
+    with pytest.raises(ValueError, match="indices"):
+        behaviour.compute(behaviour.new_state(1), np.zeros(3, int), behaviour.columns([at(0)]))
+
+
+def test_no_rows():
+    assert vectors([]) == []
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    text = (PROJECT_ROOT / "docs" / "features.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+    return {name: (meaning, unit, neutral) for name, meaning, unit, neutral in rows}
+
+
+def test_every_feature_is_documented_in_order():
+    assert tuple(documented()) == FEATURES
+
+
+def test_neutral_values_are_as_documented():
+    """A first payment with nothing unusual: the documented value, unless it depends on the payment."""
+    vector = vectors([at(0, amount=42.5)])[0]
+    for name, (_, _, neutral) in documented().items():
+        if neutral != "the payment's":
+            assert vector[name] == pytest.approx(float(neutral), abs=1e-4), name

@@ -1,0 +1,327 @@
+"""Files go to a real Kafka in order of event time, with their labels when they became known."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from threading import Event
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from include.broker.kafka import TopicMissing, client_config, end_offsets, ensure_topics
+from include.events.label import decode_label
+from include.events.mapping import MappingError
+from include.events.transaction import decode
+from include.generator import files
+from include.generator.config import Config
+from include.generator.world import World
+from include.imports import external_sort, importer
+from include.imports.importer import BadRow, run
+from include.settings import PROJECT_ROOT, Settings
+from tests.generator.topics import own_topics, read_all
+
+START = datetime(2026, 10, 1, tzinfo=UTC)
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
+MAPPING = """
+fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum, device: phone}
+label: {column: bad, fraud: ["1"], honest: ["0"]}
+"""
+GOOD = "t{0},user-{1},2026-10-{2:02}T08:00:00Z,{0}.50,phone,{3}"
+
+
+def rows(count: int) -> list[str]:
+    """One row a day and customer, of which every fourth is fraud."""
+    return [GOOD.format(i, i % 3, i + 1, int(i % 4 == 0)) for i in range(count)]
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Writes a file and its mapping, and imports it."""
+
+    class Case:
+        settings = Settings(_env_file=None, home=tmp_path / "home")
+        path, mapping = tmp_path / "shop.csv", tmp_path / "mapping.yaml"
+
+        def write(
+            self, lines: list[str], header: str = "id,user,at,sum,phone,bad", mapping: str = MAPPING
+        ) -> None:
+            self.path.write_text("\n".join([header, *lines]) + "\n")
+            self.mapping.write_text(mapping)
+
+        def check(self, **options) -> importer.Report:
+            return self.run(dry_run=True, **options)
+
+        def run(self, **options) -> importer.Report:
+            return run(self.settings, self.path, self.mapping, **{"clock": lambda: NOW, **options})
+
+    return Case()
+
+
+@pytest.fixture
+def shop(case, kafka):
+    case.settings = own_topics(kafka, kafka_partitions=1)
+    return case
+
+
+def transactions(settings: Settings) -> list:
+    return [
+        decode(message.value(), NOW, **LIMITS).transaction
+        for message in read_all(settings, settings.transactions_topic)
+    ]
+
+
+def labels(settings: Settings) -> list:
+    return [
+        decode_label(message.value(), NOW, **LIMITS) for message in read_all(settings, settings.labels_topic)
+    ]
+
+
+# Checking, without Kafka
+
+
+def test_a_dry_run_counts_and_sends_nothing(case):
+    case.write(rows(8))
+    report = case.check()
+    assert (report.transactions, report.labels, report.frauds, report.bad_rows) == (8, 8, 2, 0)
+    assert (report.first, report.last) == (START.replace(hour=8), START.replace(day=8, hour=8))
+    assert report.sent_transactions == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (",u,2026-10-01,1,p,0", "row 4: transaction_id: column 'id': missing"),
+        ("t,,2026-10-01,1,p,0", "row 4: user_id: column 'user': missing"),
+        ("t,u,,1,p,0", "row 4: timestamp: column 'at': missing"),
+        ("t,u,2026-10-01,,p,0", "row 4: amount: column 'sum': missing or null"),
+        (
+            "t,u,2026-10-01,1.005,p,0",
+            "row 4: amount: column 'sum': more than 2 decimals (it is '1.005'); add `round",
+        ),
+        (
+            "t,u,2026-10-01,-1,p,0",
+            "row 4: amount: column 'sum': not between 0 and 9999999999.99 (it is '-1')",
+        ),
+        ("t,u,2026-10-01,one,p,0", "row 4: amount: column 'sum' is no number (it is 'one')"),
+        ("t,u,01.10.2026,1,p,0", "row 4: timestamp: column 'at' is not a time as ISO 8601 writes it"),
+        (
+            "t,u,2027-10-01,1,p,0",
+            "row 4: timestamp: column 'at': too far in the future (it is '2027-10-01 00:00:00",
+        ),
+        ("t,u,1970-01-01,1,p,0", "row 4: timestamp: column 'at': before the year 2000"),
+        (
+            f"{'t' * 129},u,2026-10-01,1,p,0",
+            "row 4: transaction_id: column 'id': expected `str` of length <= 128",
+        ),
+        (" ,u,2026-10-01,1,p,0", "row 4: transaction_id or user_id: only white space"),
+        ("t,u,2026-10-01,1,p,2", "row 4: label: column 'bad' is neither in fraud nor in honest (it is '2')"),
+        ("t,u,2026-10-01,1,p", "row 4: has 5 columns, the file has 6"),
+        ("t,u,2026-10-01,1,\0,0", "row 4: a text contains the character NUL"),
+    ],
+)
+def test_a_bad_row_is_named_or_counted(case, row, said):
+    case.write([*rows(2), row, *rows(6)[2:]])
+    with pytest.raises(BadRow) as error:
+        case.check()
+    assert said in str(error.value) and "--skip-bad" in str(error.value)
+    report = case.check(skip_bad=True)
+    assert (report.transactions, report.bad_rows, len(report.examples)) == (6, 1, 1)
+    assert said in report.examples[0]
+
+
+def test_a_file_in_another_encoding_is_a_bad_row(case):
+    case.write([])
+    case.path.write_bytes(case.path.read_bytes() + b"t,u,2026-10-01,1,T\xe9l\xe9phone,0\n")
+    with pytest.raises(BadRow, match="row 2: not UTF-8; give the file's encoding as csv.encoding"):
+        case.check()
+    case.mapping.write_text(MAPPING + "csv: {encoding: latin-1}")
+    assert case.check().transactions == 1
+
+
+def test_only_some_bad_rows_are_shown(case):
+    case.write(["t,u,2026-10-01,x,p,0"] * 20)
+    report = case.check(skip_bad=True)
+    assert (report.bad_rows, len(report.examples)) == (20, importer.EXAMPLES)
+
+
+def test_a_column_that_there_is_not_is_named(case):
+    case.write(rows(1), header="id,user,at,summe,phone,bad")
+    with pytest.raises(MappingError, match="fields.amount: there is no column 'sum', did you mean 'summe'"):
+        case.check()
+
+
+def test_the_documented_example_is_imported_as_it_says(case):
+    text = (PROJECT_ROOT / "docs" / "import.md").read_text()
+    case.path.write_text(re.search(r"```csv\n(.*?)```", text, re.DOTALL)[1])
+    case.mapping.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    report = case.check()
+    assert (report.transactions, report.labels, report.frauds, report.bad_rows) == (2, 2, 1, 0)
+    assert report.first == datetime(2026, 11, 24, 7, 0, 0, 250_000, UTC)
+
+
+# Publishing
+
+
+FOREIGN = ["payment", "customer", "when", "cents", "shop", "branch", "land", "phone", "chargeback", "kind"]
+
+
+def foreign(path, events: int = 3_000) -> pa.Table:
+    """Writes docs/import.md's example at length from generated transactions; returns those."""
+    world = World(Config(customers=200, merchants=50, fraud_rate=0.05))
+    original = path.with_suffix(".parquet")
+    files.write(world.window(START, START + timedelta(days=20), events=events), original)
+    table = pa.parquet.read_table(original)
+    given = table.to_pydict()
+    berlin = timedelta(hours=2)  # in October 2026 until the 25th
+    columns = [
+        given["transaction_id"],
+        given["user_id"],
+        [(at + berlin).strftime("%d.%m.%Y %H:%M:%S.%f") for at in given["timestamp"]],
+        [round(amount * 100) for amount in given["amount"]],
+        [each.removeprefix("merchant_") for each in given["merchant_id"]],
+        given["merchant_category"],
+        given["transaction_location"],
+        given["device"],
+        [str(int(each)) for each in given["is_fraud"]],
+        given["scenario_id"],
+    ]
+    order = list(range(len(table)))
+    random.Random(1).shuffle(order)
+    pa.csv.write_csv(pa.table(dict(zip(FOREIGN, columns, strict=True))).take(order), path)
+    return table
+
+
+@pytest.mark.services
+def test_another_shops_file_arrives_whole_in_order_of_time_with_its_labels(shop, monkeypatch):
+    monkeypatch.setattr(external_sort, "RUN_ITEMS", 1_000)
+    table = foreign(shop.path)
+    document = (PROJECT_ROOT / "docs" / "import.md").read_text()
+    shop.mapping.write_text(re.search(r"```yaml\n(.*?)```", document, re.DOTALL)[1])
+    assert shop.path.read_text().splitlines()[0].replace('"', "") == re.search(r"```csv\n(.*)", document)[1]
+    report = shop.run(label_delay=timedelta(days=3))
+    assert (
+        report.sent_transactions == report.sent_labels == len(table) == 3_000 and report.unacknowledged == 0
+    )
+
+    found = transactions(shop.settings)
+    assert all(one.timestamp <= other.timestamp for one, other in pairwise(found))
+    given = {row["transaction_id"]: row for row in table.to_pylist()}
+    for each in found:
+        row = given.pop(each.transaction_id)
+        same = ("user_id", "timestamp", "amount", "merchant_category", "transaction_location", "device")
+        assert [getattr(each, name) for name in same] == [row[name] for name in same]
+        assert each.merchant_id == row["merchant_id"].replace("merchant_", "shop-") and each.currency == "EUR"
+        assert each.email is None
+    assert not given
+    known = labels(shop.settings)
+    truth = dict(zip(table["transaction_id"].to_pylist(), table["is_fraud"].to_pylist(), strict=True))
+    assert {label.transaction_id: label.is_fraud for label in known} == truth
+    assert all(label.known_at == label.timestamp + timedelta(days=3) for label in known)
+    assert {label.scenario_id for label in known if not label.is_fraud} == {None}
+    merchants = dict(zip(table["transaction_id"].to_pylist(), table["merchant_id"].to_pylist(), strict=True))
+    assert {label.transaction_id: label.merchant_id for label in known} == {
+        key: value.replace("merchant_", "shop-") for key, value in merchants.items()
+    }
+    assert Counter(label.scenario_id for label in known)["large_amount"] > 0
+
+
+@pytest.mark.services
+def test_keys_are_customers_and_no_event_says_fraud(shop):
+    shop.write(rows(6))
+    shop.run()
+    for topic in (shop.settings.transactions_topic, shop.settings.labels_topic):
+        for message in read_all(shop.settings, topic):
+            assert message.key().decode() == msgspec.json.decode(message.value())["user_id"]
+    for message in read_all(shop.settings, shop.settings.transactions_topic):
+        assert b"is_fraud" not in message.value()
+
+
+@pytest.fixture
+def appended(shop):
+    """Topics whose records bear the time at which the broker appended them."""
+    names = {"transactions_topic": "appended-transactions", "labels_topic": "appended-labels"}
+    shop.settings = shop.settings.model_copy(update=names)
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    client = AdminClient(client_config(shop.settings))
+    for future in client.create_topics(
+        [NewTopic(name, 1, 1, config=stamped) for name in names.values()]
+    ).values():
+        future.result(30)
+    ensure_topics(shop.settings)
+    yield shop
+    for future in client.delete_topics(list(names.values())).values():
+        future.result(30)
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("speed", [None, 5e6])
+def test_a_label_is_appended_before_any_transaction_after_it_was_known(appended, monkeypatch, speed):
+    monkeypatch.setattr(importer, "BLOCK", 10)
+    appended.write(rows(30))
+    appended.run(label_delay=timedelta(days=5), speed=speed)
+    at = {topic: read_all(appended.settings, f"appended-{topic}") for topic in ("labels", "transactions")}
+    known = [
+        (decode_label(message.value(), NOW, **LIMITS).known_at, message.timestamp()[1])
+        for message in at["labels"]
+    ]
+    assert len(known) == len(at["transactions"]) == 30
+    compared = 0
+    for message in at["transactions"]:
+        moment = decode(message.value(), NOW, **LIMITS).transaction.timestamp
+        earlier = [appended_at for known_at, appended_at in known if known_at <= moment]
+        compared += len(earlier)
+        assert all(appended_at <= message.timestamp()[1] for appended_at in earlier)
+    assert compared == sum(range(26))
+    # Nor are they all sent at once: the last ones follow the last transaction.
+    assert known[0][1] < known[-1][1] and known[-1][1] >= at["transactions"][0].timestamp()[1]
+
+
+@pytest.mark.services
+def test_a_bad_row_at_the_end_stops_before_anything_is_sent(shop):
+    shop.write([*rows(5), "t,u,2026-10-01,x,p,0"])
+    with pytest.raises(BadRow, match="Nothing was sent"):
+        shop.run()
+    assert set(end_offsets(shop.settings, shop.settings.transactions_topic).values()) == {0}
+    assert shop.run(skip_bad=True).sent_transactions == 5
+
+
+@pytest.mark.services
+def test_asked_to_stop_it_says_how_far_it_came(shop):
+    shop.write(rows(20))
+    stopping = Event()
+    report = shop.run(
+        speed=1.0, stopping=stopping, progress=lambda phase, *_: phase == "sending" and stopping.set()
+    )
+    assert report.stopped and report.unacknowledged == 0
+    assert (
+        report.sent_transactions
+        == sum(end_offsets(shop.settings, shop.settings.transactions_topic).values())
+        == 1
+    )
+    assert not shop.run().stopped
+    assert len(transactions(shop.settings)) == 21
+
+
+@pytest.mark.services
+def test_at_a_speed_labels_after_the_last_transaction_come_at_once(shop):
+    shop.write(rows(20))
+    report = shop.run(speed=20 * 86_400 / 0.5)  # at this pace the last label is due in three months
+    assert (report.sent_transactions, report.sent_labels) == (20, 20)
+    assert [label.transaction_id for label in labels(shop.settings)] == [f"t{i}" for i in range(20)]
+
+
+@pytest.mark.services
+def test_a_topic_that_is_missing_is_named_before_the_file_is_read(shop):
+    shop.write(["bad"])
+    shop.settings = shop.settings.model_copy(update={"labels_topic": "absent"})
+    with pytest.raises(TopicMissing, match="'absent'.*create the topic first"):
+        shop.run()

@@ -1,0 +1,191 @@
+"""What tests of the streams share: topics of their own, records in them, and jobs that run until a test is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+
+from include.broker import kafka
+from include.platform import jars
+from include.settings import PROJECT_ROOT, Settings
+from include.streams import runner
+
+
+def own(settings: Settings, home: Path, **more) -> Settings:
+    """Settings with topics and a checkpoint folder of this test's own; the topics are created."""
+    name = uuid.uuid4().hex[:8]
+    topics = {"transactions_topic": f"transactions-{name}", "labels_topic": f"labels-{name}"}
+    changed = settings.model_copy(update={"home": home, "trigger_interval_ms": 50, **topics, **more})
+    kafka.ensure_topics(changed)
+    return changed
+
+
+def produce(
+    settings: Settings, topic: str, values: Sequence[bytes | None], partition: int | None = None
+) -> None:
+    """Sends records and waits until the broker has them all."""
+    failures = []
+    producer = Producer(kafka.client_config(settings, enable_idempotence=True, linger_ms=5))
+    where = {} if partition is None else {"partition": partition}
+    for i, value in enumerate(values):
+        producer.produce(
+            topic,
+            value,
+            key=f"user-{i % 13}",
+            on_delivery=lambda error, _: error and failures.append(error),
+            **where,
+        )
+        producer.poll(0)
+    assert producer.flush(60) == 0 and not failures
+
+
+def query(settings: Settings, text: str) -> list[tuple]:
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        cursor = connection.execute(text)
+        return cursor.fetchall() if cursor.description else []
+
+
+def books(settings: Settings, name: str) -> tuple[int, int, int, int]:
+    """Offsets, stored, dead letters and duplicates of a stream, over all its partitions."""
+    return query(
+        settings,
+        "select coalesce(sum(next_offset - first_offset), 0)::int, coalesce(sum(stored), 0)::int, "
+        "coalesce(sum(dead_letters), 0)::int, coalesce(sum(duplicates), 0)::int "
+        f"from shop.stream_offsets where stream = '{name}'",
+    )[0]
+
+
+def lease(settings: Settings, name: str) -> tuple[str, str]:
+    return query(settings, f"select state, detail from shop.stream_leases where stream = '{name}'")[0]
+
+
+def until(condition: Callable[[], object], seconds: float = 90.0, alive: Callable[[], object] = lambda: True):
+    """Waits until the condition holds and returns what it gave; fails when `alive` no longer holds."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert alive(), "it ended before that happened"
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+    return result
+
+
+class Running:
+    """A job in a thread of this process."""
+
+    def __init__(self, settings: Settings, job: runner.Job, spark: SparkSession):
+        self.stopping = threading.Event()
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, args=(settings, job, spark))
+        self._thread.start()
+
+    def _run(self, settings: Settings, job: runner.Job, spark: SparkSession) -> None:
+        try:
+            runner.run(settings, job, self.stopping, lambda *_: spark)
+        except runner.StreamFailed as error:
+            self.error = error
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def ended(self, seconds: float = 90.0) -> Exception | None:
+        """Waits for its end; the error that it ended with."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "the job did not end"
+        return self.error
+
+    def until(self, condition: Callable[[], object]) -> object:
+        return until(condition, alive=self.alive)
+
+
+@contextmanager
+def running(settings: Settings, job: runner.Job, spark: SparkSession) -> Iterator[Running]:
+    """A job that must not fail while the block runs, and is then asked to stop."""
+    job_running = Running(settings, job, spark)
+    try:
+        yield job_running
+    finally:
+        job_running.stopping.set()
+        error = job_running.ended()
+    if error:
+        raise error
+
+
+class Submitted:
+    """A job as Airflow starts it: spark-submit, in a process group of its own, whose output goes to a log.
+
+    What is left of the group is killed at the end of the block. `more` changes the job's settings.
+    """
+
+    def __init__(self, settings: Settings, job: str, log: Path, **more: object):
+        options = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
+        options += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # half the processor time of a start
+        options += (
+            f" -Djava.io.tmpdir={log.parent}"  # what a killed driver leaves goes with the test's folder
+        )
+        command = [
+            str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
+            "--jars", ",".join(jars.spark_classpath()),
+            "--conf", f"spark.driver.extraJavaOptions={options}",
+            str(PROJECT_ROOT / "spark_jobs" / f"{job}.py"),
+        ]  # fmt: skip
+        own_settings = settings.model_copy(update=more).as_environment()
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=log.parent,
+                env={**os.environ, "PYSPARK_PYTHON": sys.executable, **own_settings},
+            )
+
+    def __enter__(self) -> Submitted:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.left():
+            process.kill()
+        self.process.wait(30)
+
+    def until(self, condition: Callable[[], object], seconds: float = 240) -> object:
+        """Waits until the condition holds, and fails with the end of the log when the job ends before."""
+        try:
+            return until(condition, seconds, lambda: self.process.poll() is None)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.log.read_text()[-3000:]}") from None
+
+    def ended(self, seconds: float = 240.0) -> int:
+        return self.process.wait(seconds)
+
+    def driver(self) -> psutil.Process:
+        """The Python driver, which the JVM starts."""
+        return next(each for each in psutil.Process(self.process.pid).children() if "python" in each.name())
+
+    def left(self) -> list[psutil.Process]:
+        """The processes of the group that still run."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def terminate(self) -> None:
+        """SIGTERM to the whole group, as Airflow does when a task is marked as failed."""
+        os.killpg(self.process.pid, signal.SIGTERM)

@@ -1,0 +1,92 @@
+"""Which scorer is used while the registry answers, changes, refuses and fails."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from include import registry
+from include.features import behaviour
+from include.registry import Loaded, Refused
+from include.settings import Settings
+from include.streams.current_model import Champion
+from tests.payments import detector
+from tests.stream_runs import until
+
+
+def scorer(version: int):
+    return detector()[0].scorer(threshold=0.6, version=version, feature_set=behaviour.FEATURE_SET)
+
+
+class Registry:
+    """Stands for the registry, to answer what a test wants at once."""
+
+    def __init__(self):
+        self.answer: Loaded | Exception = Loaded(None, "no version is champion")
+        self.asked = 0
+        self.refused: Refused | None = None
+
+    def load_champion(self, settings: Settings, current, refused=None):
+        self.asked += 1
+        self.refused = refused
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def answers(monkeypatch) -> Registry:
+    fake = Registry()
+    monkeypatch.setattr(registry, "load_champion", fake.load_champion)
+    return fake
+
+
+@pytest.fixture
+def champion(answers):
+    champion = Champion(Settings(_env_file=None, champion_poll_seconds=0.01))
+    yield champion
+    champion.close()
+
+
+def heard(answers: Registry, answer) -> None:
+    """Lets the registry answer so, and waits until that was heard."""
+    answers.answer = answer
+    asked = answers.asked
+    until(lambda: answers.asked >= asked + 3)
+
+
+def test_without_a_champion_it_waits_and_says_why(champion, answers):
+    heard(answers, Loaded(None, "no version is champion"))
+    assert champion.waits_for() == "waiting for a champion model: no version is champion"
+    heard(answers, Loaded(scorer(1)))
+    assert champion.waits_for() == "" and champion.says() == ("", 1)
+
+
+def test_a_new_champion_replaces_the_old(champion, answers):
+    heard(answers, Loaded(scorer(1)))
+    heard(answers, Loaded(scorer(2)))
+    assert champion.says() == ("", 2) and champion.scorer.version == 2
+
+
+def test_whatever_fails_the_last_good_one_goes_on(champion, answers):
+    heard(answers, Loaded(scorer(1)))
+    heard(answers, psycopg.OperationalError("the database is away"))
+    assert champion.waits_for() == "" and champion.says() == (
+        "the registered models cannot be read: the database is away",
+        1,
+    )
+    heard(answers, Loaded(None, "no version is champion"))
+    assert champion.says() == ("no version is champion", 1)
+    heard(answers, Loaded(scorer(2)))
+    assert champion.says() == ("", 2)
+
+
+def test_a_refused_champion_is_said_once_and_remembered_until_another_answer(champion, answers, caplog):
+    heard(answers, Loaded(scorer(1)))
+    bad = Refused(2, "ab", "version 2 was changed")
+    heard(answers, Loaded(scorer(1), "version 2 was changed - scoring goes on with version 1", bad))
+    assert answers.refused == bad
+    assert champion.says() == ("version 2 was changed - scoring goes on with version 1", 1)
+    assert [record.getMessage() for record in caplog.records].count(champion.problem) == 1
+    heard(answers, Loaded(scorer(3)))
+    assert answers.refused is None and champion.says() == ("", 3)

@@ -1,0 +1,104 @@
+"""Replayed vectors against features computed in one go from the same stored transactions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from include.events.transaction import Transaction
+from include.features import behaviour
+from include.training import recompute
+from include.training.recompute import States
+from tests import stored_world
+
+pytestmark = pytest.mark.services
+
+START, END = datetime(2020, 6, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_states_are_kept_for_each_id_however_many_there_are():
+    states = States(behaviour.new_state)
+    assert states.index(["a", None, "b", "a"]).tolist() == [0, -1, 1, 0]
+    many = states.index([str(i) for i in range(5_000)])
+    assert len(states.states) > many.max() and states.index(["b"]).tolist() == [1]
+
+
+@pytest.fixture
+def world(clean_postgres):
+    stored_world.fill(clean_postgres, history_events=2_000)
+    return clean_postgres
+
+
+def replayed(settings, start=START, end=END, **given):
+    with psycopg.connect(settings.conninfo("trainer")) as connection:
+        return recompute.replay(connection, start, end, **given)
+
+
+def known_frauds(connection, transaction: Transaction) -> int:
+    """Payments at the merchant whose latest label on the day before says fraud, in the last 30 days."""
+    midnight = transaction.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    return connection.execute(
+        """
+        select count(*) filter (where is_fraud and known_at >= %(from)s) from (
+            select distinct on (transaction_id) l.is_fraud, l.known_at
+            from shop.fraud_transactions l join shop.transactions t using (transaction_id)
+            where t.merchant_id = %(merchant)s and l.known_at < %(midnight)s
+            order by transaction_id, l.known_at desc) known""",
+        {"merchant": transaction.merchant_id, "midnight": midnight, "from": midnight - timedelta(days=30)},
+    ).fetchone()[0]
+
+
+def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
+    monkeypatch.setattr(recompute, "BATCH", 700)
+    rows = replayed(world)
+    seen = 0
+    with psycopg.connect(world.conninfo("owner")) as connection:
+        names = ", ".join(
+            name if name != "amount" else "amount::float8" for name in Transaction.__struct_fields__
+        )
+        for partition in range(stored_world.PARTITIONS):
+            stored = connection.execute(
+                f"select hashtextextended(transaction_id, 0), {names} from shop.transactions "
+                'where partition = %s order by "offset"',
+                (partition,),
+            ).fetchall()
+            transactions = [Transaction(*row[1:]) for row in stored]
+            customers, customer = np.unique([t.user_id for t in transactions], return_inverse=True)
+            given = np.array([t.merchant_id is not None for t in transactions])
+            merchants, merchant = np.unique([t.merchant_id or "" for t in transactions], return_inverse=True)
+            expected = behaviour.compute(
+                behaviour.new_state(len(customers)),
+                customer,
+                behaviour.columns(transactions),
+                behaviour.new_merchant_state(len(merchants)),
+                np.where(given, merchant, -1),
+                [known_frauds(connection, each) for each in transactions],
+            )
+            seen += expected[:, behaviour.FEATURES.index("merchant_frauds")].max() > 0
+            at = {key: i for i, key in enumerate(rows.key.tolist())}
+            assert (rows.features[[at[row[0]] for row in stored]] == expected).all()
+    assert seen == stored_world.PARTITIONS
+    assert (np.diff(rows.timestamp) >= 0).all()
+    assert np.isnan(rows.score).all() and not rows.alert.any()
+
+
+def test_a_range_or_a_share_has_the_vectors_that_the_whole_has(world):
+    whole = replayed(world)
+    vectors = dict(zip(whole.key.tolist(), whole.features, strict=True))
+    last_days = replayed(world, stored_world.END - timedelta(days=4), stored_world.END - timedelta(days=1))
+    some = replayed(world, share=0.4)
+    for part in (last_days, some):
+        assert 0 < len(part) < len(whole)
+        assert all(
+            (vectors[key] == vector).all()
+            for key, vector in zip(part.key.tolist(), part.features, strict=True)
+        )
+    assert len(np.unique(some.user)) < len(np.unique(whole.user))
+
+
+def test_nothing_stored_is_no_row(clean_postgres):
+    assert len(replayed(clean_postgres)) == 0
+    assert replayed(clean_postgres).features.shape == (0, len(behaviour.FEATURES))

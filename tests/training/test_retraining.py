@@ -1,0 +1,286 @@
+"""Retraining from stored transactions to an alias, on a real MLflow server and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from mlflow import MlflowClient
+
+from include import registry
+from include.features.behaviour import FEATURES
+from include.models.gradient_boosting import GradientBoostingDetector
+from include.models.isolation_forest import IsolationForestDetector
+from include.operations import parity_check
+from include.registry import PromotionRefused, RegistryUnavailable
+from include.settings import PROJECT_ROOT
+from include.training import retraining, split
+from include.training.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
+from include.training.parity import ParityBroken
+from include.training.retraining import RetrainingRuns, UnknownFamily, retrain, threshold_at
+from include.training.split import NotEnoughData, read
+from tests import stored_world
+
+TREES = 30
+
+
+def test_the_threshold_is_reached_by_the_alert_rate():
+    score = np.random.default_rng(0).random(10_000)
+    assert (score >= threshold_at(score, 0.01)).sum() == pytest.approx(100, abs=1)
+    assert threshold_at(np.array([0.1, 0.5, 0.9]), 0.01) == 0.9
+
+
+def test_the_documentation_names_the_limits_of_the_code():
+    text = " ".join((PROJECT_ROOT / "docs" / "models.md").read_text().split())
+    said = [
+        f"first {1 - split.LATER_SHARE:.0%} of the settled".replace("%", " %"),
+        f"at least {retraining.BETTER_SHARE * 100:.0f} % of {DRAWS} bootstrap draws",
+        f"fewer than {retraining.MIN_DEFRAUDED} customers",
+        f"less than {split.LOGGED_SHARE * 100:.0f} % of the window",
+        f"Above {split.MAX_ROWS:,} transactions",
+        f"It needs {split.MIN_FRAUDS} such frauds",
+        f"at least {LABEL_MATURITY.days} days",
+        f"at least {FULLY_LABELLED * 100:.0f} % of the younger",
+        f"fewer than {math.ceil(split.MIN_FIT / (1 - split.LATER_SHARE))} settled transactions",
+        f"{(1 - split.UNMEASURED_SHARE) * 100:.0f} % of all transactions are fitted",
+    ]
+    assert [phrase for phrase in said if phrase not in text] == []
+    features = (PROJECT_ROOT / "docs" / "features.md").read_text()
+    assert f"Above {parity_check.MAX_ROWS:,} scores" in features
+
+
+@pytest.fixture
+def shop(clean_postgres, mlflow_server, tmp_path):
+    """A stored world without a model; the registry is empty under a name of its own."""
+    stored_world.fill(clean_postgres, history_events=4_000, fraud_rate=0.05)
+    return clean_postgres.model_copy(update={"model_name": f"model-{uuid4().hex}", "home": tmp_path})
+
+
+def make_champion(settings, detector, threshold: float = 0.5):
+    """Registers a fitted detector and makes it champion, as if it had been trained long ago."""
+    long_ago = stored_world.END - timedelta(days=40)
+    known = registry.register(
+        settings, detector, threshold=threshold, metrics={}, params={}, figures={},
+        trained_from=long_ago - timedelta(days=30), trained_to=long_ago,
+    )  # fmt: skip
+    registry.set_champion(settings, known.version)
+    return known
+
+
+@pytest.mark.services
+def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challenger(shop):
+    first = retrain(shop, trees=TREES, alert_rate=0.02)
+    assert (first.alias, first.reason, first.vectors) == ("champion", "the first model", "replayed")
+    known = registry.champion(shop)
+    assert (known.version, known.family) == (first.version, "isolation_forest")
+    assert known.threshold == first.threshold
+    assert known.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
+    assert known.trained_from < known.trained_to < stored_world.END - timedelta(days=3)
+    assert first.metrics["frauds"] > 10 and 0.5 < first.metrics["auc"] <= 1
+    assert json.loads(json.dumps(first.summary()))["version"] == first.version
+
+    data = read(shop, window_days=30)
+    scorer = registry.load_scorer(shop, first.version)
+    assert scorer.is_alert(scorer.score(data.after_fit())).mean() == pytest.approx(0.02, abs=0.002)
+    client = MlflowClient(shop.mlflow_tracking_uri)
+    run = client.get_run(known.run_id)
+    assert (
+        run.data.params["trees"] == str(TREES) and run.data.params["decision"] == "champion: the first model"
+    )
+    assert int(run.data.params["rows_fit"]) == first.rows["fit"]
+    plots = {file.path for file in client.list_artifacts(known.run_id, "plots")}
+    assert plots == {"plots/score_distribution.png", "plots/precision_recall.png", "plots/per_day.png"}
+    assert len(client.get_metric_history(known.run_id, "daily/average_precision")) > 1
+
+    stored_world.log_scores(shop, scorer.score, scorer.threshold, first.version)
+    decided, rescored = evaluate(shop, draws=0), evaluate(shop, version=first.version, draws=0)
+    assert decided == rescored and decided["versions"] == [first.version] and decided["alerts"] > 0
+    twin = retrain(shop, trees=TREES, alert_rate=0.02)
+    assert (twin.alias, twin.vectors) == ("challenger", "logged")
+    assert "on the same" in twin.reason
+    assert twin.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
+    assert twin.champion_metrics["transactions"] == twin.rows["later"]
+    assert registry.champion(shop).version == first.version
+    assert registry.challenger(shop).version == twin.version
+
+
+@pytest.mark.services
+def test_a_better_model_becomes_champion_and_a_worse_one_only_challenger(shop):
+    data = read(shop, window_days=30)
+    noise = np.random.default_rng(0).normal(size=(500, len(FEATURES)))
+    blind = make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
+    better = retrain(shop, trees=TREES)
+    assert better.alias == "champion" and f"version {blind.version}" in better.reason
+    assert better.metrics["average_precision"] > better.champion_metrics["average_precision"]
+
+    rows = data.rows
+    _, fraud, _ = data.labels.of(rows.key)
+    seer = make_champion(shop, GradientBoostingDetector(trees=40).fit(rows.features, fraud))
+    worse = retrain(shop, trees=2)
+    assert worse.alias == "challenger"
+    assert worse.metrics["average_precision"] < worse.champion_metrics["average_precision"]
+    assert registry.champion(shop).version == seer.version
+    assert registry.challenger(shop).version == worse.version
+
+
+@pytest.mark.services
+def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
+    noise = np.random.default_rng(0).normal(size=(500, len(FEATURES)))
+    blind = make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
+    stored_world.log_scores(shop, lambda X: np.zeros(len(X)), 0.5, blind.version)
+    unchecked = retrain(shop, trees=TREES)
+    assert unchecked.alias == "challenger" and "no parity check has compared" in unchecked.reason
+
+    altered = (
+        'update shop.fraud_scores set features[2] = features[2] + %s where partition = 1 and "offset" = 500'
+    )
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+        connection.execute(altered, [3])
+        with pytest.raises(ParityBroken, match="amount_ratio in 1 rows, by up to 3 .partition 1, offset 500"):
+            parity_check.require(parity_check.check(shop))
+        refused = retrain(shop, trees=TREES)
+        assert refused.alias == "challenger" and refused.vectors == "logged"
+        assert "average precision" in refused.reason and "amount_ratio in 1 rows" in refused.reason
+        with pytest.raises(
+            PromotionRefused, match="does not become champion: the parity check of .*amount_ratio"
+        ):
+            registry.set_champion(shop, refused.version)
+        assert registry.champion(shop).version == blind.version
+
+        connection.execute(altered, [-3])
+        parity_check.require(parity_check.check(shop))
+    assert retrain(shop, trees=TREES).alias == "champion"
+
+
+@pytest.mark.services
+def test_without_enough_known_fraud_a_new_model_does_not_replace_the_champion(shop):
+    first = retrain(shop, trees=2)
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("truncate shop.fraud_transactions")
+    second = retrain(shop, trees=TREES)
+    assert second.alias == "challenger"
+    assert "not comparable" in second.reason and "0 customers with known fraud" in second.reason
+    assert second.metrics == {"transactions": second.rows["later"]}
+    assert registry.champion(shop).version == first.version
+
+
+@pytest.mark.services
+def test_a_champion_that_is_refused_is_replaced(shop):
+    known = make_champion(shop, IsolationForestDetector(trees=2).fit(np.zeros((10, len(FEATURES)))))
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("update shop.models set sha256 = 'another'")
+    result = retrain(shop, trees=TREES)
+    assert result.alias == "champion" and f"refused: version {known.version} was changed" in result.reason
+
+
+@pytest.mark.services
+def test_gradient_boosting_learns_from_the_labels_known_at_the_split(shop):
+    result = retrain(shop, family="gradient_boosting", trees=20)
+    assert (result.alias, result.family) == ("champion", "gradient_boosting")
+    assert registry.load_scorer(shop, result.version).family == "gradient_boosting"
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("truncate shop.fraud_transactions")
+    with pytest.raises(NotEnoughData, match="learns from labels"):
+        retrain(shop, family="gradient_boosting")
+
+
+@pytest.mark.services
+def test_what_cannot_be_done_is_said_and_leaves_nothing_behind(shop):
+    with pytest.raises(UnknownFamily, match="isolation_forest, gradient_boosting"):
+        retrain(shop, family="oracle")
+    with pytest.raises(NotEnoughData, match="use a longer window"):
+        retrain(shop, as_of=stored_world.END - timedelta(days=20))
+    down = shop.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    with pytest.raises(RegistryUnavailable):
+        retrain(down)
+    assert registry.versions(shop) == []
+
+
+@pytest.mark.services
+def test_a_retraining_that_dies_before_promotion_leaves_the_old_champion(shop, monkeypatch):
+    first = retrain(shop, trees=2)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(registry, "set_champion", interrupt)
+        patched.setattr(registry, "set_challenger", interrupt)
+        retrain(shop, trees=3)
+    assert registry.champion(shop).version == first.version
+    assert registry.challenger(shop) is None
+    assert retrain(shop, trees=4, wait_seconds=1).version == first.version + 2  # the lock is free again
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+KILLED = """
+import os, signal, sys
+from include import registry
+from include.training import retraining
+from include.settings import load
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def with_alias(*arguments):
+    set_alias(*arguments)
+    die()
+
+client, set_alias = registry._client, registry._set_alias
+def client_that_dies(settings):
+    made = client(settings)
+    made.set_terminated = die
+    return made
+
+if sys.argv[1] == "before shop.models":
+    registry._client = client_that_dies
+else:
+    registry._set_alias = die if sys.argv[1] == "before the alias" else with_alias
+retraining.decide = lambda *_: retraining.Decision(registry.CHAMPION, "it is better")
+retraining.retrain(load(), trees=3)
+"""
+
+
+@pytest.mark.services
+def test_a_retraining_that_is_killed_leaves_the_old_champion_or_the_new_one(shop):
+    """SIGKILL: nothing is caught and nothing is tidied up."""
+    old = retrain(shop, trees=2).version
+    for made, point in enumerate(("before shop.models", "before the alias", "after the alias"), start=1):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, point],
+            cwd=PROJECT_ROOT,
+            env=os.environ | shop.as_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+        champion = registry.champion(shop).version
+        assert champion == (old + made if point == "after the alias" else old)
+        assert registry.load_scorer(shop, champion).version == champion
+        assert registry.challenger(shop) is None
+    assert retrain(shop, trees=4, wait_seconds=1).version == old + 4  # the lock is free again
+
+
+@pytest.mark.services
+def test_a_second_retraining_waits_for_the_first_or_says_that_it_runs(shop):
+    with psycopg.connect(shop.conninfo("trainer")) as running:
+        running.execute("select pg_advisory_lock(%s)", (retraining.LOCK,))
+        with pytest.raises(RetrainingRuns, match="another retraining still runs"):
+            retrain(shop, trees=2, wait_seconds=0.1)
+    assert registry.versions(shop) == []
+    with ThreadPoolExecutor(2) as both:
+        results = list(both.map(lambda trees: retrain(shop, trees=trees), (2, 3)))
+    assert sorted(result.version for result in results) == [1, 2]
+    assert [result.reason for result in results].count("the first model") == 1
+    promoted = [result.version for result in results if result.alias == "champion"]
+    assert registry.champion(shop).version == max(promoted)
