@@ -74,7 +74,7 @@ def test_every_query_runs_as_the_app(app, name):
 
 
 def test_an_unknown_query_is_named(app):
-    with pytest.raises(KeyError, match="no query 'nothing'.*alerts"):
+    with pytest.raises(KeyError, match="no statement 'nothing'.*alerts"):
         queries.frame(app, "nothing")
 
 
@@ -270,8 +270,9 @@ def test_one_query_reads_names_and_e_mail_and_only_to_show_them():
         if path.suffix != ".pyc" and path.is_file() and personal.search(path.read_text())
     }
     assert named == {
-        "0001.shop.sql",
-        "0070.personal_data.sql",
+        "0001.tables.sql",
+        "0002.views.sql",
+        "0003.grants.sql",
         "personal_data.sql",
         "transaction.sql",
         "alerts.py",

@@ -51,7 +51,7 @@ def up() -> None:
     from include.platform import up as platform
     from include.platform.airflow import AirflowError
     from include.platform.jars import JarsError
-    from include.platform.postgres import MigrationChanged
+    from include.platform.postgres import MigrationRefused
     from include.platform.progress import Progress
     from include.platform.supervisor import SupervisorError
 
@@ -64,7 +64,7 @@ def up() -> None:
         AirflowError,
         JarsError,
         KafkaError,
-        MigrationChanged,
+        MigrationRefused,
         StillLocked,
     ) as error:
         raise SystemExit(f"fraudstream up: {error}") from None

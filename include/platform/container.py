@@ -119,6 +119,7 @@ def main() -> None:
             housekeeping.StillLocked,
             airflow.AirflowError,
             kafka.KafkaError,
+            postgres.MigrationRefused,
             psycopg.Error,
             httpx.HTTPError,
         ) as error:

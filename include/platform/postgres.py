@@ -19,8 +19,19 @@ from include.sql import FOLDER, statement
 NOBODY = 65534
 
 
-class MigrationChanged(RuntimeError):
-    """A migration was edited after it had been applied."""
+# Until 26 November 2026 these ten made the schema that the baseline (0001 to 0003) makes now.
+EARLY_MIGRATIONS = frozenset(
+    (
+        "0001.shop", "0002.grants", "0003.ledger", "0004.merchant_state", "0010.monitoring_views",
+        "0020.reconciliation", "0040.least_privilege", "0050.merchant_labels", "0060.parity", "0070.personal_data",
+    )
+)  # fmt: skip
+LAST_EARLY_COMMIT = "445ee27"
+BASELINE = ("0001.tables", "0002.views", "0003.grants")
+
+
+class MigrationRefused(RuntimeError):
+    """The database and the migrations of this version do not fit together; the message says what to do."""
 
 
 def binary(name: str) -> str:
@@ -137,11 +148,15 @@ def _verifier(connection: psycopg.Connection, role: str, password: str) -> str:
 def migrate(settings: Settings) -> None:
     """Applies, in one transaction, the migrations of `include/sql/migrations` that the database does not have yet.
 
-    They are applied in the order of their names. Two callers take turns; one that dies leaves nothing half-done.
+    They go forward only, in the order of their numbers: the first four characters of a file's name. Two callers take
+    turns; one that dies leaves nothing half-done.
 
     Raises:
-        MigrationChanged: a file differs from what was applied under its name.
+        MigrationRefused: an applied migration was edited or is missing here, a new one has the number of an applied
+            one or a lower one, or the database has a part of the early migrations only.
     """
+    files = {path.stem: path.read_text() for path in sorted((FOLDER / "migrations").glob("*.sql"))}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     with psycopg.connect(settings.conninfo("owner")) as connection:
         connection.execute("select pg_advisory_xact_lock(hashtext('fraudstream migrations'))")
         connection.execute(
@@ -149,15 +164,60 @@ def migrate(settings: Settings) -> None:
             " (name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
         )
         applied = dict(connection.execute("select name, sha256 from public.migrations").fetchall())
-        for path in sorted((FOLDER / "migrations").glob("*.sql")):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if path.stem not in applied:
-                connection.execute(path.read_text())
-                connection.execute(
-                    "insert into public.migrations (name, sha256) values (%s, %s)", (path.stem, digest)
+        if applied.keys() & EARLY_MIGRATIONS:
+            applied = _replace_early(connection, applied, digests)
+        last = _check(settings.postgres_database, applied, digests)
+        for name, text in files.items():
+            if name in applied:
+                continue
+            if _number(name) <= last:
+                raise MigrationRefused(
+                    f"{name}.sql would run after a migration with the number {last:04d}, which the database "
+                    f"{settings.postgres_database} has: rename it to {last + 1:04d}.{name[5:]}.sql or a higher number"
                 )
-            elif applied[path.stem] != digest:
-                raise MigrationChanged(
-                    f"{path.name} is not what was applied to the database {settings.postgres_database}: restore the "
-                    "file and put the change into a new migration, or start over with `fraudstream down --wipe`"
-                )
+            connection.execute(text)
+            _record(connection, name, digests[name])
+            last = _number(name)
+
+
+def _number(migration: str) -> int:
+    return int(migration[:4])
+
+
+def _record(connection: psycopg.Connection, name: str, digest: str) -> None:
+    connection.execute("insert into public.migrations (name, sha256) values (%s, %s)", (name, digest))
+
+
+def _check(database: str, applied: dict[str, str], digests: dict[str, str]) -> int:
+    """The highest number that was applied, or 0; refuses what was applied and is not the same here."""
+    for name in sorted(applied):
+        if name not in digests:
+            raise MigrationRefused(
+                f"the database {database} has the migration {name}, which this version of fraudstream does not have: "
+                "restore the file, or use the version that applied it or a newer one"
+            )
+        if applied[name] != digests[name]:
+            raise MigrationRefused(
+                f"{name}.sql is not what was applied to the database {database}: restore the file and put the change "
+                "into a new migration, or start over with `fraudstream down --wipe`"
+            )
+    return max(map(_number, applied), default=0)
+
+
+def _replace_early(
+    connection: psycopg.Connection, applied: dict[str, str], digests: dict[str, str]
+) -> dict[str, str]:
+    """Records the baseline in the place of the early migrations, which made the same schema."""
+    missing = sorted(EARLY_MIGRATIONS - applied.keys())
+    if missing:
+        raise MigrationRefused(
+            f"the database {connection.info.dbname} comes from a version before 0.1.0 and lacks {', '.join(missing)}: "
+            f"run `fraudstream up` once in a checkout of the commit {LAST_EARLY_COMMIT}, which applies them, and then "
+            "again here; or start over with `fraudstream down --wipe`"
+        )
+    connection.execute("delete from public.migrations where name = any(%s)", (list(EARLY_MIGRATIONS),))
+    for name in BASELINE:
+        _record(connection, name, digests[name])
+    return {name: digest for name, digest in applied.items() if name not in EARLY_MIGRATIONS} | {
+        name: digests[name] for name in BASELINE
+    }

@@ -114,7 +114,7 @@ def test_encode_and_decode_are_inverse(is_fraud, scenario_id, merchant_id):
 
 
 def test_fields_are_the_columns_of_the_table():
-    sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.shop.sql").read_text()
+    sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.tables.sql").read_text()
     body = re.search(r"create table shop\.fraud_transactions \((.*?)primary key", sql, re.DOTALL)[1]
     assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), "merchant_id"] == list(Label.__struct_fields__)
 

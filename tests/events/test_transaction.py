@@ -217,7 +217,7 @@ def test_encode_and_decode_are_inverse(is_fraud):
 
 
 def test_fields_are_the_columns_of_the_table():
-    sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.shop.sql").read_text()
+    sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.tables.sql").read_text()
     body = re.search(r"create table shop\.transactions \((.*?)\) partition", sql, re.DOTALL)[1]
     columns = {
         name: (kind, bool(required))

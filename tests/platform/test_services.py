@@ -35,50 +35,6 @@ def test_postgres_which_may_run_as_another_user_is_told_no_password(settings, mo
     assert environment["FRAUDSTREAM_HOME"] == str(settings.home)
 
 
-@pytest.fixture
-def empty_database(postgres):
-    """A database without any migration."""
-    superuser = postgres.conninfo("owner", "postgres").replace("user=owner", "user=postgres")
-    with psycopg.connect(superuser, autocommit=True) as connection:
-        connection.execute("create database migrated owner owner")
-        yield postgres.model_copy(update={"postgres_database": "migrated"})
-        connection.execute("drop database migrated with (force)")
-
-
-def tables(settings) -> set[str]:
-    with psycopg.connect(settings.conninfo("owner")) as connection:
-        found = connection.execute(
-            "select schemaname || '.' || tablename from pg_tables where tableowner = 'owner'"
-        )
-        return {name for (name,) in found}
-
-
-def test_a_migration_that_fails_leaves_nothing_half_done(empty_database, tmp_path, monkeypatch):
-    (tmp_path / "migrations").mkdir()
-    (tmp_path / "migrations" / "0001.good.sql").write_text("create table public.good (a int);")
-    bad = tmp_path / "migrations" / "0002.bad.sql"
-    bad.write_text("create table public.bad (a int); select 1 / 0;")
-    monkeypatch.setattr(postgres_server, "SQL", tmp_path)
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        postgres_server.migrate(empty_database)
-    assert tables(empty_database) == set()
-
-    bad.write_text("create table public.bad (a int);")
-    postgres_server.migrate(empty_database)
-    assert tables(empty_database) == {"public.migrations", "public.good", "public.bad"}
-
-
-def test_a_migration_that_was_changed_after_it_was_applied_is_refused(empty_database, tmp_path, monkeypatch):
-    (tmp_path / "migrations").mkdir()
-    migration = tmp_path / "migrations" / "0001.good.sql"
-    migration.write_text("create table public.good (a int);")
-    monkeypatch.setattr(postgres_server, "SQL", tmp_path)
-    postgres_server.migrate(empty_database)
-    migration.write_text("create table public.other (a int);")
-    with pytest.raises(postgres_server.MigrationChanged, match="0001.good.sql"):
-        postgres_server.migrate(empty_database)
-
-
 ELSEWHERE = (
     "evil.example.com",
     "10.evil.example.com",

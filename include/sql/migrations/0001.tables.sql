@@ -1,11 +1,17 @@
--- The shop: transactions and what became of them.
+-- The tables: schema shop has the transactions and what became of them. Schema monitoring has views of them.
 --
 -- Time-ranged tables are partitioned by month of the event. PostgreSQL cannot keep an id unique across
 -- partitions, so transaction_ids and scored_ids do.
 
 create schema shop;
 create schema monitoring;
+
+-- What is made is closed until it is granted: tables are so by themselves, functions are not.
 revoke all on schema public from public;
+alter default privileges revoke execute on functions from public;
+
+
+-- What was stored ------------------------------------------------------------------------------------------------
 
 create table shop.transactions (
     transaction_id       text collate "C" not null,
@@ -35,6 +41,7 @@ create table shop.transactions_default partition of shop.transactions default;
 create index on shop.transactions (transaction_id);
 create index on shop.transactions using brin (timestamp);
 create index on shop.transactions (user_id, timestamp);
+create index on shop.transactions using brin (stored_at);  -- finds the newest rows without reading a whole month
 
 -- Which event owns an id: the first that was stored. The fingerprint tells an identical duplicate from a conflict.
 create table shop.transaction_ids (
@@ -66,6 +73,7 @@ as $$
     order by l.transaction_id, l.known_at desc
 $$;
 
+-- A topic that was deleted and created again uses its offsets a second time: topic_id tells them apart.
 create table shop.dead_letters (
     reason      text not null,
     detail      text not null,
@@ -76,11 +84,15 @@ create table shop.dead_letters (
     value       bytea,
     at          timestamptz not null default clock_timestamp(),
     replayed_at timestamptz,
-    primary key (topic, partition, "offset")
+    topic_id    text not null default '',
+    primary key (topic, partition, "offset", topic_id)
 );
 create index on shop.dead_letters (at);
 
--- What a model said. features is the vector that was scored, in the order of include.features.behaviour.FEATURES.
+
+-- What was scored ------------------------------------------------------------------------------------------------
+
+-- features is the vector that was scored, in the order of include.features.behaviour.FEATURES.
 create table shop.fraud_scores (
     transaction_id text collate "C" not null,
     user_id        text collate "C" not null,
@@ -125,7 +137,7 @@ create table shop.fraud_alerts (
     partition      integer not null,
     "offset"       bigint not null,
     created_at     timestamptz not null default clock_timestamp(),
-    primary key (topic, partition, "offset")
+    primary key (topic, partition, "offset", transaction_id)
 );
 create index on shop.fraud_alerts (transaction_id);
 create index on shop.fraud_alerts (created_at);
@@ -141,18 +153,60 @@ create table shop.verdicts (
 );
 create index on shop.verdicts (transaction_id);
 
+
+-- What the scorer remembers --------------------------------------------------------------------------------------
+
 -- Behaviour state of a user within a Kafka partition (include.features.behaviour.STATE), written with the scores.
+-- When partitions are added, a user's state goes on from the newest one.
 create table shop.user_state (
     user_id    text collate "C" not null,
     partition  integer not null,
     layout     smallint not null,
     state      bytea not null,
+    written_at timestamptz not null default clock_timestamp(),
     primary key (user_id, partition)
 ) with (fillfactor = 60);
 alter table shop.user_state alter column state set storage plain;
 
--- The ledger: per stream and Kafka partition, everything in [first_offset, next_offset) is accounted for:
--- next_offset - first_offset = stored + dead_letters + duplicates.
+-- The same of a merchant (include.features.behaviour.MERCHANT_STATE).
+create table shop.merchant_state (
+    merchant_id text collate "C" not null,
+    partition   integer not null,
+    layout      smallint not null,
+    state       bytea not null,
+    written_at  timestamptz not null default clock_timestamp(),
+    primary key (merchant_id, partition)
+) with (fillfactor = 60);
+alter table shop.merchant_state alter column state set storage plain;
+
+-- The labels as fraud_stream read them, for the features of merchants (docs/decisions/0006-known-labels.md).
+-- counts_from: the first UTC day whose payments may know the label; null when it changes nothing.
+create table shop.merchant_labels (
+    transaction_id text collate "C" not null,
+    known_at       timestamptz not null,
+    is_fraud       boolean not null,
+    merchant_id    text collate "C",
+    counts_from    date,
+    primary key (transaction_id, known_at)
+);
+
+-- The same summed: frauds of a merchant that were reported before the day `reported`, as known from the day
+-- `counts_from` on. A correction takes back with a negative number what it corrects.
+create table shop.merchant_frauds (
+    merchant_id text collate "C" not null,
+    reported    date not null,
+    counts_from date not null,
+    frauds      integer not null,
+    primary key (merchant_id, reported, counts_from),
+    check (counts_from >= reported)
+);
+
+
+-- The streams' books ---------------------------------------------------------------------------------------------
+
+-- The ledger: per stream and Kafka partition, everything in [first_offset, next_offset) is accounted for.
+-- watermark: the newest event time seen in the partition, against which an event is late.
+-- lost: offsets that retention deleted before they were read, entered by hand once somebody has accepted the loss.
 create table shop.stream_offsets (
     stream         text not null,
     topic          text collate "C" not null,
@@ -167,8 +221,10 @@ create table shop.stream_offsets (
     unknown_fields bigint not null default 0,
     epoch          bigint not null,
     committed_at   timestamptz not null default clock_timestamp(),
+    watermark      timestamptz,
+    lost           bigint not null default 0 check (lost >= 0),
     primary key (stream, topic, partition),
-    check (next_offset - first_offset = stored + dead_letters + duplicates)
+    constraint books_close check (next_offset - first_offset = stored + dead_letters + duplicates + lost)
 ) with (fillfactor = 20);
 
 -- Who may write for a stream: only the holder of the newest epoch. Each write transaction locks this row FOR SHARE.
@@ -182,7 +238,27 @@ create table shop.stream_leases (
     stop_requested boolean not null default false,
     heartbeat_at   timestamptz not null default clock_timestamp()
 );
+-- With this index a new epoch counts as a key update: it waits for writers that hold the lease's row FOR KEY SHARE
+-- and makes later ones fail, while the heartbeat's updates and the writers never wait for one another.
+create unique index on shop.stream_leases (stream, epoch);
 insert into shop.stream_leases (stream) values ('transaction_stream'), ('fraud_stream'), ('producer');
+
+-- Up to which offset the rows of a stream's partition were counted and found to be what the ledger says, with the
+-- ledger's sums at that offset.
+create table shop.reconciled (
+    stream       text not null,
+    topic        text collate "C" not null,
+    partition    integer not null,
+    topic_id     text not null,
+    next_offset  bigint not null,
+    stored       bigint not null,
+    dead_letters bigint not null,
+    checked_at   timestamptz not null default now(),
+    primary key (stream, topic, partition)
+);
+
+
+-- Models ---------------------------------------------------------------------------------------------------------
 
 -- Model versions that training registered. The scorer loads a version only if its bytes have this hash.
 create table shop.models (
@@ -196,4 +272,18 @@ create table shop.models (
     trained_to   timestamptz not null,
     metrics      jsonb not null default '{}',
     created_at   timestamptz not null default clock_timestamp()
+);
+
+-- What each parity check found (include.operations.parity_check): the features that differ from those logged are
+-- in mismatches, as [{"feature", "rows", "largest", "place"}]; largest is null for a value that is not a number.
+create table shop.parity_checks (
+    id          bigint generated always as identity primary key,
+    checked_at  timestamptz not null default now(),
+    feature_set smallint not null,
+    rows        bigint not null check (rows >= 0),
+    merchants   bigint not null check (merchants between 0 and rows),
+    left_out    bigint not null check (left_out >= 0),
+    share       real not null check (share > 0 and share <= 1),
+    seconds     real not null,
+    mismatches  jsonb not null default '[]'
 );

@@ -1,0 +1,174 @@
+"""Migrations run forward only and in order; what does not fit is refused with a remedy that helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from include.platform import postgres as server
+from include.platform.postgres import BASELINE, EARLY_MIGRATIONS, MigrationRefused
+from include.settings import Settings
+from include.sql import FOLDER
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def database(postgres: Settings) -> Iterator[Settings]:
+    """A database without any migration."""
+    superuser = postgres.conninfo("owner", "postgres").replace("user=owner", "user=postgres")
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute("create database migrated owner owner")
+        yield postgres.model_copy(update={"postgres_database": "migrated"})
+        connection.execute("drop database migrated with (force)")
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of `include/sql/migrations`."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    monkeypatch.setattr(server, "FOLDER", tmp_path)
+    return folder
+
+
+def makes(table: str) -> str:
+    return f"create table public.{table} (a int);"
+
+
+def tables(settings: Settings) -> set[str]:
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        names = connection.execute("select tablename from pg_tables where schemaname = 'public'")
+        return {name for (name,) in names} - {"migrations"}
+
+
+def applied(settings: Settings) -> list[str]:
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        rows = connection.execute("select name from public.migrations order by applied_at, name")
+        return [name for (name,) in rows]
+
+
+def test_the_migrations_are_numbered_once_each_and_start_with_the_baseline():
+    names = sorted(path.stem for path in (FOLDER / "migrations").glob("*.sql"))
+    assert tuple(names[: len(BASELINE)]) == BASELINE
+    assert [name[:5] for name in names] == [f"{number:04d}." for number in range(1, len(names) + 1)]
+
+
+def test_a_migration_that_fails_leaves_nothing_half_done(database, migrations):
+    (migrations / "0001.good.sql").write_text(makes("good"))
+    bad = migrations / "0002.bad.sql"
+    bad.write_text(makes("bad") + "select 1 / 0;")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        server.migrate(database)
+    assert tables(database) == set()
+
+    bad.write_text(makes("bad"))
+    server.migrate(database)
+    assert tables(database) == {"good", "bad"}
+
+
+def test_an_edited_migration_is_refused_until_its_change_is_a_new_one(database, migrations):
+    first = migrations / "0001.good.sql"
+    first.write_text(makes("good"))
+    server.migrate(database)
+    first.write_text(makes("other"))
+    with pytest.raises(MigrationRefused, match=r"0001\.good\.sql is not what was applied .* a new migration"):
+        server.migrate(database)
+
+    first.write_text(makes("good"))
+    (migrations / "0002.other.sql").write_text(makes("other"))
+    server.migrate(database)
+    assert tables(database) == {"good", "other"}
+
+
+@pytest.mark.parametrize("name", ["0001.between.sql", "0002.again.sql"])
+def test_a_migration_below_or_beside_an_applied_one_is_refused_until_it_is_renamed(
+    database, migrations, name
+):
+    (migrations / "0002.first.sql").write_text(makes("first"))
+    server.migrate(database)
+    (migrations / name).write_text(makes("second"))
+    with pytest.raises(MigrationRefused) as refused:
+        server.migrate(database)
+    assert tables(database) == {"first"}
+
+    new_name = re.search(r"rename it to (\S+\.sql)", str(refused.value))[1]
+    (migrations / name).rename(migrations / new_name)
+    server.migrate(database)
+    assert tables(database) == {"first", "second"}
+
+
+def test_two_new_migrations_with_one_number_are_refused(database, migrations):
+    for name in ("one", "two"):
+        (migrations / f"0001.{name}.sql").write_text(makes(name))
+    with pytest.raises(MigrationRefused, match=r"0001\.two\.sql .* rename it to 0002\.two\.sql"):
+        server.migrate(database)
+    assert tables(database) == set()
+
+
+def test_a_database_of_a_newer_version_is_refused_until_that_version_is_back(database, migrations):
+    (migrations / "0001.first.sql").write_text(makes("first"))
+    newer = migrations / "0002.newer.sql"
+    newer.write_text(makes("newer"))
+    server.migrate(database)
+    newer.unlink()
+    with pytest.raises(MigrationRefused, match="migration 0002.newer, which this version"):
+        server.migrate(database)
+
+    newer.write_text(makes("newer"))
+    server.migrate(database)
+    assert applied(database) == ["0001.first", "0002.newer"]
+
+
+def early(database: Settings, names: set[str]) -> None:
+    """Makes the database as a version before 0.1.0 did: the baseline's schema, recorded under the early names."""
+    with psycopg.connect(database.conninfo("owner")) as connection:
+        for name in BASELINE:
+            connection.execute((FOLDER / "migrations" / f"{name}.sql").read_text())
+        connection.execute(
+            "create table public.migrations"
+            " (name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
+        )
+        record_early(connection, names)
+
+
+def record_early(connection: psycopg.Connection, names: set[str]) -> None:
+    for name in names:
+        connection.execute("insert into public.migrations (name, sha256) values (%s, 'early')", (name,))
+
+
+def test_an_installation_from_before_0_1_0_is_upgraded_once_and_keeps_its_rows(database):
+    early(database, set(EARLY_MIGRATIONS))
+    with psycopg.connect(database.conninfo("app")) as connection:
+        connection.execute(
+            "insert into shop.verdicts (transaction_id, is_fraud, analyst, note) values ('t', true, 'a', '')"
+        )
+    server.migrate(database)
+    expected = sorted(path.stem for path in (FOLDER / "migrations").glob("*.sql"))
+    assert sorted(applied(database)) == expected
+
+    server.migrate(database)
+    assert sorted(applied(database)) == expected
+    with psycopg.connect(database.conninfo("owner")) as connection:
+        assert connection.execute("select count(*) from shop.verdicts").fetchone() == (1,)
+
+
+def test_an_installation_with_a_part_of_the_early_migrations_is_told_what_to_do(database):
+    missing = {"0060.parity", "0070.personal_data"}
+    early(database, EARLY_MIGRATIONS - missing)
+    message = (
+        "lacks 0060.parity, 0070.personal_data: run `fraudstream up` once in a checkout of the commit 445ee27"
+    )
+    with pytest.raises(MigrationRefused, match=message):
+        server.migrate(database)
+    assert set(applied(database)) == EARLY_MIGRATIONS - missing
+
+    with psycopg.connect(database.conninfo("owner")) as connection:  # as that commit does
+        record_early(connection, missing)
+    server.migrate(database)
+    assert set(applied(database)) >= set(BASELINE)
+    assert not set(applied(database)) & EARLY_MIGRATIONS
