@@ -7,7 +7,8 @@ from include.platform.spark_submit import STREAM_START, spark_job
 DOC = """
 ### Scores the transactions
 Runs without end: computes behaviour features, scores with the champion of the MLflow registry and writes
-`shop.fraud_scores` and `shop.fraud_alerts`. It never reads a label.
+`shop.fraud_scores` and `shop.fraud_alerts`. Of the labels it uses only how many payments at a merchant were reported
+as fraud before the payment's day.
 
 - **No champion yet?** It waits and says so (`fraudstream status`), and starts by itself when there is one.
 - **A new champion** is picked up within seconds, without a restart.
