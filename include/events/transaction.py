@@ -7,6 +7,7 @@ docs/events.md describes the rules for people who write events.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -107,7 +108,7 @@ def decode(
     content = list(fields)
     content[_TIMESTAMP] = event_time("timestamp", fields[_TIMESTAMP], broker_time + future_tolerance)
     content[_AMOUNT] = _amount(fields[_AMOUNT])
-    fingerprint = _fingerprint(content)
+    fingerprint = _fingerprint(_FIELDS, content)
     is_fraud = content.pop()
     return Decoded(Transaction(*content), is_fraud, unknown_fields, fingerprint)
 
@@ -142,12 +143,21 @@ def _unusual_amount(digits: bytes) -> float:
 
 _PACK = msgspec.msgpack.Encoder().encode
 _FIRST_8_BYTES = struct.Struct(">q").unpack_from
+_FINGERPRINT_FIELDS = 16
 
 
-def _fingerprint(content: list) -> int:
-    # Stored fingerprints live for years: a field added to Transaction later may only be appended to what is
-    # hashed, and only where it has a value.
-    return _FIRST_8_BYTES(blake2b(_PACK(content)).digest())[0]
+def _fingerprint(names: Sequence[str], values: list) -> int:
+    """The signed 64-bit hash of an event's values: one for each name, then is_fraud.
+
+    Fingerprints are stored for years, so an event must keep its own when fields are added to Transaction. The first
+    16 values and is_fraud are hashed in this order, null where they are missing; the value of a field that was added
+    later is hashed with its name, and not at all where it is missing.
+    """
+    added = range(_FINGERPRINT_FIELDS, len(names))
+    if added:
+        first, is_fraud = values[:_FINGERPRINT_FIELDS], values[-1]
+        values = [*first, is_fraud, *((names[i], values[i]) for i in added if values[i] is not None)]
+    return _FIRST_8_BYTES(blake2b(_PACK(values)).digest())[0]
 
 
 def encode(transaction: Transaction, is_fraud: bool | None = None) -> bytes:

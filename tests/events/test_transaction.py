@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.events.transaction import Decoded, Reason, Rejected, Transaction, decode, encode
+from include.events.transaction import _fingerprint as fingerprint_of
 from include.settings import PROJECT_ROOT
 from tests.bad_input import (
     ACCEPTED,
@@ -204,6 +205,17 @@ def test_the_fingerprint_is_the_same_in_every_release():
     assert read(event_bytes(transaction_id="one", is_fraud=True)).fingerprint == GOLDEN["full"]
     sparse = {"transaction_id": "one", "user_id": "u", "timestamp": "2026-11-20T12:00:00Z", "amount": 1}
     assert read(json.dumps(sparse).encode()).fingerprint == GOLDEN["sparse"]
+
+
+def test_a_field_that_is_added_later_counts_only_in_the_events_that_have_it():
+    values = [*msgspec.structs.astuple(transaction(**SAME)), True]
+    names = Transaction.__struct_fields__
+    added = {
+        extra: fingerprint_of((*names, "channel", "card"), [*values[:-1], *extra, True])
+        for extra in ((None, None), ("web", None), (None, "web"), ("web", "web"))
+    }
+    assert added.pop((None, None)) == fingerprint_of(names, values) == GOLDEN["full"]
+    assert len({GOLDEN["full"], *added.values()}) == 4
 
 
 GOLDEN = {"full": -6_438_623_199_412_309_651, "sparse": 9_118_195_157_704_816_293}
