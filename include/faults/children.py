@@ -91,8 +91,9 @@ class Child:
             return True
         left = self.members()
         send(left, signal.SIGCONT)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        if left:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
         deadline = time.monotonic() + grace
         while (left := [each for each in left if _runs(each)]) and time.monotonic() < deadline:
             self.process.poll()  # or it would be left as a zombie
@@ -135,12 +136,12 @@ class Keeper:
 
 def members(process: subprocess.Popen | None) -> list[psutil.Process]:
     """What runs of a process, its session (also of those whose parent died) and its children in other sessions."""
-    if process is None:
-        return []
-    found = {each.pid: each for each in psutil.process_iter() if _session(each.pid) == process.pid}
+    if process is None or (process.poll() is not None and psutil.pid_exists(process.pid)):
+        return []  # never started, or ended with all of its session: its number is another process's now
+    running = {member.pid: member for member in psutil.process_iter() if _session(member.pid) == process.pid}
     with suppress(psutil.NoSuchProcess):
-        found |= {each.pid: each for each in psutil.Process(process.pid).children(recursive=True)}
-    return [each for each in found.values() if _runs(each)]
+        running |= {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
+    return [member for member in running.values() if _runs(member)]
 
 
 def send(processes: Iterable[psutil.Process], number: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.platform import airflow, broker, mlflow, postgres, secrets
+from include.platform import airflow, broker, mlflow, postgres, processes, secrets
 from include.platform.http import answers
 from include.settings import PROJECT_ROOT, Settings
 
@@ -85,10 +85,10 @@ SERVICES: dict[str, Service] = {
 
 
 def environment(settings: Settings, service: Service | None = None) -> dict[str, str]:
-    """The environment of a service's process. `FRAUDSTREAM_HOME` in it marks the process as ours."""
+    """The environment of a service's process, with the mark that it and what it starts belong to the platform."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     direct = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
-    ours = settings.as_environment() | {"NO_PROXY": direct, "no_proxy": direct}
+    ours = settings.as_environment() | processes.mark(settings) | {"NO_PROXY": direct, "no_proxy": direct}
     complete = inherited | ours | (service.environment(settings) if service else {})
     if service is SERVICES["postgres"]:  # may run as another user, who reads its environment
         complete = {name: value for name, value in complete.items() if not name.endswith("PASSWORD")}

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 import psutil
 import psycopg
@@ -13,6 +14,7 @@ import pytest
 
 from include.bench import soak
 from include.bench.soak import Sample
+from include.platform.processes import mark
 
 HOARDER = """
 import time
@@ -23,9 +25,9 @@ time.sleep(60)
 """
 
 
-def hoarder(home, *arguments: str) -> subprocess.Popen:
-    """A process of the platform that holds 80 MiB."""
-    environment = os.environ | {"FRAUDSTREAM_HOME": str(home)}
+def hoarder(variables: Mapping[str, str], *arguments: str) -> subprocess.Popen:
+    """A process that holds 80 MiB."""
+    environment = os.environ | variables
     process = subprocess.Popen(
         [sys.executable, "-c", HOARDER, *arguments], env=environment, stdout=subprocess.PIPE
     )
@@ -35,7 +37,10 @@ def hoarder(home, *arguments: str) -> subprocess.Popen:
 
 @pytest.fixture
 def processes(postgres):
-    started = [hoarder(postgres.home, "spark_jobs/fraud_stream.py"), hoarder(postgres.home.parent)]
+    started = [
+        hoarder(mark(postgres), "spark_jobs/fraud_stream.py"),
+        hoarder({"FRAUDSTREAM_HOME": str(postgres.home)}),  # a user's own
+    ]
     yield started
     for each in started:
         each.kill()
@@ -59,9 +64,9 @@ def test_a_sample_counts_the_platforms_own_processes_only(clean_postgres, proces
     assert before.counts["rows"] == 0
 
 
-def test_a_process_belongs_to_what_its_command_line_names(tmp_path):
+def test_a_process_belongs_to_what_its_command_line_names():
     for word, name in (("spark_jobs/producer.py", "producer"), ("nothing known", soak.OTHERS)):
-        process = hoarder(tmp_path, word)
+        process = hoarder({}, word)
         try:
             own = psutil.Process(process.pid)
             own.parents = list  # the test's own ancestors may have any name
@@ -100,7 +105,7 @@ def test_the_plot_has_a_curve_for_each_part_that_runs_and_for_each_count(tmp_pat
 
 @pytest.mark.services
 def test_a_child_that_hides_its_environment_is_counted(clean_postgres):
-    environment = os.environ | {"FRAUDSTREAM_HOME": str(clean_postgres.home)}
+    environment = os.environ | mark(clean_postgres)
     before = soak.sample(clean_postgres, time.monotonic()).counts["processes"]
     parent = subprocess.Popen(["sh", "-c", "env -i sleep 60; true"], env=environment)
     try:

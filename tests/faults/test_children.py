@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_a_stop_is_for_good_and_says_when_something_had_to_be_killed(family):
     assert kept.members() == []
     kept.look()
     assert kept.process.poll() is not None
+
+
+def test_a_process_that_got_the_number_of_an_ended_child_is_left_alone(tmp_path):
+    kept = child(tmp_path, "print('done')", once=True)
+    kept.start()
+    kept.process.wait(30)
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
+    try:
+        kept.process.pid = stranger.pid
+        assert kept.members() == [] and kept.stop(signal.SIGKILL)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_a_stopped_process_can_be_ended(tmp_path):
