@@ -42,8 +42,8 @@ faults: $(INSTALLED)  ## Kill, pause and cut, then count: nothing lost, nothing 
 audit: $(INSTALLED)  ## Known vulnerabilities of the locked packages
 	@$(BIN)/python -m include.platform.audit
 
-lint: $(INSTALLED)  ## Check the code's style
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(INSTALLED)  ## Check the code's style and its types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra test \

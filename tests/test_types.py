@@ -1,0 +1,57 @@
+"""What keeps the type checker honest: nothing is excused as a whole, neither in the code nor in its configuration."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from include.settings import PROJECT_ROOT
+
+FOLDERS = ["include", "dags", "plugins", "spark_jobs", "streamlit_app", "tests"]
+MYPY = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+EXCUSE = re.compile(r"#\s*(?:type:\s*ignore(?!\[[a-z])|mypy:)")
+
+
+def blanket_excuses(text: str) -> list[str]:
+    """Comments that silence the checker for a file, or for any error of a line."""
+    return [line.strip() for line in text.splitlines() if EXCUSE.search(line)]
+
+
+@pytest.mark.parametrize(
+    "line", ["x = 1  # type" + ": ignore", "#type" + ":ignore", "# mypy" + ": ignore-errors"]
+)
+def test_a_blanket_excuse_is_seen(line):
+    assert blanket_excuses(line) == [line]
+
+
+def test_an_excuse_with_its_error_is_none():
+    assert blanket_excuses("x = 1  # type" + ": ignore[assignment]") == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_code_excuses_itself_from_the_checker(folder):
+    excuses = {
+        str(path.relative_to(PROJECT_ROOT)): blanket_excuses(path.read_text())
+        for path in (PROJECT_ROOT / folder).rglob("*.py")
+    }
+    assert {path: lines for path, lines in excuses.items() if lines} == {}
+
+
+def test_the_checker_is_strict_and_sees_every_folder():
+    assert MYPY["files"] == FOLDERS
+    assert MYPY["strict"] is True
+    assert "ignore-without-code" in MYPY["enable_error_code"]
+    assert not MYPY.keys() & {
+        "disable_error_code",
+        "ignore_errors",
+        "ignore_missing_imports",
+        "follow_imports",
+    }
+
+
+def test_an_override_only_names_packages_without_types():
+    for override in MYPY["overrides"]:
+        assert override.keys() - {"module"} <= {"ignore_missing_imports", "ignore_errors"}, override
+        assert not [name for name in override["module"] if name.startswith("*")], override
