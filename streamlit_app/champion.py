@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas
 
-from include import registry
+from include.registry.errors import RegistryUnavailable
+from include.registry.versions import CHAMPION
 from streamlit_app import data
 
 SCORING = "scoring now"
@@ -21,7 +22,7 @@ def roles(streams: pandas.DataFrame, aliases: dict[int, str]) -> dict[int, str]:
 
 def of(models: pandas.DataFrame, roles: dict[int, str]) -> pandas.Series | None:
     """The champion's row of `models`; without one in `roles`, the version that scores; or None."""
-    for role in (registry.CHAMPION, SCORING):
+    for role in (CHAMPION, SCORING):
         for _, model in models.iterrows():
             if role in roles.get(int(model["version"]), "").split(", "):
                 return model
@@ -32,6 +33,6 @@ def current() -> pandas.Series | None:
     """The champion's row of the query `models`; the version that scores while MLflow is away; or None."""
     try:
         aliases = data.aliases()
-    except registry.RegistryUnavailable:
+    except RegistryUnavailable:
         aliases = {}
     return of(data.live("models"), roles(data.streams(), aliases))

@@ -11,7 +11,10 @@ import psycopg
 import sqlalchemy
 import streamlit as st
 
-from include import queries, registry
+from include import queries
+from include.registry.aliases import versions as registered_versions
+from include.registry.errors import ModelRejected, RegistryUnavailable
+from include.registry.loading import load_scorer
 from include.settings import Role, load
 
 LIVE = 5  # seconds: how often live figures are read and drawn again
@@ -71,7 +74,7 @@ def write(name: str, **parameters: object) -> int:
 
 @st.cache_data(ttl=15, show_spinner=False)
 def _aliases(uri: str, url: str) -> dict[int, str]:
-    versions = registry.versions(load(), role="app")
+    versions = registered_versions(load(), role="app")
     return {version.version: ", ".join(version.aliases) for version in versions if version.aliases}
 
 
@@ -86,14 +89,14 @@ def aliases() -> dict[int, str]:
 
 @st.cache_resource(max_entries=3, show_spinner="Loading the model …")
 def _scorer(uri: str, version: int, sha256: str):
-    return registry.load_scorer(load(), version, role="app")
+    return load_scorer(load(), version, role="app")
 
 
 def scorer(version: int, sha256: str):
     """The verified scorer of a registered version.
 
     Raises:
-        RegistryUnavailable, ModelRejected: as `include.registry.load_scorer`.
+        RegistryUnavailable, ModelRejected: as `include.registry.loading.load_scorer`.
     """
     return _scorer(load().mlflow_tracking_uri, version, sha256)
 
@@ -143,13 +146,13 @@ def explained() -> Iterator[None]:
             ":material/database_off:",
             error,
         )
-    except registry.RegistryUnavailable:
+    except RegistryUnavailable:
         st.warning(
             f"**MLflow does not answer** at {settings.mlflow_tracking_uri}. The streams go on with the model that "
             "they have. Look with `fraudstream status` and `fraudstream logs mlflow`.",
             icon=":material/cloud_off:",
         )
-    except registry.ModelRejected as error:
+    except ModelRejected as error:
         _refused(
             "**The model was refused** and is not used. What the check found:", ":material/gpp_bad:", error
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from mlflow import MlflowClient
 
-from include import registry
+from include.registry.versions import CHAMPION, ModelVersion
 from include.settings import Settings
 
 
@@ -23,7 +23,7 @@ class Malicious:
         return os.mkdir, (str(self.marker),)
 
 
-def replace_artifact(settings: Settings, known: registry.ModelVersion, raw: bytes) -> None:
+def replace_artifact(settings: Settings, known: ModelVersion, raw: bytes) -> None:
     """Puts other bytes where MLflow keeps the version's model."""
     client = MlflowClient(settings.mlflow_tracking_uri)
     uri = client.get_model_version_download_uri(settings.model_name, str(known.version))
@@ -42,6 +42,6 @@ def bless(settings: Settings, version: int, raw: bytes) -> None:
 
 
 def point_champion_at(settings: Settings, version: int) -> None:
-    """Moves the alias in MLflow itself: `registry.set_champion` would verify the version first."""
+    """Moves the alias in MLflow itself: `aliases.set_champion` would verify the version first."""
     client = MlflowClient(settings.mlflow_tracking_uri)
-    client.set_registered_model_alias(settings.model_name, registry.CHAMPION, str(version))
+    client.set_registered_model_alias(settings.model_name, CHAMPION, str(version))

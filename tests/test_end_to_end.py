@@ -21,10 +21,10 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from include import registry
 from include.bench import outage
 from include.broker import kafka
 from include.platform import airflow, ports, processes, secrets
+from include.registry import aliases
 from include.settings import Settings
 from include.sql import statement
 from tests import airflow_faults, canaries
@@ -199,7 +199,7 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
     assert platform.query("select max(version) from shop.models") == [(2,)]
     checked = client.trigger("parity")
     assert client.wait_for_run("parity", checked, timeout=120) == "success"
-    registry.set_champion(platform.settings, 2)  # whatever the judgement was
+    aliases.set_champion(platform.settings, 2)  # whatever the judgement was
     platform.wait("scores by version 2", lambda: platform.status()["champion"]["version"] == 2)
     platform.wait(
         "a stored score by version 2",

@@ -28,7 +28,7 @@ from include.models.base import Detector
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
 from include.training import evaluation
-from include.training.evaluation import Scored
+from include.training.evaluation import LabelledScores
 from include.training.parity import recompute
 from include.training.retraining import threshold_at
 from include.training.stored_rows import Labels
@@ -204,7 +204,7 @@ def run(
 
     A draw takes customers with replacement in each world, and is the mean over the worlds.
     """
-    found: dict[str, list[Scored]] = {name: [] for name in (*DETECTORS, TOGETHER, *STUDY)}
+    found: dict[str, list[LabelledScores]] = {name: [] for name in (*DETECTORS, TOGETHER, *STUDY)}
     for seed in seeds:
         starting(f"detection in the world of seed {seed}")
         made = world(seed, events, customers)
@@ -224,16 +224,16 @@ def run(
     }
 
 
-def decided(world: World, score: np.ndarray) -> Scored:
+def decided(world: World, score: np.ndarray) -> LabelledScores:
     """The later rows with the decisions of the threshold that `ALERT_RATE` of them reach."""
     later = world.later
-    return Scored(
+    return LabelledScores(
         world.user[later], world.seconds[later], world.amount[later], score,
         score >= threshold_at(score, ALERT_RATE), world.fraud[later], world.scenario[later],
     )  # fmt: skip
 
 
-def measured(worlds: Sequence[Scored], draws: int) -> dict:
+def measured(worlds: Sequence[LabelledScores], draws: int) -> dict:
     """Means over worlds: measures with intervals, precision and recall at k a day, recall by scenario."""
     rng = np.random.default_rng(0)
     rankings = [evaluation.Ranking(each.fraud, each.score) for each in worlds]
@@ -264,7 +264,9 @@ def measured(worlds: Sequence[Scored], draws: int) -> dict:
     }
 
 
-def _measures(scored: Scored, ranking: evaluation.Ranking, weight: np.ndarray | None) -> tuple[float, ...]:
+def _measures(
+    scored: LabelledScores, ranking: evaluation.Ranking, weight: np.ndarray | None
+) -> tuple[float, ...]:
     weight = np.ones(len(scored)) if weight is None else weight
     auc, average_precision = ranking.areas(weight)
     caught = weight[scored.alert & scored.fraud].sum()

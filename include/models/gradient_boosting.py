@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from include.models import tree_ensemble
-from include.models.base import checked
 from include.models.reference import reference
 from include.models.scorer import Scorer
+from include.models.vectors import checked
 
 
 class GradientBoostingDetector(BaseEstimator):
@@ -26,6 +26,7 @@ class GradientBoostingDetector(BaseEstimator):
     """
 
     family = "gradient_boosting"
+    supervised = True
     trusted_types = (
         "include.models.gradient_boosting.GradientBoostingDetector",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

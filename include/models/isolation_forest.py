@@ -10,9 +10,9 @@ from sklearn.ensemble import IsolationForest
 
 from include.features.behaviour import FEATURES
 from include.models import tree_ensemble
-from include.models.base import checked
 from include.models.reference import reference
 from include.models.scorer import Scorer
+from include.models.vectors import checked
 
 # Chosen by average precision on later time: docs/decisions/0002-isolation-forest.md and 0006-known-labels.md. A
 # forest cuts every feature equally often, so each one that says little hides those that say much.
@@ -41,6 +41,7 @@ class IsolationForestDetector(BaseEstimator):
     """
 
     family = "isolation_forest"
+    supervised = False
     trusted_types = (
         "include.models.isolation_forest.IsolationForestDetector",
         "sklearn.tree._tree.Tree",

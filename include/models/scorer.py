@@ -7,8 +7,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from include.models.base import checked
 from include.models.reference import median, rarity
+from include.models.vectors import checked
 
 _SESSIONS: dict[tuple[int, str], object] = {}
 _KEPT_SESSIONS = 4  # champion, challenger, and the ones they replace

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from include import registry
 from include.operations import housekeeping
+from include.registry import deletion
 from include.settings import Settings
 from include.sql import statement
 
@@ -29,7 +29,7 @@ def run(settings: Settings, now: datetime | None = None) -> list[str]:
     are of no version: those of the versions that were deleted, and of trainings that failed or were killed.
 
     Raises:
-        registry.RegistryUnavailable: MLflow does not answer; what was done before stays done.
+        RegistryUnavailable: MLflow does not answer; what was done before stays done.
         psycopg.Error: PostgreSQL cannot be reached.
     """
     before = housekeeping.kept_from(settings.keep_models_days, now or datetime.now(UTC))
@@ -42,17 +42,17 @@ def run(settings: Settings, now: datetime | None = None) -> list[str]:
         done.append(what)
 
     for version in _unneeded(settings, before):
-        if registry.delete_version(settings, version):
+        if deletion.delete_version(settings, version):
             did(f"deleted version {version} of {settings.model_name} from MLflow")
-    for run_id in registry.unused_runs(settings, before):
-        registry.delete_run(settings, run_id)
+    for run_id in deletion.unused_runs(settings, before):
+        deletion.delete_run(settings, run_id)
         did(f"deleted the run {run_id} and its artifacts from MLflow")
     return done
 
 
 def _unneeded(settings: Settings, before: datetime) -> list[int]:
     """Versions that were registered before then and are not referred to; only aliases are not looked at."""
-    registered = registry.registered(settings)
+    registered = deletion.registered(settings)
     old = [version for version in sorted(registered, reverse=True)[NEWEST:] if registered[version] < before]
     with psycopg.connect(settings.conninfo("owner")) as connection:
         in_use = {

@@ -27,7 +27,7 @@ from include.features.behaviour import FEATURE_SET, FEATURES
 from include.settings import Settings
 from include.sql import statement
 from include.training import parity
-from include.training.parity import ParityBroken, Replay
+from include.training.parity import FeatureDifference, ParityBroken, Replay
 from include.training.recompute import BATCH
 
 MAX_ROWS = 1_000_000
@@ -36,21 +36,7 @@ OF_MERCHANTS = np.array([name.startswith("merchant_") for name in FEATURES])
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A feature that differs: in how many rows, by how much at most (None: not a number), and where that is."""
-
-    feature: str
-    rows: int
-    largest: float | None
-    place: str
-
-    def __str__(self) -> str:
-        size = "where one is not a number" if self.largest is None else f"by up to {self.largest:.3g}"
-        return f"{self.feature} in {self.rows:,} rows, {size} ({self.place})"
-
-
-@dataclass(frozen=True)
-class Check:
+class ParityCheck:
     """What was compared: rows, those of them with merchants' features, rows left out, share of customers, time."""
 
     rows: int
@@ -58,7 +44,7 @@ class Check:
     left_out: int
     share: float
     seconds: float
-    differences: tuple[Difference, ...]
+    differences: tuple[FeatureDifference, ...]
 
     def __str__(self) -> str:
         return (
@@ -68,7 +54,7 @@ class Check:
         )
 
 
-def check(settings: Settings, max_rows: int = MAX_ROWS) -> Check:
+def check(settings: Settings, max_rows: int = MAX_ROWS) -> ParityCheck:
     """Compares, and stores the result in shop.parity_checks; PostgreSQL's errors are the caller's."""
     started = time.monotonic()
     with psycopg.connect(settings.conninfo("trainer")) as connection:
@@ -85,7 +71,7 @@ def check(settings: Settings, max_rows: int = MAX_ROWS) -> Check:
     return found
 
 
-def require(found: Check) -> Check:
+def require(found: ParityCheck) -> ParityCheck:
     """The check itself, when nothing differs.
 
     Raises:
@@ -96,35 +82,13 @@ def require(found: Check) -> Check:
     return found
 
 
-def blocks_promotion(connection: psycopg.Connection) -> str:
-    """Why no model may become champion now, in words; empty when one may.
-
-    A mismatch in the last check of the present feature set blocks; so does it when none has compared any vector of
-    that set although the stream logs such. Before the stream logs any there is nothing to compare.
-    """
-    logged, checked_at, mismatches = connection.execute(
-        statement("parity/last"), {"feature_set": FEATURE_SET}
-    ).fetchone()
-    if mismatches:
-        named = "; ".join(str(Difference(**each)) for each in mismatches)
-        return (
-            f"the parity check of {checked_at:%Y-%m-%d %H:%M} UTC found features that differ from the logged ones "
-            f"({named}): mend that, then run the DAG parity"
-        )
-    if logged and checked_at is None:
-        return (
-            f"no parity check has compared the logged features of set {FEATURE_SET} yet: run the DAG parity"
-        )
-    return ""
-
-
-def _compared(connection: psycopg.Connection, share: float) -> Check:
+def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
     replay = Replay(known_frauds.as_read(connection))
     unknown = {user for (user,) in connection.execute(statement("parity/moved"))}
     shortened = {partition for (partition,) in connection.execute(statement("parity/gone"))}
     lost_merchants = set(shortened)  # partitions with scored events of which nothing is stored
     began: set[tuple[int, str]] = set()
-    worst: dict[str, Difference] = {}
+    worst: dict[str, FeatureDifference] = {}
     rows = merchants = left_out = 0
     for partition, batch in _batches(connection, share):
         transactions = [Transaction(*row[5:]) for row in batch]
@@ -153,12 +117,12 @@ def _compared(connection: psycopg.Connection, share: float) -> Check:
             offset = batch[chosen[mismatch.row]][1]
             _add(worst, mismatch, f"partition {partition}, offset {offset}")
     order = sorted(worst.values(), key=lambda each: -np.inf if each.largest is None else -each.largest)
-    return Check(rows, merchants, left_out, share, 0.0, tuple(order))
+    return ParityCheck(rows, merchants, left_out, share, 0.0, tuple(order))
 
 
-def _add(worst: dict[str, Difference], mismatch: parity.Mismatch, place: str) -> None:
+def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, place: str) -> None:
     largest = float(mismatch.largest) if np.isfinite(mismatch.largest) else None
-    new = Difference(mismatch.feature, mismatch.rows, largest, place)
+    new = FeatureDifference(mismatch.feature, mismatch.rows, largest, place)
     old = worst.get(mismatch.feature)
     if old is not None:
         larger = old.largest is None or (largest is not None and old.largest >= largest)

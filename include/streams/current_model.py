@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include import registry
 from include.models.scorer import Scorer
+from include.registry import loading
 from include.settings import Settings
 from include.streams import scoring
 from include.streams.store import Handler
@@ -34,7 +34,7 @@ class Champion:
         self.scorer: Scorer | None = None
         self.problem = "waiting for a champion model"
         self._settings = settings
-        self._refused: registry.Refused | None = None
+        self._refused: loading.Refused | None = None
         self._sent: tuple[Scorer, Broadcast] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champion", daemon=True)
@@ -68,7 +68,7 @@ class Champion:
 
     def _look(self) -> None:
         try:
-            loaded = registry.load_champion(self._settings, self.scorer, refused=self._refused)
+            loaded = loading.load_champion(self._settings, self.scorer, refused=self._refused)
             scorer, problem, self._refused = (
                 loaded.scorer or self.scorer,
                 loaded.problem or "",

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 
-from include import registry
 from include.features import behaviour
+from include.registry import loading
 from include.settings import Settings
 from include.training import stored_rows
 
@@ -34,7 +34,7 @@ class NothingToEvaluate(ValueError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class LabelledScores:
     """N labelled decisions: users as codes, times in seconds, `alert` and `fraud` boolean, scenario '' if unknown."""
 
     user: np.ndarray
@@ -48,8 +48,8 @@ class Scored:
     def __len__(self) -> int:
         return len(self.user)
 
-    def __getitem__(self, rows: np.ndarray) -> Scored:
-        return Scored(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+    def __getitem__(self, rows: np.ndarray) -> LabelledScores:
+        return LabelledScores(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 class Ranking:
@@ -100,7 +100,7 @@ def bootstrap_weights(user: np.ndarray, draws: int, rng: np.random.Generator):
         yield np.bincount(rng.integers(len(users), size=len(users)), minlength=len(users))[index]
 
 
-def intervals(scored: Scored, draws: int, rng: np.random.Generator) -> dict[str, list[float]]:
+def intervals(scored: LabelledScores, draws: int, rng: np.random.Generator) -> dict[str, list[float]]:
     """95 % bootstrap intervals (percentiles) over customers of AUC, average precision, precision and recall."""
     ranking = Ranking(scored.fraud, scored.score)
     caught = scored.alert & scored.fraud
@@ -142,7 +142,7 @@ def days_of(timestamp: np.ndarray) -> np.ndarray:
     return np.floor(timestamp / DAY).astype(np.int64)
 
 
-def at_k_per_day(scored: Scored, k: int) -> dict[str, float]:
+def at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
     """Precision and recall when the k highest scores of each day are investigated, as means over days.
 
     Precision divides by the transactions that were investigated (fewer than k on a quiet day); recall is the
@@ -161,7 +161,7 @@ def at_k_per_day(scored: Scored, k: int) -> dict[str, float]:
     }
 
 
-def customers_at_k_per_day(scored: Scored, k: int) -> dict[str, float]:
+def customers_at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
     """The same for the k customers with the highest score of each day.
 
     A customer whose fraud was found is left out of the days after: the account is blocked and counts no more.
@@ -188,7 +188,7 @@ def customers_at_k_per_day(scored: Scored, k: int) -> dict[str, float]:
     }
 
 
-def per_day(scored: Scored) -> list[dict]:
+def per_day(scored: LabelledScores) -> list[dict]:
     """One entry a UTC day: counts, precision and recall of the alerts, and average precision."""
     day = days_of(scored.timestamp)
     series = []
@@ -210,7 +210,7 @@ def per_day(scored: Scored) -> list[dict]:
     return series
 
 
-def per_scenario(scored: Scored) -> dict[str, dict]:
+def per_scenario(scored: LabelledScores) -> dict[str, dict]:
     """Recall of the alerts for each kind of fraud whose name came with the labels ('unknown' otherwise)."""
     names = np.where(scored.scenario == "", "unknown", scored.scenario)
     found = {}
@@ -221,7 +221,7 @@ def per_scenario(scored: Scored) -> dict[str, dict]:
     return found
 
 
-def detection(scored: Scored) -> dict[str, dict]:
+def detection(scored: LabelledScores) -> dict[str, dict]:
     """Time until a defrauded customer's first fraud with an alert, and the money before and after it.
 
     `detection`: hours from a customer's first fraud to the first fraud that raised an alert, over customers in
@@ -254,7 +254,7 @@ def detection(scored: Scored) -> dict[str, dict]:
     }
 
 
-def metrics(scored: Scored, *, k: int = 100, draws: int = DRAWS, rng: np.random.Generator) -> dict:
+def metrics(scored: LabelledScores, *, k: int = 100, draws: int = DRAWS, rng: np.random.Generator) -> dict:
     """Every measure of these decisions, ready for JSON (None where a measure is not defined).
 
     `draws` bootstrap draws make the intervals; 0 leaves them out.
@@ -316,10 +316,10 @@ def settled_until(
     return as_of if young.any() and labelled[young].mean() >= FULLY_LABELLED else mature
 
 
-def label(rows: stored_rows.Rows, labels: stored_rows.Labels) -> Scored:
+def label(rows: stored_rows.Rows, labels: stored_rows.Labels) -> LabelledScores:
     """The decisions with their labels; a transaction without a label counts as not fraud."""
     _, fraud, scenario = labels.of(rows.key)
-    return Scored(rows.user, rows.timestamp, rows.amount, rows.score, rows.alert, fraud, scenario)
+    return LabelledScores(rows.user, rows.timestamp, rows.amount, rows.score, rows.alert, fraud, scenario)
 
 
 def evaluate(
@@ -344,7 +344,7 @@ def evaluate(
 
     Raises:
         NothingToEvaluate: no score in the range is settled.
-        registry.ModelRejected, registry.RegistryUnavailable: `version` cannot be loaded.
+        ModelRejected, RegistryUnavailable: `version` cannot be loaded.
     """
     with psycopg.connect(settings.conninfo("trainer")) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -358,7 +358,7 @@ def evaluate(
         if version is None:
             rows = stored_rows.scored_rows(connection, start, end)
         else:
-            scorer = registry.load_scorer(settings, version)
+            scorer = loading.load_scorer(settings, version)
             rows = rescored(connection, start, end, scorer)
         labels = stored_rows.labels(connection, start, end, as_of)
     labelled, _, _ = labels.of(rows.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,20 @@ class Mismatch(NamedTuple):
     rows: int
     largest: float
     row: int
+
+
+@dataclass(frozen=True)
+class FeatureDifference:
+    """A feature that differs: in how many rows, by how much at most (None: not a number), and where that is."""
+
+    feature: str
+    rows: int
+    largest: float | None
+    place: str
+
+    def __str__(self) -> str:
+        size = "where one is not a number" if self.largest is None else f"by up to {self.largest:.3g}"
+        return f"{self.feature} in {self.rows:,} rows, {size} ({self.place})"
 
 
 class Replay:

@@ -7,12 +7,12 @@ from datetime import date
 import numpy as np
 from matplotlib.figure import Figure
 
-from include.training.evaluation import Ranking, Scored
+from include.training.evaluation import LabelledScores, Ranking
 
 HONEST, FRAUD, LINE = "#4c78a8", "#e45756", "#54585f"
 
 
-def training(later: Scored, threshold: float, per_day: list[dict]) -> dict[str, Figure]:
+def training(later: LabelledScores, threshold: float, per_day: list[dict]) -> dict[str, Figure]:
     """The figures of a model's later time, by name; only those for which there is something to show."""
     figures = {}
     if len(later):
@@ -23,7 +23,7 @@ def training(later: Scored, threshold: float, per_day: list[dict]) -> dict[str, 
     return figures
 
 
-def score_distribution(scored: Scored, threshold: float) -> Figure:
+def score_distribution(scored: LabelledScores, threshold: float) -> Figure:
     """Scores of honest and of fraudulent transactions, and the threshold; counts on a logarithmic scale."""
     figure, axes = _axes("Scores on later transactions", "score (higher is more suspicious)", "transactions")
     bins = np.linspace(min(scored.score.min(), threshold), max(scored.score.max(), threshold) + 1e-9, 60)
@@ -36,7 +36,7 @@ def score_distribution(scored: Scored, threshold: float) -> Figure:
     return figure
 
 
-def precision_recall(scored: Scored) -> Figure:
+def precision_recall(scored: LabelledScores) -> Figure:
     """Precision against recall for every threshold, and the point of the threshold in use."""
     ranking = Ranking(scored.fraud, scored.score)
     caught = np.cumsum(ranking.fraud)[ranking.ends]

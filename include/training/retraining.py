@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import psycopg
 
-from include import registry
 from include.features.behaviour import FEATURE_SET
+from include.models import families
+from include.registry import aliases, registration
+from include.registry.errors import ModelRejected
+from include.registry.loading import load_scorer
+from include.registry.versions import CHALLENGER, CHAMPION
 from include.settings import Settings
-from include.training import evaluation, plots, split
+from include.training import evaluation, plots, promotion, split
 
 if TYPE_CHECKING:
+    from include.models.base import Detector
     from include.models.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
-SUPERVISED = ("gradient_boosting",)
 MIN_DEFRAUDED = 10  # customers with fraud in the later time, to compare two models at all
 BETTER_SHARE = 0.9  # of the bootstrap draws: in so many must a better model be better
 LOCK = 0x6672_6175_6401  # advisory lock of PostgreSQL: one retraining at a time
-
-
-class UnknownFamily(ValueError):
-    """There is no kind of detector of this name."""
 
 
 class RetrainingRuns(RuntimeError):
@@ -68,8 +68,8 @@ class TrainingResult:
         }
 
 
-class Champion(NamedTuple):
-    """The model in use, and the end of the time that it was trained on."""
+class Incumbent(NamedTuple):
+    """The champion that a new model is compared with, and the end of the time that it was trained on."""
 
     scorer: Scorer
     trained_to: datetime
@@ -83,13 +83,27 @@ class Decision(NamedTuple):
     champion_metrics: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted detector with its fast form and threshold, its decisions on the later rows, and what they measure.
+
+    `rows` counts the rows of each part, and as `fit` those that were really learned from.
+    """
+
+    detector: Detector
+    scorer: Scorer
+    later: evaluation.LabelledScores
+    metrics: dict[str, Any]
+    rows: dict[str, int]
+
+
 def retrain(
     settings: Settings,
     *,
     window_days: int | None = None,
     trees: int | None = None,
     alert_rate: float | None = None,
-    family: str = "isolation_forest",
+    family: str = families.DEFAULT,
     as_of: datetime | None = None,
     maturity: timedelta | None = None,
     seed: int = 0,
@@ -103,72 +117,63 @@ def retrain(
 
     Raises:
         split.NotEnoughData: too few transactions, or too few known frauds for a family that learns from labels.
-        UnknownFamily: see `registry.families`.
+        families.UnknownFamily: there is no such family.
         RetrainingRuns: another retraining did not end within `wait_seconds`.
-        registry.RegistryUnavailable: MLflow does not answer; the old champion stays.
+        RegistryUnavailable: MLflow does not answer; the old champion stays.
     """
     started = time.monotonic()
-    kinds = registry.families()
-    if family not in kinds:
-        raise UnknownFamily(f"no family {family!r}: there are {', '.join(kinds)}")
-    detector = kinds[family](seed=seed, **({"trees": trees} if trees else {}))
+    detector = families.detector_class(family)(seed=seed, **({"trees": trees} if trees else {}))
     window_days = window_days or settings.training_window_days
     alert_rate = alert_rate or settings.alert_rate
     rng = np.random.default_rng(seed)
     with _only_one(settings, wait_seconds) as lock:
-        champion, refused = _champion(settings)
+        incumbent, refused = _incumbent(settings)
         data = split.read(settings, window_days=window_days, as_of=as_of, maturity=maturity)
-        X, y = data.to_fit(supervised=family in SUPERVISED, maturity=maturity)
-        detector.fit(X, y)
-        scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
-        scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
-
-        later = data.later(scorer)
-        measured = evaluation.metrics(later, rng=rng) if later.fraud.any() else {"transactions": len(later)}
-        decision = decide(data, later, champion, refused, rng)
-        if decision.alias == registry.CHAMPION and (reason := registry.promotion_refused(settings)):
-            decision = decision._replace(
-                alias=registry.CHALLENGER, reason=f"{decision.reason}; but not promoted: {reason}"
-            )
+        candidate = fit(detector, data, alert_rate, maturity, rng)
+        decision = _unless_parity_is_broken(settings, decide(data, candidate.later, incumbent, refused, rng))
         logger.info("%s: %s", decision.alias, decision.reason)
-        rows = data.parts.sizes() | {"fit": len(X)}
-        known = registry.register(
-            settings,
-            detector,
-            threshold=scorer.threshold,
-            metrics=measured,
-            params={
-                **{name: value for name, value in detector.get_params().items() if value is not None},
-                **{f"rows_{name}": count for name, count in rows.items()},
-                "window_days": window_days,
-                "alert_rate": alert_rate,
-                "as_of": data.as_of.isoformat(),
-                "settled_until": split.moment(data.settled_until).isoformat(),
-                "vectors": data.source,
-                "customers_share": data.share,
-                "decision": f"{decision.alias}: {decision.reason}",
-            },
-            figures=plots.training(later, scorer.threshold, measured.get("per_day", [])),
-            trained_from=data.trained_from,
-            trained_to=data.trained_to,
-        )
+        options = {"window_days": window_days, "alert_rate": alert_rate}
+        version = _register(settings, candidate, data, decision, options)
         lock.execute("select 1")  # the session with the lock is alive: nobody else promotes now
-        promote = registry.set_champion if decision.alias == registry.CHAMPION else registry.set_challenger
-        promote(settings, known.version)
+        if decision.alias == CHAMPION:
+            promotion.promote(settings, version)
+        else:
+            aliases.set_challenger(settings, version)
     return TrainingResult(
-        version=known.version,
+        version=version,
         alias=decision.alias,
         reason=decision.reason,
         family=family,
-        threshold=scorer.threshold,
+        threshold=candidate.scorer.threshold,
         vectors=data.source,
-        rows=rows,
+        rows=candidate.rows,
         trained_from=data.trained_from,
         trained_to=data.trained_to,
-        metrics=measured,
+        metrics=candidate.metrics,
         champion_metrics=decision.champion_metrics,
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def fit(
+    detector: Detector,
+    data: split.TrainingData,
+    alert_rate: float,
+    maturity: timedelta | None,
+    rng: np.random.Generator,
+) -> Candidate:
+    """Fits the detector on the earlier part, and measures it on the later one at the threshold of `alert_rate`.
+
+    Raises:
+        split.NotEnoughData: too few known frauds for a family that learns from labels.
+    """
+    X, y = data.to_fit(supervised=detector.supervised, maturity=maturity)
+    detector.fit(X, y)
+    scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
+    scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
+    later = data.later(scorer)
+    metrics = evaluation.metrics(later, rng=rng) if later.fraud.any() else {"transactions": len(later)}
+    return Candidate(detector, scorer, later, metrics, data.parts.sizes() | {"fit": len(X)})
 
 
 def threshold_at(score: np.ndarray, alert_rate: float) -> float:
@@ -177,9 +182,9 @@ def threshold_at(score: np.ndarray, alert_rate: float) -> float:
 
 
 def decide(
-    data: split.Window,
-    later: evaluation.Scored,
-    champion: Champion | None,
+    data: split.TrainingData,
+    later: evaluation.LabelledScores,
+    incumbent: Incumbent | None,
     refused: str | None,
     rng: np.random.Generator,
 ) -> Decision:
@@ -188,18 +193,16 @@ def decide(
     Better: a higher average precision in at least `BETTER_SHARE` of the bootstrap draws over customers, on the
     later rows that neither model was trained on, if they hold `MIN_DEFRAUDED` customers with fraud.
     """
-    if champion is None:
-        return Decision(
-            registry.CHAMPION, f"the champion is refused: {refused}" if refused else "the first model"
-        )
-    theirs = data.later(champion.scorer)
-    unseen = theirs.timestamp >= champion.trained_to.timestamp()
+    if incumbent is None:
+        return Decision(CHAMPION, f"the champion is refused: {refused}" if refused else "the first model")
+    theirs = data.later(incumbent.scorer)
+    unseen = theirs.timestamp >= incumbent.trained_to.timestamp()
     ours, theirs = later[unseen], theirs[unseen]
-    name = f"champion (version {champion.scorer.version})"
+    name = f"champion (version {incumbent.scorer.version})"
     defrauded = len(np.unique(ours.user[ours.fraud]))
     if defrauded < MIN_DEFRAUDED:
         return Decision(
-            registry.CHALLENGER,
+            CHALLENGER,
             f"not comparable with the {name}: {defrauded} customers with known fraud in the later time, "
             f"{MIN_DEFRAUDED} are needed",
         )
@@ -207,7 +210,7 @@ def decide(
     _, average_precision = evaluation.Ranking(ours.fraud, ours.score).areas()
     share = evaluation.better_share(ours.fraud, ours.user, ours.score, theirs.score, evaluation.DRAWS, rng)
     return Decision(
-        registry.CHAMPION if share >= BETTER_SHARE else registry.CHALLENGER,
+        CHAMPION if share >= BETTER_SHARE else CHALLENGER,
         f"average precision {average_precision:.3f} against {measured['average_precision']:.3f} of the {name} on the "
         f"same {len(ours)} later transactions, higher in {share:.0%} of the bootstrap draws "
         f"({BETTER_SHARE:.0%} are needed)",
@@ -215,14 +218,53 @@ def decide(
     )
 
 
-def _champion(settings: Settings) -> tuple[Champion | None, str | None]:
+def _unless_parity_is_broken(settings: Settings, decision: Decision) -> Decision:
+    """The decision; challenger in the place of champion while no version may be promoted."""
+    if decision.alias != CHAMPION or not (reason := promotion.obstacle(settings)):
+        return decision
+    return decision._replace(alias=CHALLENGER, reason=f"{decision.reason}; but not promoted: {reason}")
+
+
+def _register(
+    settings: Settings,
+    candidate: Candidate,
+    data: split.TrainingData,
+    decision: Decision,
+    options: Mapping[str, Any],
+) -> int:
+    """Registers the model with what it was made from; returns its version."""
+    own = {name: value for name, value in candidate.detector.get_params().items() if value is not None}
+    params = {
+        **own,
+        **{f"rows_{name}": count for name, count in candidate.rows.items()},
+        **options,
+        "as_of": data.as_of.isoformat(),
+        "settled_until": split.from_seconds(data.settled_until).isoformat(),
+        "vectors": data.source,
+        "customers_share": data.share,
+        "decision": f"{decision.alias}: {decision.reason}",
+    }
+    threshold, per_day = candidate.scorer.threshold, candidate.metrics.get("per_day", [])
+    return registration.register(
+        settings,
+        candidate.detector,
+        threshold=threshold,
+        metrics=candidate.metrics,
+        params=params,
+        figures=plots.training(candidate.later, threshold, per_day),
+        trained_from=data.trained_from,
+        trained_to=data.trained_to,
+    ).version
+
+
+def _incumbent(settings: Settings) -> tuple[Incumbent | None, str | None]:
     """The champion ready to score; or None and, when there is one that is refused, why."""
     try:
-        known = registry.champion(settings, "trainer")
-        if known is None:
+        champion = aliases.champion(settings, "trainer")
+        if champion is None:
             return None, None
-        return Champion(registry.load_scorer(settings, known.version, "trainer"), known.trained_to), None
-    except registry.ModelRejected as error:
+        return Incumbent(load_scorer(settings, champion.version, "trainer"), champion.trained_to), None
+    except ModelRejected as error:
         logger.warning("the champion is refused: %s", error)
         return None, str(error)
 

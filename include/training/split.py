@@ -53,7 +53,7 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Window:
+class TrainingData:
     """Rows with vectors in order of event time, their parts, and the labels known at `as_of` and at the split."""
 
     rows: stored_rows.Rows
@@ -67,11 +67,11 @@ class Window:
 
     @property
     def trained_from(self) -> datetime:
-        return moment(self.rows.timestamp[0])
+        return from_seconds(self.rows.timestamp[0])
 
     @property
     def trained_to(self) -> datetime:
-        return moment(self.parts.split)
+        return from_seconds(self.parts.split)
 
     def to_fit(self, *, supervised: bool, maturity: timedelta | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Vectors (N, F) to learn from, and for a supervised family whether each was a known fraud at the split.
@@ -93,7 +93,7 @@ class Window:
         if frauds < MIN_FRAUDS:
             raise NotEnoughData(
                 f"a family that learns from labels needs {MIN_FRAUDS} frauds that were known at the split "
-                f"({moment(self.parts.split):%Y-%m-%d %H:%M} UTC); there are {frauds} among the {settled.sum()} "
+                f"({from_seconds(self.parts.split):%Y-%m-%d %H:%M} UTC); there are {frauds} among the {settled.sum()} "
                 f"transactions settled by then. Wait for labels, use a longer window, or train an isolation_forest, "
                 f"which needs none."
             )
@@ -103,7 +103,7 @@ class Window:
         """Vectors (N, F) of all rows after the split."""
         return self.rows.features[self.parts.later.start :]
 
-    def later(self, scorer: Scorer) -> evaluation.Scored:
+    def later(self, scorer: Scorer) -> evaluation.LabelledScores:
         """The later rows as `scorer` decides them, with their labels."""
         rows = self.rows[self.parts.later]
         score = scorer.score(rows.features)
@@ -112,7 +112,7 @@ class Window:
 
 def read(
     settings: Settings, *, window_days: int, as_of: datetime | None = None, maturity: timedelta | None = None
-) -> Window:
+) -> TrainingData:
     """The window of `window_days` before `as_of` (the newest transaction's time unless given).
 
     The vectors are those that the stream logged; when it logged fewer than `LOGGED_SHARE` of them with this feature
@@ -149,8 +149,8 @@ def read(
                 f"{sizes['fit']} to fit and {after} after them; {MIN_FIT} and {MIN_AFTER} are needed. Let more "
                 f"transactions arrive, or use a longer window."
             )
-        labels_at_split = stored_rows.labels(connection, start, end, moment(parts.split))
-    return Window(rows, parts, as_of, until, labels, labels_at_split, source, round(share, 4))
+        labels_at_split = stored_rows.labels(connection, start, end, from_seconds(parts.split))
+    return TrainingData(rows, parts, as_of, until, labels, labels_at_split, source, round(share, 4))
 
 
 def divide(timestamp: np.ndarray, settled_until: float) -> Parts:
@@ -170,6 +170,6 @@ def divide(timestamp: np.ndarray, settled_until: float) -> Parts:
     return Parts(slice(0, first), slice(first, last), slice(last, rows), at)
 
 
-def moment(seconds: float) -> datetime:
+def from_seconds(seconds: float) -> datetime:
     """The UTC time of seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -10,15 +10,21 @@ import skops.io
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from include.models.base import UnusableFeatures
+from include.models.families import FAMILIES, detector_class
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
+from include.models.vectors import UnusableFeatures
 
 DETECTORS = [
     IsolationForestDetector(trees=60, samples=128, seed=3),
     IsolationForestDetector(trees=60, samples=128, columns=(0, 1, 2, 4), seed=3),
     GradientBoostingDetector(trees=30, seed=3),
 ]
+
+
+def test_every_family_is_here_by_its_name():
+    assert {detector.family for detector in DETECTORS} == FAMILIES.keys()
+    assert {name: detector_class(name).family for name in FAMILIES} == {name: name for name in FAMILIES}
 
 
 @pytest.fixture(scope="module", params=DETECTORS, ids=lambda detector: detector.family)
@@ -29,6 +35,15 @@ def detector(request, vectors):
 @pytest.fixture(scope="module")
 def scorer(detector):
     return detector.scorer(threshold=0.6, version=7, feature_set=1)
+
+
+def test_a_supervised_family_needs_labels_and_another_looks_at_none(detector, vectors):
+    X, y = vectors
+    if detector.supervised:
+        with pytest.raises(ValueError, match="needs labels"):
+            clone(detector).fit(X)
+    else:
+        assert np.array_equal(clone(detector).fit(X).score(X), clone(detector).fit(X, y).score(X))
 
 
 def test_frauds_score_higher(detector, scorer, vectors):

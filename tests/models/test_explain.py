@@ -10,9 +10,9 @@ import pytest
 from include.features import behaviour
 from include.features.behaviour import FEATURES
 from include.models import explain
-from include.models.base import UnusableFeatures
 from include.models.explain import Said
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
+from include.models.vectors import UnusableFeatures
 from tests.builders import NOW, transaction
 
 # How full a life, how well known a merchant: what other features are judged by, not suspicious in themselves.

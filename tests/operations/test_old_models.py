@@ -12,11 +12,12 @@ import requests
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from include import registry
 from include.operations import old_models
-from include.registry import ModelRejected, RegistryUnavailable
+from include.registry import aliases, deletion, loading
+from include.registry.errors import ModelRejected, RegistryUnavailable
+from include.registry.versions import ModelVersion
 from include.settings import Settings
-from tests.registry.test_registry import down, register
+from tests.registered import down, register
 from tests.stream_runs import query
 
 pytestmark = pytest.mark.services
@@ -50,7 +51,7 @@ def folder(settings: Settings) -> Path:
     return settings.postgres_passfile.parent.parent / "mlflow-artifacts" / experiment
 
 
-def of(settings: Settings, known: registry.ModelVersion) -> tuple[Path, Path]:
+def of(settings: Settings, known: ModelVersion) -> tuple[Path, Path]:
     """The folders of a version's run, with its plots, and of its model."""
     client = MlflowClient(settings.mlflow_tracking_uri)
     uri = client.get_model_version_download_uri(settings.model_name, str(known.version))
@@ -70,8 +71,8 @@ def runs(settings: Settings) -> set[str]:
 def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(shop, monkeypatch):
     monkeypatch.setattr(old_models, "NEWEST", 2)
     champion, challenger, other, scores, alerted, first, second, *newest = (register(shop) for _ in range(9))
-    registry.set_champion(shop, champion.version)
-    registry.set_challenger(shop, challenger.version)
+    aliases.set_champion(shop, champion.version)
+    aliases.set_challenger(shop, challenger.version)
     client = MlflowClient(shop.mlflow_tracking_uri)
     client.set_registered_model_alias(shop.model_name, "somebodys", str(other.version))
     query(
@@ -91,24 +92,24 @@ def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(s
         *(f"deleted version {known.version} of {shop.model_name} from MLflow" for known in reversed(old)),
         *(f"deleted the run {known.run_id} and its artifacts from MLflow" for known in reversed(old)),
     ]
-    assert registry.registered(shop).keys() == {known.version for known in kept}
+    assert deletion.registered(shop).keys() == {known.version for known in kept}
     assert runs(shop) == {known.run_id for known in kept}
     assert [place for place in gone if place.exists()] == []
     left = [*folder(shop).glob("models/*"), *folder(shop).iterdir()]
     assert set(left) - {folder(shop) / "models"} == set(stay)
     for known in kept:
-        assert registry.load_scorer(shop, known.version).version == known.version
-    assert registry.champion(shop).version == champion.version
-    assert registry.challenger(shop).version == challenger.version
+        assert loading.load_scorer(shop, known.version).version == known.version
+    assert aliases.champion(shop).version == champion.version
+    assert aliases.challenger(shop).version == challenger.version
     # A score's version is still described.
-    assert {known.version for known in registry.versions(shop)} == {known.version for known in [*old, *kept]}
+    assert {known.version for known in aliases.versions(shop)} == {known.version for known in [*old, *kept]}
     assert run(shop) == []
 
 
 def test_the_newest_versions_stay_whatever_their_age(shop):
     known = [register(shop, figures={}) for _ in range(old_models.NEWEST + 1)]
     run(shop, timedelta(days=5000))
-    assert sorted(registry.registered(shop)) == [each.version for each in known[1:]]
+    assert sorted(deletion.registered(shop)) == [each.version for each in known[1:]]
 
 
 def test_old_runs_of_failed_and_killed_trainings_go_and_those_of_others_stay(shop):
@@ -146,7 +147,7 @@ def test_a_model_that_was_registered_under_another_name_keeps_its_run(shop, keep
     )
     places = of(shop, first)
     assert len(run(shop)) == 1
-    assert first.version not in registry.registered(shop)
+    assert first.version not in deletion.registered(shop)
     assert first.run_id in runs(shop) and all(place.is_dir() for place in places)
 
 
@@ -157,7 +158,7 @@ class Killed(BaseException):
 def test_a_housekeeping_that_is_killed_at_any_point_is_finished_by_the_next(shop, monkeypatch):
     monkeypatch.setattr(old_models, "NEWEST", 0)
     champion = register(shop)
-    registry.set_champion(shop, champion.version)
+    aliases.set_champion(shop, champion.version)
     request = requests.Session.request
     left: list[int] = []  # deletions and their answers until it is killed
 
@@ -187,10 +188,10 @@ def test_a_housekeeping_that_is_killed_at_any_point_is_finished_by_the_next(shop
                 finished = points
             except Killed:
                 pass
-        assert registry.champion(shop).version == champion.version
-        assert registry.load_scorer(shop, champion.version).version == champion.version
+        assert aliases.champion(shop).version == champion.version
+        assert loading.load_scorer(shop, champion.version).version == champion.version
         run(shop)
-        assert registry.registered(shop).keys() == {champion.version}
+        assert deletion.registered(shop).keys() == {champion.version}
         assert runs(shop) == {champion.run_id}
         assert [place for place in places if place.exists()] == []
         assert run(shop) == []
@@ -201,48 +202,48 @@ def test_a_housekeeping_that_is_killed_at_any_point_is_finished_by_the_next(shop
 
 def test_a_version_that_gets_an_alias_meanwhile_stays(shop, monkeypatch, keeps_one):
     first, second = register(shop), register(shop)
-    registry.set_champion(shop, second.version)
+    aliases.set_champion(shop, second.version)
     monkeypatch.setattr(old_models, "_unneeded", lambda settings, before: [second.version, first.version])
     done = run(shop)
     assert [line for line in done if "version" in line] == [
         f"deleted version {first.version} of {shop.model_name} from MLflow"
     ]
-    assert registry.load_scorer(shop, second.version).version == second.version
+    assert loading.load_scorer(shop, second.version).version == second.version
 
 
 def test_no_alias_is_set_while_a_version_is_deleted(shop, monkeypatch):
     known = register(shop)
     monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=200ms")
-    with registry._aliases_held(shop, "trainer"):
-        for act in (registry.set_champion, registry.set_challenger, registry.delete_version):
+    with aliases.held(shop, "trainer"):
+        for act in (aliases.set_champion, aliases.set_challenger, deletion.delete_version):
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 act(shop, known.version)
-    assert registry.delete_version(shop, known.version)
+    assert deletion.delete_version(shop, known.version)
 
 
 def test_a_deleted_version_cannot_become_champion_and_says_why(shop):
     kept, gone = register(shop), register(shop)
     for known in (kept, gone):
-        registry.set_champion(shop, known.version)
-        registry.load_champion(shop)  # keeps its bytes in the state folder
-    registry.set_champion(shop, kept.version)
-    assert registry.delete_version(shop, gone.version)
+        aliases.set_champion(shop, known.version)
+        loading.load_champion(shop)  # keeps its bytes in the state folder
+    aliases.set_champion(shop, kept.version)
+    assert deletion.delete_version(shop, gone.version)
     with pytest.raises(ModelRejected, match="FRAUDSTREAM_KEEP_MODELS_DAYS"):
-        registry.set_champion(shop, gone.version)
-    assert registry.champion(shop).version == kept.version
-    assert registry.load_champion(shop).scorer.version == kept.version
+        aliases.set_champion(shop, gone.version)
+    assert aliases.champion(shop).version == kept.version
+    assert loading.load_champion(shop).scorer.version == kept.version
     with pytest.raises(ModelRejected, match="FRAUDSTREAM_KEEP_MODELS_DAYS"):
-        registry.load_scorer(shop, gone.version)
+        loading.load_scorer(shop, gone.version)
 
 
 def test_the_champion_that_a_stream_keeps_scores_on(shop, keeps_one):
     known = register(shop)
-    registry.set_champion(shop, known.version)
-    scorer = registry.load_champion(shop).scorer
+    aliases.set_champion(shop, known.version)
+    scorer = loading.load_champion(shop).scorer
     register(shop), register(shop)
     assert run(shop)
-    assert registry.load_champion(shop, scorer).scorer is scorer
-    assert registry.load_champion(down(shop)).scorer.version == known.version
+    assert loading.load_champion(shop, scorer).scorer is scorer
+    assert loading.load_champion(down(shop)).scorer.version == known.version
 
 
 def test_without_a_run_there_is_nothing_to_delete_and_without_mlflow_it_is_named(shop):

@@ -14,6 +14,7 @@ from include.operations import parity_check
 from include.settings import Settings
 from include.streams import ingest, scoring, store
 from include.streams.store import Range, Record, Writer
+from include.training import promotion
 from include.training.parity import ParityBroken
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector, events, payments
@@ -72,8 +73,7 @@ def alter(shop: Settings, feature: str, by: float, offset: int, partition: int =
 
 
 def blocked(shop: Settings) -> str:
-    with psycopg.connect(shop.conninfo("trainer")) as connection:
-        return parity_check.blocks_promotion(connection)
+    return promotion.obstacle(shop)
 
 
 def test_what_the_stream_logged_is_what_its_transactions_give(shop, monkeypatch):
@@ -175,7 +175,7 @@ def test_vectors_of_another_feature_set_are_not_compared_but_count_as_history(sh
     alter(shop, "amount", 1.0, offset=250)
     parity_check.check(shop)
     assert blocked(shop)
-    monkeypatch.setattr(parity_check, "FEATURE_SET", FEATURE_SET + 1)
+    monkeypatch.setattr(promotion, "FEATURE_SET", FEATURE_SET + 1)
     assert blocked(shop) == ""  # nothing of the new set is logged
 
 

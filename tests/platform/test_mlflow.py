@@ -8,14 +8,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from include import registry
 from include.operations import old_models
 from include.platform import mlflow, ports
-from include.registry import RegistryUnavailable
+from include.registry import aliases, deletion, loading
+from include.registry.errors import RegistryUnavailable
 from include.settings import Settings
 from tests import canaries
 from tests.conftest import running
-from tests.registry.test_registry import register
+from tests.registered import register
 
 pytestmark = pytest.mark.services
 
@@ -60,8 +60,8 @@ def test_training_and_scoring_have_it(guarded, clean_postgres, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")  # taken back after the test
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     known = register(guarded)
-    registry.set_champion(guarded, known.version)
-    assert registry.load_champion(guarded).scorer.version == known.version
+    aliases.set_champion(guarded, known.version)
+    assert loading.load_champion(guarded).scorer.version == known.version
 
 
 def test_housekeeping_has_it(guarded, clean_postgres, monkeypatch):
@@ -72,14 +72,14 @@ def test_housekeeping_has_it(guarded, clean_postgres, monkeypatch):
     artifacts = guarded.home / "mlflow-artifacts"
     assert list(artifacts.rglob(f"{old.run_id}/artifacts/plots/*.png"))
     old_models.run(guarded, datetime.now(UTC) + timedelta(days=401))
-    assert old.version not in registry.registered(guarded)
+    assert old.version not in deletion.registered(guarded)
     assert not list(artifacts.rglob(old.run_id))
 
 
 @pytest.mark.parametrize("given", [None, SecretStr("mistyped")], ids=["none", "wrong"])
 def test_a_refusal_names_the_setting_and_shows_no_password(guarded, given):
     with pytest.raises(RegistryUnavailable, match="FRAUDSTREAM_MLFLOW_PASSWORD") as caught:
-        registry.champion(guarded.model_copy(update={"mlflow_password": given}))
+        aliases.champion(guarded.model_copy(update={"mlflow_password": given}))
     assert "mistyped" not in str(caught.value)
 
 

@@ -14,7 +14,8 @@ import pytest
 import skops.io
 from matplotlib.figure import Figure
 
-from include import registry
+from include.registry import aliases, loading, registration
+from include.registry.versions import ModelVersion
 from include.settings import Settings
 from include.streams import runner
 from include.streams.current_model import Champion
@@ -40,9 +41,9 @@ def champion(shop: Settings):
     champion.close()
 
 
-def register(shop: Settings) -> registry.ModelVersion:
+def register(shop: Settings) -> ModelVersion:
     fitted, threshold = detector()
-    return registry.register(
+    return registration.register(
         shop,
         fitted,
         threshold=threshold,
@@ -57,7 +58,7 @@ def register(shop: Settings) -> registry.ModelVersion:
 def crown(shop: Settings) -> int:
     """Registers a model as the champion; its version."""
     version = register(shop).version
-    registry.set_champion(shop, version, despite_parity=True)
+    aliases.set_champion(shop, version)
     return version
 
 
@@ -109,7 +110,7 @@ def test_a_champion_that_must_not_run_never_stops_the_stream(shop, champion, spa
         active.until(lambda: books(shop, NAME)[:2] == (20, 20))
         for i, (kind, spoil) in enumerate(BAD.items(), start=1):
             bad = register(shop)
-            raw = spoil(registry._bytes(shop, bad), marker)
+            raw = spoil(loading.model_bytes(shop, bad), marker)
             replace_artifact(shop, bad, raw)
             if kind != "corrupt":
                 bless(shop, bad.version, raw)

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 import streamlit as st
 
-from include import registry, settings
+from include import settings
 from include.events.transaction import Transaction
 from include.features import behaviour
 from include.models.isolation_forest import IsolationForestDetector
+from include.registry import aliases, registration
 from include.settings import Settings
 from tests import sample_data
 from tests.conftest import EMPTY
@@ -46,12 +47,12 @@ def shop_with_champion(shop: Settings, mlflow_server: Settings, request: pytest.
         detector = IsolationForestDetector(trees=50, seed=version).fit(vectors)
         metrics = {"auc": 0.9, "average_precision": 0.4 + version / 20, "precision_at_threshold": 0.5,
                    "recall_at_threshold": 0.6}  # fmt: skip
-        made = registry.register(
+        made = registration.register(
             settings, detector, threshold=threshold[version], metrics=metrics, params={}, figures={},
             trained_from=sample_time(-30), trained_to=sample_time(-4),
         )  # fmt: skip
         assert made.version == version
-    registry.set_champion(settings, 2)
+    aliases.set_champion(settings, 2)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         connection.execute(OLDER_VERSION, {"version": 1, "age": 6})
         connection.execute(OLDER_VERSION, {"version": 2, "age": 2})

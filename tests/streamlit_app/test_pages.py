@@ -11,7 +11,7 @@ import streamlit as st
 from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
-from include import registry
+from include.registry import deletion
 from include.settings import PROJECT_ROOT, Settings
 from tests import canaries
 
@@ -312,7 +312,7 @@ def test_the_hand_written_time_is_near_now(shop_with_champion, use):
 
 def test_a_version_that_mlflow_no_longer_has_is_still_shown(shop_with_champion, use):
     use(shop_with_champion)
-    assert registry.delete_version(shop_with_champion, 1)
+    assert deletion.delete_version(shop_with_champion, 1)
     app = opened("views/performance.py")
     history = next(table.value for table in app.dataframe if "role" in table.value)
     assert list(history["version"]) == [2, 1]

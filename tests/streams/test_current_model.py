@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from include import registry
 from include.features import behaviour
-from include.registry import Loaded, Refused
+from include.registry import loading
+from include.registry.loading import Loaded, Refused
 from include.settings import Settings
 from include.streams.current_model import Champion
 from tests.payments import detector
@@ -37,7 +37,7 @@ class Registry:
 @pytest.fixture
 def answers(monkeypatch) -> Registry:
     fake = Registry()
-    monkeypatch.setattr(registry, "load_champion", fake.load_champion)
+    monkeypatch.setattr(loading, "load_champion", fake.load_champion)
     return fake
 
 

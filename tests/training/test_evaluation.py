@@ -7,14 +7,14 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from include.training import evaluation
-from include.training.evaluation import NothingToEvaluate, Ranking, Scored, evaluate
+from include.training.evaluation import LabelledScores, NothingToEvaluate, Ranking, evaluate
 from include.training.stored_rows import Labels
 from tests import sample_data
 
 DAY = 86_400.0
 
 
-def scored(**columns) -> Scored:
+def scored(**columns) -> LabelledScores:
     """Decisions of one day and one customer each unless told otherwise."""
     n = len(columns["score"])
     defaults = {
@@ -26,7 +26,7 @@ def scored(**columns) -> Scored:
         "scenario": np.full(n, "", object),
     }
     given = {name: np.asarray(value) for name, value in columns.items()}
-    return Scored(**defaults | given)
+    return LabelledScores(**defaults | given)
 
 
 def random_scores(n: int = 3_000) -> tuple[np.ndarray, np.ndarray]:

@@ -3,19 +3,19 @@
 import numpy as np
 
 from include.training import evaluation, plots
-from include.training.evaluation import Scored
+from include.training.evaluation import LabelledScores
 
 N = 200
 
 
-def later(fraud: np.ndarray, alert: np.ndarray) -> Scored:
+def later(fraud: np.ndarray, alert: np.ndarray) -> LabelledScores:
     score = np.linspace(0, 1, N)
-    return Scored(
+    return LabelledScores(
         np.arange(N), np.arange(N) * 3600.0, np.ones(N), score, alert, fraud, np.full(N, "", object)
     )
 
 
-def figures(scored: Scored) -> dict:
+def figures(scored: LabelledScores) -> dict:
     measured = evaluation.metrics(scored, draws=0, rng=np.random.default_rng(0))
     return plots.training(scored, 0.95, measured["per_day"])
 

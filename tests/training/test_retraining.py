@@ -17,17 +17,19 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from include import registry
 from include.features.behaviour import FEATURES
+from include.models.families import UnknownFamily
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.operations import parity_check
-from include.registry import PromotionRefused, RegistryUnavailable
+from include.registry import aliases, loading, registration
+from include.registry.errors import RegistryUnavailable
 from include.settings import PROJECT_ROOT
-from include.training import retraining, split
+from include.training import promotion, retraining, split
 from include.training.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
 from include.training.parity import ParityBroken
-from include.training.retraining import RetrainingRuns, UnknownFamily, retrain, threshold_at
+from include.training.promotion import PromotionRefused
+from include.training.retraining import RetrainingRuns, retrain, threshold_at
 from include.training.split import NotEnoughData, read
 from tests import stored_world
 
@@ -69,11 +71,11 @@ def shop(clean_postgres, mlflow_server, tmp_path):
 def make_champion(settings, detector, threshold: float = 0.5):
     """Registers a fitted detector and makes it champion, as if it had been trained long ago."""
     long_ago = stored_world.END - timedelta(days=40)
-    known = registry.register(
+    known = registration.register(
         settings, detector, threshold=threshold, metrics={}, params={}, figures={},
         trained_from=long_ago - timedelta(days=30), trained_to=long_ago,
     )  # fmt: skip
-    registry.set_champion(settings, known.version)
+    aliases.set_champion(settings, known.version)
     return known
 
 
@@ -81,7 +83,7 @@ def make_champion(settings, detector, threshold: float = 0.5):
 def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challenger(shop):
     first = retrain(shop, trees=TREES, alert_rate=0.02)
     assert (first.alias, first.reason, first.vectors) == ("champion", "the first model", "replayed")
-    known = registry.champion(shop)
+    known = aliases.champion(shop)
     assert (known.version, known.family) == (first.version, "isolation_forest")
     assert known.threshold == first.threshold
     assert known.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
@@ -90,7 +92,7 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
     assert json.loads(json.dumps(first.summary()))["version"] == first.version
 
     data = read(shop, window_days=30)
-    scorer = registry.load_scorer(shop, first.version)
+    scorer = loading.load_scorer(shop, first.version)
     assert scorer.is_alert(scorer.score(data.after_fit())).mean() == pytest.approx(0.02, abs=0.002)
     client = MlflowClient(shop.mlflow_tracking_uri)
     run = client.get_run(known.run_id)
@@ -110,8 +112,8 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
     assert "on the same" in twin.reason
     assert twin.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
     assert twin.champion_metrics["transactions"] == twin.rows["later"]
-    assert registry.champion(shop).version == first.version
-    assert registry.challenger(shop).version == twin.version
+    assert aliases.champion(shop).version == first.version
+    assert aliases.challenger(shop).version == twin.version
 
 
 @pytest.mark.services
@@ -129,8 +131,8 @@ def test_a_better_model_becomes_champion_and_a_worse_one_only_challenger(shop):
     worse = retrain(shop, trees=2)
     assert worse.alias == "challenger"
     assert worse.metrics["average_precision"] < worse.champion_metrics["average_precision"]
-    assert registry.champion(shop).version == seer.version
-    assert registry.challenger(shop).version == worse.version
+    assert aliases.champion(shop).version == seer.version
+    assert aliases.challenger(shop).version == worse.version
 
 
 @pytest.mark.services
@@ -154,8 +156,11 @@ def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
         with pytest.raises(
             PromotionRefused, match="does not become champion: the parity check of .*amount_ratio"
         ):
-            registry.set_champion(shop, refused.version)
-        assert registry.champion(shop).version == blind.version
+            promotion.promote(shop, refused.version)
+        promotion.promote(shop, refused.version, despite_parity=True)
+        assert aliases.champion(shop).version == refused.version
+        promotion.promote(shop, blind.version, despite_parity=True)
+        assert aliases.champion(shop).version == blind.version
 
         connection.execute(altered, [-3])
         parity_check.require(parity_check.check(shop))
@@ -171,7 +176,7 @@ def test_without_enough_known_fraud_a_new_model_does_not_replace_the_champion(sh
     assert second.alias == "challenger"
     assert "not comparable" in second.reason and "0 customers with known fraud" in second.reason
     assert second.metrics == {"transactions": second.rows["later"]}
-    assert registry.champion(shop).version == first.version
+    assert aliases.champion(shop).version == first.version
 
 
 @pytest.mark.services
@@ -187,7 +192,7 @@ def test_a_champion_that_is_refused_is_replaced(shop):
 def test_gradient_boosting_learns_from_the_labels_known_at_the_split(shop):
     result = retrain(shop, family="gradient_boosting", trees=20)
     assert (result.alias, result.family) == ("champion", "gradient_boosting")
-    assert registry.load_scorer(shop, result.version).family == "gradient_boosting"
+    assert loading.load_scorer(shop, result.version).family == "gradient_boosting"
     with psycopg.connect(shop.conninfo("owner")) as connection:
         connection.execute("truncate shop.fraud_transactions")
     with pytest.raises(NotEnoughData, match="learns from labels"):
@@ -203,18 +208,18 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing_behind(shop):
     down = shop.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
     with pytest.raises(RegistryUnavailable):
         retrain(down)
-    assert registry.versions(shop) == []
+    assert aliases.versions(shop) == []
 
 
 @pytest.mark.services
 def test_a_retraining_that_dies_before_promotion_leaves_the_old_champion(shop, monkeypatch):
     first = retrain(shop, trees=2)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(registry, "set_champion", interrupt)
-        patched.setattr(registry, "set_challenger", interrupt)
+        patched.setattr(promotion, "promote", interrupt)
+        patched.setattr(aliases, "set_challenger", interrupt)
         retrain(shop, trees=3)
-    assert registry.champion(shop).version == first.version
-    assert registry.challenger(shop) is None
+    assert aliases.champion(shop).version == first.version
+    assert aliases.challenger(shop) is None
     assert retrain(shop, trees=4, wait_seconds=1).version == first.version + 2  # the lock is free again
 
 
@@ -224,7 +229,7 @@ def interrupt(*_):
 
 KILLED = """
 import os, signal, sys
-from include import registry
+from include.registry import aliases, library
 from include.training import retraining
 from include.settings import load
 
@@ -235,17 +240,17 @@ def with_alias(*arguments):
     set_alias(*arguments)
     die()
 
-client, set_alias = registry._client, registry._set_alias
+client, set_alias = library._client, aliases._set
 def client_that_dies(settings):
     made = client(settings)
     made.set_terminated = die
     return made
 
 if sys.argv[1] == "before shop.models":
-    registry._client = client_that_dies
+    library._client = client_that_dies
 else:
-    registry._set_alias = die if sys.argv[1] == "before the alias" else with_alias
-retraining.decide = lambda *_: retraining.Decision(registry.CHAMPION, "it is better")
+    aliases._set = die if sys.argv[1] == "before the alias" else with_alias
+retraining.decide = lambda *_: retraining.Decision("champion", "it is better")
 retraining.retrain(load(), trees=3)
 """
 
@@ -264,10 +269,10 @@ def test_a_retraining_that_is_killed_leaves_the_old_champion_or_the_new_one(shop
             check=False,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-        champion = registry.champion(shop).version
+        champion = aliases.champion(shop).version
         assert champion == (old + made if point == "after the alias" else old)
-        assert registry.load_scorer(shop, champion).version == champion
-        assert registry.challenger(shop) is None
+        assert loading.load_scorer(shop, champion).version == champion
+        assert aliases.challenger(shop) is None
     assert retrain(shop, trees=4, wait_seconds=1).version == old + 4  # the lock is free again
 
 
@@ -277,10 +282,10 @@ def test_a_second_retraining_waits_for_the_first_or_says_that_it_runs(shop):
         running.execute("select pg_advisory_lock(%s)", (retraining.LOCK,))
         with pytest.raises(RetrainingRuns, match="another retraining still runs"):
             retrain(shop, trees=2, wait_seconds=0.1)
-    assert registry.versions(shop) == []
+    assert aliases.versions(shop) == []
     with ThreadPoolExecutor(2) as both:
         results = list(both.map(lambda trees: retrain(shop, trees=trees), (2, 3)))
     assert sorted(result.version for result in results) == [1, 2]
     assert [result.reason for result in results].count("the first model") == 1
     promoted = [result.version for result in results if result.alias == "champion"]
-    assert registry.champion(shop).version == max(promoted)
+    assert aliases.champion(shop).version == max(promoted)

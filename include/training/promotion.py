@@ -1,0 +1,55 @@
+"""Whether a model may become champion now, and the way by which it does."""
+
+from __future__ import annotations
+
+import psycopg
+
+from include.features.behaviour import FEATURE_SET
+from include.registry import aliases
+from include.settings import Role, Settings
+from include.sql import statement
+from include.training.parity import FeatureDifference
+
+
+class PromotionRefused(RuntimeError):
+    """No model may become champion now; the message says why and what to do."""
+
+
+def promote(
+    settings: Settings, version: int, role: Role = "trainer", *, despite_parity: bool = False
+) -> None:
+    """Makes a version the champion, after verifying it as a scorer would; it is no longer the challenger.
+
+    Args:
+        despite_parity: also when logged features were found to differ, or were never compared; for an emergency.
+
+    Raises:
+        RegistryUnavailable, ModelRejected: as `include.registry.loading.load_scorer`; the alias is unchanged then.
+        PromotionRefused: see `obstacle`; likewise.
+    """
+    if not despite_parity and (reason := obstacle(settings, role)):
+        raise PromotionRefused(f"version {version} does not become champion: {reason}")
+    aliases.set_champion(settings, version, role)
+
+
+def obstacle(settings: Settings, role: Role = "trainer") -> str:
+    """Why no version may become champion now, in words; empty when one may.
+
+    A mismatch in the last parity check of the present feature set is an obstacle. So is it when no check has compared
+    any vector of that set although the stream logs such. Before the stream logs any there is nothing to compare.
+    """
+    with psycopg.connect(settings.conninfo(role)) as connection:
+        logged, checked_at, mismatches = connection.execute(
+            statement("parity/last"), {"feature_set": FEATURE_SET}
+        ).fetchone()
+    if mismatches:
+        named = "; ".join(str(FeatureDifference(**mismatch)) for mismatch in mismatches)
+        return (
+            f"the parity check of {checked_at:%Y-%m-%d %H:%M} UTC found features that differ from the logged ones "
+            f"({named}): fix that, then run the DAG parity"
+        )
+    if logged and checked_at is None:
+        return (
+            f"no parity check has compared the logged features of set {FEATURE_SET} yet: run the DAG parity"
+        )
+    return ""
