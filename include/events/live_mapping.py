@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -20,35 +20,47 @@ _encode = msgspec.json.Encoder().encode
 _REASONS = {"timestamp": Reason.INVALID_TIMESTAMP}
 
 
-def transaction_decoder(settings: Settings) -> Callable[..., Decoded]:
+class Decoder(Protocol):
+    """Reads the value of a Kafka record as a transaction, as `include.events.transaction.decode` does."""
+
+    def __call__(
+        self, value: bytes | None, broker_time: datetime, *, max_bytes: int, future_tolerance: timedelta
+    ) -> Decoded: ...
+
+
+def transaction_decoder(settings: Settings) -> Decoder:
     """`include.events.transaction.decode`, or with FRAUDSTREAM_MAPPING one that applies that file first.
 
     Raises:
         MappingError: the file cannot be used.
     """
-    return decode if settings.mapping is None else _mapped(settings.mapping)
+    return decode if settings.mapping is None else _mapped_decoder(settings.mapping)
 
 
 @lru_cache(maxsize=2)
-def _mapped(path: Path) -> Callable[..., Decoded]:
+def _mapped_decoder(path: Path) -> Decoder:
     translator = Translator(mapping.load(path), str(path))
 
     def decode_mapped(
         value: bytes | None, broker_time: datetime, *, max_bytes: int, future_tolerance: timedelta
     ) -> Decoded:
-        limits = {"max_bytes": max_bytes, "future_tolerance": future_tolerance}
-        if value is None or len(value) > max_bytes:
-            return decode(value, broker_time, **limits)  # says why not
-        row = _object(value)
-        event = _encode(_translated(translator, row))
-        limits["max_bytes"] = max(max_bytes, len(event))  # the record was not too large
-        decoded = decode(event, broker_time, **limits)
+        if value is None or len(value) > max_bytes:  # decode names the reason
+            return decode(value, broker_time, max_bytes=max_bytes, future_tolerance=future_tolerance)
+        row = _row(value)
+        event = _encode(_translate(translator, row))
+        max_bytes = max(max_bytes, len(event))  # the limit is the record's, not the translated event's
+        decoded = decode(event, broker_time, max_bytes=max_bytes, future_tolerance=future_tolerance)
         return decoded._replace(unknown_fields=len(row.keys() - translator.columns))
 
     return decode_mapped
 
 
-def _object(value: bytes) -> dict[str, object]:
+def _row(value: bytes) -> dict[str, object]:
+    """The values of a JSON object by field name.
+
+    Raises:
+        Rejected: the value is no valid JSON object.
+    """
     try:
         row = _parse(value)
     except (ValueError, RecursionError) as error:
@@ -59,14 +71,18 @@ def _object(value: bytes) -> dict[str, object]:
     return row
 
 
-def _translated(translator: Translator, row: dict[str, object]) -> dict[str, object]:
+def _translate(translator: Translator, row: dict[str, object]) -> dict[str, object]:
+    """The event of a row.
+
+    Raises:
+        Rejected: a value does not follow the mapping.
+    """
     for column in translator.columns:
         if isinstance(row.get(column), dict | list):
             raise Rejected(Reason.WRONG_TYPE, f"{column}: an object or array")
     try:
         event, label = translator.event(row), translator.label(row)
     except BadValue as error:
-        raise Rejected(
-            _REASONS.get(error.field, Reason.WRONG_TYPE), f"{error.field}: {error.detail}"
-        ) from None
-    return event if label is None else event | {"is_fraud": label[0]}
+        reason = _REASONS.get(error.field, Reason.WRONG_TYPE)
+        raise Rejected(reason, f"{error.field}: {error.detail}") from None
+    return event if label is None else event | {"is_fraud": label.is_fraud}

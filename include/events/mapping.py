@@ -1,4 +1,4 @@
-"""The mapping file: which columns of other people's data become which fields of a transaction.
+"""The mapping file: which columns of foreign data become which fields of a transaction.
 
 docs/import.md describes it for people who write one.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import yaml
@@ -18,7 +20,7 @@ from include.events.transaction import Transaction
 
 
 class MappingError(ValueError):
-    """A mapping file cannot be used; the message names the place in it and what to do."""
+    """A mapping file cannot be used; the message names the key in it and what to do."""
 
 
 class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +41,10 @@ class NumberSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TimeSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A time: ISO 8601, a strptime format, or a number of units since a date. `zone` is that of times without one."""
+    """A time: ISO 8601, a strptime format, or a number of units since a date.
+
+    `zone` is the time zone of times without an offset.
+    """
 
     column: str
     format: str | None = None
@@ -48,8 +53,11 @@ class TimeSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     zone: str = "UTC"
 
 
+FieldSource = Source | NumberSource | TimeSource
+
+
 class LabelSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The column that tells fraud from honest, and the values that mean so; `scenario` names the kind of fraud."""
+    """The column of the label, and its values for fraud and for honest; `scenario` names the kind of fraud."""
 
     column: str
     fraud: list[str]
@@ -58,7 +66,7 @@ class LabelSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Csv(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How a CSV file is written; `columns` names them where its first row does not."""
+    """How a CSV file is written; `columns` names the columns of a file without a header."""
 
     delimiter: str = ","
     decimal: Literal[".", ","] = "."
@@ -66,43 +74,65 @@ class Csv(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     columns: list[str] | None = None
 
 
-def _members(kind: object) -> tuple:
+@dataclass(frozen=True)
+class MappingFile:
+    """A mapping file. `fields` has the mapped fields only, in the order of `Transaction`."""
+
+    fields: dict[str, FieldSource]
+    label: LabelSource | None
+    csv: Csv
+
+
+def _members(kind: object) -> tuple[Any, ...]:
     """A type and the members of a union, without their limits."""
     members = getattr(kind, "__args__", (kind,))
     return tuple(getattr(member, "__origin__", member) for member in members)
 
 
-def _source_of(kind: object) -> type:
-    """What may say where a field of this type comes from."""
+def _source_type(kind: object) -> type[FieldSource]:
+    """The longer form in which a mapping describes the source of a field of this type."""
     if datetime in _members(kind):
         return TimeSource
     return NumberSource if float in _members(kind) else Source
 
 
-_SOURCES = {field.name: _source_of(field.type) for field in msgspec.structs.fields(Transaction)}
+_SOURCE_TYPES = {field.name: _source_type(field.type) for field in msgspec.structs.fields(Transaction)}
 
 
-def _declared():
-    """The fields of a transaction, each a column's name or the longer form; those that may be null may be left out."""
+def _declarations() -> Iterator[tuple[str, Any] | tuple[str, Any, Any]]:
+    """The keys below `fields`: a column's name or the longer form, optional if the field may be null."""
     for field in msgspec.structs.fields(Transaction):
-        said = str | _SOURCES[field.name]
-        yield (field.name, said | None, None) if type(None) in _members(field.type) else (field.name, said)
+        source = str | _SOURCE_TYPES[field.name]
+        nullable = type(None) in _members(field.type)
+        yield (field.name, source | None, None) if nullable else (field.name, source)
 
 
-Fields = msgspec.defstruct("Fields", _declared(), kw_only=True, forbid_unknown_fields=True)
+_Fields = msgspec.defstruct("_Fields", _declarations(), kw_only=True, forbid_unknown_fields=True)
+_Document = msgspec.defstruct(
+    "_Document",
+    [
+        ("fields", _Fields),
+        ("label", LabelSource | None, None),
+        ("csv", Csv, msgspec.field(default_factory=Csv)),
+    ],
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
 
 
-class MappingFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A mapping file."""
+def parse(content: object) -> MappingFile:
+    """The mapping file with this content, whose scalars are all texts.
 
-    fields: Fields
-    label: LabelSource | None = None
-    csv: Csv = msgspec.field(default_factory=Csv)
-
-
-def as_source(field: str, said: object) -> Source | NumberSource | TimeSource:
-    """The longer form of what a mapping says about a field."""
-    return _SOURCES[field](column=said) if isinstance(said, str) else said
+    Raises:
+        msgspec.ValidationError: a key is missing, unknown or of the wrong type.
+    """
+    document: Any = msgspec.convert(content, _Document, strict=False)
+    fields = {
+        name: _SOURCE_TYPES[name](column=source) if isinstance(source, str) else source
+        for name, source in msgspec.structs.asdict(document.fields).items()
+        if source is not None
+    }
+    return MappingFile(fields, document.label, document.csv)
 
 
 def load(path: Path) -> MappingFile:
@@ -112,8 +142,7 @@ def load(path: Path) -> MappingFile:
         MappingError: the file cannot be read, is no YAML or no mapping.
     """
     try:
-        content = yaml.load(path.read_text("utf8"), yaml.BaseLoader)  # makes nothing but texts
-        return msgspec.convert(content, MappingFile, strict=False)
+        return parse(yaml.load(path.read_text("utf8"), yaml.BaseLoader))  # BaseLoader makes texts only
     except OSError as error:
         raise MappingError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -125,10 +154,10 @@ def load(path: Path) -> MappingFile:
 
 
 def _in_words(error: str) -> str:
-    said, _, place = error.partition(" - at ")
-    place = place.strip("`").removeprefix("$.") or "the file"
-    if place == "fields" and (unknown := re.search(r"unknown field `(.+)`", said)):
-        near = difflib.get_close_matches(unknown[1], Fields.__struct_fields__, 1)
-        hint = f", did you mean {near[0]}?" if near else f": {', '.join(Fields.__struct_fields__)}"
+    problem, _, path = error.partition(" - at ")
+    key = path.strip("`").removeprefix("$.") or "the file"
+    if key == "fields" and (unknown := re.search(r"unknown field `(.+)`", problem)):
+        similar = difflib.get_close_matches(unknown[1], _SOURCE_TYPES, 1)
+        hint = f", did you mean {similar[0]}?" if similar else f": {', '.join(_SOURCE_TYPES)}"
         return f"fields: a transaction has no field {unknown[1]!r}{hint}"
-    return f"{place}: {said[0].lower()}{said[1:]}"
+    return f"{key}: {problem[0].lower()}{problem[1:]}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -52,7 +53,7 @@ class Rejected(ValueError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Rejected], tuple[Reason, str]]:
         return Rejected, (self.reason, self.detail)
 
 
@@ -69,7 +70,7 @@ class StrictReader:
         self._names = frozenset(field.encode_name for field in fields)
         self._pairs_when_full = len(fields) + sum(_is_text(field.type) for field in fields)
 
-    def read(self, value: bytes | None, max_bytes: int) -> tuple[tuple, int]:
+    def read(self, value: bytes | None, max_bytes: int) -> tuple[tuple[Any, ...], int]:
         """The fields of a Kafka value.
 
         Returns:
@@ -104,7 +105,7 @@ class StrictReader:
         return fields, unknown
 
 
-def _count_pairs(fields: tuple) -> tuple[int, tuple]:
+def _count_pairs(fields: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
     """Pairs of quotes that these fields take in JSON, and the fields with None for what is absent."""
     kinds = list(map(type, fields))
     absent = kinds.count(UnsetType)
@@ -112,7 +113,7 @@ def _count_pairs(fields: tuple) -> tuple[int, tuple]:
     return pairs, tuple([None if item is UNSET else item for item in fields]) if absent else fields
 
 
-def _holds_nul(fields: tuple) -> bool:
+def _holds_nul(fields: tuple[Any, ...]) -> bool:
     return any("\0" in item for item in fields if isinstance(item, str))
 
 
@@ -143,34 +144,34 @@ def unique_keys(value: bytes) -> set[str]:
     raise Rejected(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels")
 
 
-def _children(item: dict | list):
+def _children(item: dict[str, object] | list[object]) -> Iterable[object]:
     return item.values() if isinstance(item, dict) else item
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise Rejected(Reason.DUPLICATE_KEY, "a key comes twice in one object")
-    return found
+    return unique
 
 
 # Numbers stay text: turning 5,000 digits into an integer is refused by Python and of no use here.
 _EXACT = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=str)
 
 
-def event_time(field: str, moment: datetime, latest: datetime) -> datetime:
+def event_time(field: str, time: datetime, latest: datetime) -> datetime:
     """A timestamp in UTC; one without an offset is taken as UTC.
 
     Raises:
         Rejected: after latest, or before the year 2000, which is a wrong unit or a default and not a payment.
     """
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment > latest:
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    if time > latest:
         raise Rejected(Reason.IN_THE_FUTURE, f"{field}: too far in the future")
-    if moment < EARLIEST:
+    if time < EARLIEST:
         raise Rejected(Reason.INVALID_TIMESTAMP, f"{field}: before the year 2000")
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

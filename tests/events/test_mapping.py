@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.events.mapping import Fields, MappingError, NumberSource, Source, TimeSource, as_source, load
+from include.events.mapping import MappingError, NumberSource, Source, TimeSource, load
 from include.events.transaction import Transaction
 
 NEEDED = "fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}"
@@ -17,31 +17,33 @@ def read(tmp_path, text: str, encoding: str = "utf8"):
 
 
 def test_every_field_of_a_transaction_can_be_mapped_and_four_must_be(tmp_path):
-    assert Fields.__struct_fields__ == Transaction.__struct_fields__
-    assert read(tmp_path, NEEDED).fields.device is None
+    names = Transaction.__struct_fields__
+    every = ", ".join(f"{name}: x" for name in reversed(names))
+    assert tuple(read(tmp_path, f"fields: {{{every}}}").fields) == names
+    assert list(read(tmp_path, NEEDED).fields) == ["transaction_id", "user_id", "timestamp", "amount"]
     for name in ("transaction_id", "user_id", "timestamp", "amount"):
         with pytest.raises(MappingError, match=f"fields: object missing required field `{name}`"):
             read(tmp_path, NEEDED.replace(f"{name}:", "device:"))
 
 
 def test_the_short_form_is_a_column_of_the_fields_own_kind(tmp_path):
-    fields = read(tmp_path, NEEDED).fields
-    assert as_source("timestamp", fields.timestamp) == TimeSource(column="at")
-    assert as_source("amount", fields.amount) == NumberSource(column="sum")
-    assert as_source("latitude", "lat") == NumberSource(column="lat")
-    assert as_source("email", "mail") == Source(column="mail")
+    fields = read(tmp_path, NEEDED[:-1] + ", latitude: lat, email: mail}").fields
+    assert fields["timestamp"] == TimeSource(column="at")
+    assert fields["amount"] == NumberSource(column="sum")
+    assert fields["latitude"] == NumberSource(column="lat")
+    assert fields["email"] == Source(column="mail")
 
 
 def test_scalars_are_taken_as_they_are_written(tmp_path):
     label = "label: {column: no, fraud: [yes, 01, 1.0], honest: [no, ~]}"
     mapping = read(tmp_path, f"{NEEDED[:-1]}, location: {{constant: NO}}}}\n{label}")
-    assert mapping.fields.location.constant == "NO"
+    assert mapping.fields["location"].constant == "NO"
     assert mapping.label.column == "no"
     assert (mapping.label.fraud, mapping.label.honest) == (["yes", "01", "1.0"], ["no", "~"])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "the file: expected `object`, got `null`"),
         ("- a", "the file: expected `object`, got `array`"),
@@ -61,10 +63,10 @@ def test_scalars_are_taken_as_they_are_written(tmp_path):
         (NEEDED + "\ncsv: {decimal: ';'}", "csv.decimal: invalid enum value ';'"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, said):
+def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, message):
     with pytest.raises(MappingError) as error:
         read(tmp_path, text)
-    assert f"{tmp_path}/mapping.yaml: " in str(error.value) and said in str(error.value)
+    assert f"{tmp_path}/mapping.yaml: " in str(error.value) and message in str(error.value)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from include.events.mapping import MappingError, MappingFile
+from include.events.mapping import MappingError, parse
 from include.events.translate import ROW, BadValue, Translator, text_of
 
 COLUMNS = ["id", "user", "at", "sum", "first", "last", "lat", "bad", "kind"]
@@ -20,20 +20,20 @@ def translator(
     columns: list[str] | None = COLUMNS, label: str | None = None, csv: str = "{}", **fields: str
 ) -> Translator:
     given = {"transaction_id": "id", "user_id": "user", "timestamp": "at", "amount": "sum"} | fields
-    said = {"fields": {name: yaml.load(text, yaml.BaseLoader) for name, text in given.items()}}
-    said["csv"] = yaml.load(csv, yaml.BaseLoader)
+    content = {"fields": {name: yaml.load(text, yaml.BaseLoader) for name, text in given.items()}}
+    content["csv"] = yaml.load(csv, yaml.BaseLoader)
     if label:
-        said["label"] = yaml.load(label, yaml.BaseLoader)
-    return Translator(msgspec.convert(said, MappingFile, strict=False), "mapping.yaml", columns)
+        content["label"] = yaml.load(label, yaml.BaseLoader)
+    return Translator(parse(content), "mapping.yaml", columns)
 
 
 def event(row: dict, **fields: str) -> dict:
-    found = translator(**fields).event(
+    values = translator(**fields).event(
         {"id": "t1", "user": "u1", "at": "2026-01-31 12:00:00", "sum": "1", **row}
     )
     return {
         name: bytes(value).decode() if isinstance(value, msgspec.Raw) else value
-        for name, value in found.items()
+        for name, value in values.items()
     }
 
 
@@ -43,16 +43,16 @@ def test_columns_constants_and_texts():
         "full_name": '{text: "{first} {last}"}',
         "latitude": "{constant: 1.5}",
     }
-    found = event({"first": "Ada", "last": "Byron"}, **fields)
-    assert found["transaction_id"] == "t1" and found["currency"] == "EUR" and found["latitude"] == "1.5"
-    assert found["full_name"] == "Ada Byron"
+    named = event({"first": "Ada", "last": "Byron"}, **fields)
+    assert named["transaction_id"] == "t1" and named["currency"] == "EUR" and named["latitude"] == "1.5"
+    assert named["full_name"] == "Ada Byron"
     assert event({"first": "Ada", "last": ""}, **fields)["full_name"] == "Ada"
     assert "full_name" not in event({"first": "", "last": None}, **fields)
 
 
 def test_a_text_may_hold_the_rows_number_and_braces():
-    found = event({ROW: 17}, transaction_id='{text: "shop{{-}}{row}"}')
-    assert found["transaction_id"] == "shop{-}17"
+    numbered = event({ROW: 17}, transaction_id='{text: "shop{{-}}{row}"}')
+    assert numbered["transaction_id"] == "shop{-}17"
 
 
 def test_what_is_missing_is_left_out():
@@ -63,7 +63,7 @@ def test_what_is_missing_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("said", "value", "digits"),
+    ("source", "value", "digits"),
     [
         ("sum", "42.50", "42.50"),
         ("sum", " +1e2 ", "100"),
@@ -79,8 +79,8 @@ def test_what_is_missing_is_left_out():
         ("{constant: 3}", "9", "3"),
     ],
 )
-def test_numbers_keep_their_digits(said, value, digits):
-    assert event({"sum": value}, amount=said)["amount"] == digits
+def test_numbers_keep_their_digits(source, value, digits):
+    assert event({"sum": value}, amount=source)["amount"] == digits
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_decimal_comma():
 
 
 @pytest.mark.parametrize(
-    ("said", "value", "hours"),
+    ("source", "value", "hours"),
     [
         ("at", "2026-01-31T12:00:00Z", 0),
         ("at", "2026-01-31 12:00:00", 0),
@@ -124,12 +124,12 @@ def test_a_decimal_comma():
         ("{column: at, since: 1970-01-01, unit: milliseconds}", str(int(NOON.timestamp()) * 1000), 0),
     ],
 )
-def test_times(said, value, hours):
-    assert event({"at": value}, timestamp=said)["timestamp"] == NOON + timedelta(hours=hours)
+def test_times(source, value, hours):
+    assert event({"at": value}, timestamp=source)["timestamp"] == NOON + timedelta(hours=hours)
 
 
 @pytest.mark.parametrize(
-    ("said", "value", "rule"),
+    ("source", "value", "rule"),
     [
         ("at", "yesterday", "as ISO 8601 writes it"),
         ("at", "2026-02-30 12:00:00", "as ISO 8601 writes it"),
@@ -140,9 +140,9 @@ def test_times(said, value, hours):
         ("{column: at, zone: Europe/Berlin}", "0001-01-01 00:00:00", "as ISO 8601 writes it"),
     ],
 )
-def test_what_is_no_such_time_is_refused_with_the_rule(said, value, rule):
+def test_what_is_no_such_time_is_refused_with_the_rule(source, value, rule):
     with pytest.raises(BadValue, match="column 'at' is not") as error:
-        event({"at": value}, timestamp=said)
+        event({"at": value}, timestamp=source)
     assert rule in error.value.detail and error.value.field == "timestamp"
 
 
@@ -165,7 +165,7 @@ def test_only_needed_columns_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"device": "devise"}, "fields.device: there is no column 'devise', there are: id, user"),
         ({"amount": "summ"}, "fields.amount: there is no column 'summ', did you mean 'sum'?"),
@@ -173,6 +173,13 @@ def test_only_needed_columns_are_asked_for():
         ({"email": '{text: "{first"}'}, "fields.email: text: "),
         ({"email": '{text: "a@b"}'}, "fields.email: text: names no {column}; write constant"),
         ({"email": '{text: "{}@b"}'}, "fields.email: text: names no {column}"),
+        (
+            {"device": '{text: "{id:08d}"}'},
+            "fields.device: text: {id:08d}: a column takes no format, write {id}",
+        ),
+        ({"device": '{text: "a {row:>9}"}'}, "text: {row:>9}: a column takes no format, write {row}"),
+        ({"device": '{text: "{id!r}"}'}, "text: {id!r}: a column takes no format, write {id}"),
+        ({"columns": None, "device": '{text: "{n!s:{id}}"}'}, "text: {n!s:{id}}: a column takes no format"),
         (
             {"device": "{column: id, constant: x}"},
             "fields.device: needs exactly one of column, constant, text",
@@ -194,10 +201,10 @@ def test_only_needed_columns_are_asked_for():
         ({"columns": None, "transaction_id": '{text: "{row}"}'}, "a topic has no row numbers"),
     ],
 )
-def test_rules_that_cannot_be_followed_are_named(fields, said):
+def test_rules_that_cannot_be_followed_are_named(fields, message):
     with pytest.raises(MappingError) as error:
         translator(**fields)
-    assert str(error.value).startswith("mapping.yaml: ") and said in str(error.value)
+    assert str(error.value).startswith("mapping.yaml: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize(
