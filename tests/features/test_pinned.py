@@ -1,0 +1,83 @@
+"""Vectors and states of feature set 2 as they were computed when the set was defined.
+
+What streams have logged and stored must stay readable and comparable: whoever changes a number here needs another
+FEATURE_SET (vectors) or LAYOUT (states).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from include.features import behaviour
+from tests.builders import NOW, transaction
+
+PINNED = json.loads(Path(__file__).with_name("pinned.json").read_text())
+CUSTOMERS, MERCHANTS = 3, 4
+STORED = 80  # rows whose states are pinned; the vectors of the later rows are
+
+
+def rows() -> list:
+    """110 payments with bursts, late rows, missing fields, journeys and tiny amounts, by arithmetic alone."""
+    result = []
+    for i in range(110):
+        days = i * 0.37 - (3.1 if i % 13 == 12 else 0) + (i % 5) * 0.002
+        located = i % 7 != 3
+        result.append(
+            transaction(
+                transaction_id=f"t{i}",
+                timestamp=NOW + timedelta(microseconds=round(days * 86_400e6) + i * 1_234_567),
+                amount=round(1.5 + (i * 37 % 101) * (1 + (i % 11 == 10) * 40) * 0.97, 2) if i % 9 else 2.25,
+                device=f"device {i}" if i % 10 == 4 else (None, "phone", "tablet", "laptop")[i * 3 % 4],
+                location="Berlin, Germany",
+                transaction_location=("Germany", "Nairobi, Kenya", None, "germany", f"country {i}")[i % 5],
+                merchant_id=None if i % 6 == 5 else f"m{i * i % (40 if i < 85 else 97)}",
+                merchant_category=None if i % 8 == 7 else f"category {i * i % (40 if i > 90 else 7)}",
+                latitude=-40 + i * 17 % 83 if located else None,
+                longitude=-170 + i * 61 % 331 if located else None,
+            )
+        )
+    return result
+
+
+def computed(first: int, end: int, customers: np.ndarray, merchants: np.ndarray) -> np.ndarray:
+    """The vectors of rows [first, end), which change the states."""
+    chosen = rows()[first:end]
+    number = np.arange(first, end)
+    merchant_of = np.array(
+        [-1 if row.merchant_id is None else int(row.merchant_id[1:]) % MERCHANTS for row in chosen]
+    )
+    return behaviour.compute(
+        customers, number * number % CUSTOMERS, behaviour.columns(chosen), merchants, merchant_of, number % 4
+    )
+
+
+def stored(kind: str, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(PINNED[kind]), dtype).copy()
+
+
+def same(ours: np.ndarray, pinned: np.ndarray) -> None:
+    for name in pinned.dtype.names:
+        if ours[name].dtype.kind == "f":  # another processor's exp may differ in the last bits
+            np.testing.assert_allclose(ours[name], pinned[name], rtol=1e-12, atol=1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(ours[name], pinned[name], err_msg=name)
+
+
+def test_states_are_those_that_were_stored():
+    customers, merchants = behaviour.new_state(CUSTOMERS), behaviour.new_merchant_state(MERCHANTS)
+    computed(0, STORED, customers, merchants)
+    same(customers, stored("customers", behaviour.STATE))
+    same(merchants, stored("merchants", behaviour.MERCHANT_STATE))
+
+
+def test_vectors_after_stored_states_are_those_that_were_logged():
+    customers = stored("customers", behaviour.STATE)
+    merchants = stored("merchants", behaviour.MERCHANT_STATE)
+    vectors = computed(STORED, 110, customers, merchants)
+    assert PINNED["feature_set"] == behaviour.FEATURE_SET and PINNED["layout"] == behaviour.LAYOUT
+    np.testing.assert_allclose(vectors, np.array(PINNED["vectors"], np.float32), rtol=1e-6, atol=1e-6)
