@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
+from include.events.fields import about, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
 from include.events.transaction import Id
 
@@ -22,25 +23,30 @@ class Label(msgspec.Struct, gc=False):
     kind of fraud, if any; merchant_id the transaction's merchant, for the features of merchants.
     """
 
-    transaction_id: Id
-    timestamp: datetime
-    is_fraud: bool
-    known_at: datetime
-    scenario_id: Id | None = None
-    merchant_id: Id | None = None
+    transaction_id: Annotated[Id, about("9d8f0c1e")]
+    timestamp: Annotated[
+        datetime,
+        about(datetime(2026, 11, 20, 12, tzinfo=UTC), limit="the transaction's own, with the same limits"),
+    ]
+    is_fraud: Annotated[bool, about(True)]
+    known_at: Annotated[
+        datetime,
+        about(
+            datetime(2026, 11, 23, 8, 15, tzinfo=UTC),
+            limit=f"from the year 2000 to {LATEST.year}; it may lie in the future",
+        ),
+    ]
+    scenario_id: Annotated[Id | None, about("card_testing")] = None
+    merchant_id: Annotated[Id | None, about("merchant-0001")] = None
 
 
-class _Event(msgspec.Struct, kw_only=True, gc=False):
-    transaction_id: Id
-    user_id: Id | None | UnsetType = UNSET
-    timestamp: datetime
-    known_at: datetime
-    scenario_id: Id | None | UnsetType = UNSET
-    merchant_id: Id | None | UnsetType = UNSET
-    is_fraud: bool
+class LabelEvent(Label):
+    """What the JSON of a label may hold."""
+
+    user_id: Annotated[Id | None, about("user-0001")] = None
 
 
-_READER = StrictReader(_Event)
+_READER = StrictReader(event_struct(LabelEvent))
 
 
 def decode_label(
@@ -58,7 +64,7 @@ def decode_label(
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
     fields, _ = _READER.read(value, max_bytes)
-    transaction_id, _user_id, timestamp, known_at, scenario_id, merchant_id, is_fraud = fields
+    transaction_id, timestamp, known_at, scenario_id, merchant_id, _user_id, is_fraud = fields
     if transaction_id.isspace():
         raise Rejected(Reason.BLANK, "transaction_id: only white space")
     timestamp = event_time("timestamp", timestamp, broker_time + future_tolerance)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from include.events.transaction import Transaction
+from include.events.transaction import FIELDS
 
 
 class MappingError(ValueError):
@@ -83,28 +83,21 @@ class MappingFile:
     csv: Csv
 
 
-def _members(kind: object) -> tuple[Any, ...]:
-    """A type and the members of a union, without their limits."""
-    members = getattr(kind, "__args__", (kind,))
-    return tuple(getattr(member, "__origin__", member) for member in members)
-
-
-def _source_type(kind: object) -> type[FieldSource]:
+def _source_type(kind: type) -> type[FieldSource]:
     """The longer form in which a mapping describes the source of a field of this type."""
-    if datetime in _members(kind):
+    if kind is datetime:
         return TimeSource
-    return NumberSource if float in _members(kind) else Source
+    return NumberSource if kind is float else Source
 
 
-_SOURCE_TYPES = {field.name: _source_type(field.type) for field in msgspec.structs.fields(Transaction)}
+_SOURCE_TYPES = {field.name: _source_type(field.kind) for field in FIELDS}
 
 
 def _declarations() -> Iterator[tuple[str, Any] | tuple[str, Any, Any]]:
-    """The keys below `fields`: a column's name or the longer form, optional if the field may be null."""
-    for field in msgspec.structs.fields(Transaction):
+    """The keys below `fields`: a column's name or the longer form, optional if the field is not required."""
+    for field in FIELDS:
         source = str | _SOURCE_TYPES[field.name]
-        nullable = type(None) in _members(field.type)
-        yield (field.name, source | None, None) if nullable else (field.name, source)
+        yield (field.name, source) if field.required else (field.name, source | None, None)
 
 
 _Fields = msgspec.defstruct("_Fields", _declarations(), kw_only=True, forbid_unknown_fields=True)

@@ -1,6 +1,5 @@
 """The one declaration of a transaction, and the strict way from a Kafka value to it.
 
-The JSON decoder is built from `Transaction`; the columns of shop.transactions are tested against it.
 docs/events.md describes the rules for people who write events.
 """
 
@@ -8,52 +7,81 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
+from include.events.fields import about, declared, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
 
-__all__ = ["Decoded", "Reason", "Rejected", "Transaction", "decode", "encode"]
-
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
-Text = Annotated[str, Meta(max_length=256)]
-Email = Annotated[str, Meta(max_length=320)]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
-Latitude = Annotated[float, Meta(ge=-90, le=90)]
-Longitude = Annotated[float, Meta(ge=-180, le=180)]
+__all__ = ["FIELDS", "Decoded", "Reason", "Rejected", "Transaction", "decode", "encode"]
 
 MAX_AMOUNT = Decimal("9999999999.99")  # numeric(12, 2)
 _LARGEST = float(MAX_AMOUNT)
 
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=256)]
+Email = Annotated[str, Meta(max_length=320)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z", description="three capital letters")]
+Amount = Annotated[
+    float,
+    Meta(ge=0, le=_LARGEST, description=f"0 to {MAX_AMOUNT}, at most 2 decimals", extra={"decimals": 2}),
+]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+
 
 class Transaction(msgspec.Struct, gc=False):
-    """A payment as its event tells it; fields in the order of the columns of shop.transactions.
+    """A payment as its event tells it.
 
     timestamp is aware and in UTC. amount has at most 2 decimals and lies in [0, 9,999,999,999.99], so the
     float holds it exactly enough to write numeric(12, 2). latitude and longitude are degrees.
+
+    This is the one declaration of a field. The decoder, COPY and the SQL lists of columns (include.events.rows),
+    mapping files, the generator's records, the form that scores by hand and the examples of tests are made from
+    it; the table, its grants and docs/events.md are compared with it. A new field is optional, stands last and has a
+    migration.
     """
 
-    transaction_id: Id
-    user_id: Id
-    timestamp: datetime
-    first_name: Text | None
-    last_name: Text | None
-    full_name: Text | None
-    email: Email | None
-    location: Text | None
-    transaction_location: Text | None
-    amount: float
-    device: Text | None = None
-    merchant_id: Id | None = None
-    merchant_category: Text | None = None
-    currency: Currency | None = None
-    latitude: Latitude | None = None
-    longitude: Longitude | None = None
+    transaction_id: Annotated[Id, about("9d8f0c1e")]
+    user_id: Annotated[Id, about("user-0001", title="Customer")]
+    timestamp: Annotated[
+        datetime,
+        about(
+            datetime(2026, 11, 20, 12, tzinfo=UTC),
+            title="Time (UTC)",
+            limit="from the year 2000 to 5 minutes ahead of the broker's time",
+        ),
+    ]
+    first_name: Annotated[Text | None, about("Ada", personal=True)]
+    last_name: Annotated[Text | None, about("Byron", personal=True)]
+    full_name: Annotated[Text | None, about("Ada Byron", personal=True)]
+    email: Annotated[Email | None, about("ada.byron@example.com", personal=True)]
+    location: Annotated[Text | None, about("Germany", title="Home")]
+    transaction_location: Annotated[Text | None, about("Germany", title="Place of payment")]
+    amount: Annotated[Amount, about(42.5)]
+    device: Annotated[Text | None, about("iPhone 15")] = None
+    merchant_id: Annotated[Id | None, about("merchant-0001", title="Merchant")] = None
+    merchant_category: Annotated[Text | None, about("groceries")] = None
+    currency: Annotated[Currency | None, about("EUR")] = None
+    latitude: Annotated[Latitude | None, about(52.52, title="Latitude (degrees)")] = None
+    longitude: Annotated[Longitude | None, about(13.405, title="Longitude (degrees)")] = None
+
+
+class TransactionEvent(Transaction):
+    """What the JSON of a transaction may hold."""
+
+    is_fraud: Annotated[
+        bool | None,
+        about(False, limit="ground truth: stored as a label that is known from the start; no score uses it"),
+    ] = None
+
+
+FIELDS = declared(Transaction)
 
 
 class Decoded(NamedTuple):
@@ -69,22 +97,10 @@ class Decoded(NamedTuple):
     fingerprint: int
 
 
-def _event_fields():
-    """The declared fields as the JSON has them: optional ones may be absent, the amount keeps its digits."""
-    for field in msgspec.structs.fields(Transaction):
-        if field.name == "amount":
-            yield field.name, msgspec.Raw, UNSET
-        elif type(None) in getattr(field.type, "__args__", ()):
-            yield field.name, field.type | UnsetType, UNSET
-        else:
-            yield field.name, field.type
-    yield "is_fraud", bool | None | UnsetType, UNSET
-
-
-_READER = StrictReader(msgspec.defstruct("_Event", _event_fields(), kw_only=True, gc=False))
-_FIELDS = Transaction.__struct_fields__
+_READER = StrictReader(event_struct(TransactionEvent, amount=msgspec.Raw))  # the amount keeps its digits
+_NAMES = Transaction.__struct_fields__
 _TRANSACTION_ID, _USER_ID, _TIMESTAMP, _AMOUNT = map(
-    _FIELDS.index, ("transaction_id", "user_id", "timestamp", "amount")
+    _NAMES.index, ("transaction_id", "user_id", "timestamp", "amount")
 )
 
 
@@ -108,7 +124,7 @@ def decode(
     content = list(fields)
     content[_TIMESTAMP] = event_time("timestamp", fields[_TIMESTAMP], broker_time + future_tolerance)
     content[_AMOUNT] = _amount(fields[_AMOUNT])
-    fingerprint = _fingerprint(_FIELDS, content)
+    fingerprint = _fingerprint(_NAMES, content)
     is_fraud = content.pop()
     return Decoded(Transaction(*content), is_fraud, unknown_fields, fingerprint)
 

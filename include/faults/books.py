@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from itertools import groupby
-from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from include.broker import kafka
-from include.events.transaction import Transaction
+from include.events.rows import SELECTED, with_transactions
 from include.faults.acknowledged import Reader
 from include.faults.events import Event, Events, Kind
 from include.faults.stack import SCORES, Stack
@@ -264,34 +264,33 @@ def _merchant_labels(books: Books, stack: Stack, log: dict[Place, Event], fates:
     books.note("wrong_features", "labels that count before they are known", early)
 
 
+class _Logged(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    features: list[float]
+
+
 def _features(books: Books, stack: Stack) -> None:
     """The logged vectors are those of one pass over the stored transactions: each changed the state once."""
-    columns = ", ".join(f"t.{name}" for name in Transaction.__struct_fields__)
     query = f"""
-        select t.topic, t.partition, t."offset", s.features, {columns} from shop.transactions t
+        select t.topic, t.partition, t."offset", s.features, {SELECTED} from shop.transactions t
         join shop.fraud_scores s using (transaction_id, topic, partition, "offset") order by 2, 3"""
     with (
         psycopg.connect(stack.superuser()) as connection,
-        connection.cursor("features", binary=True) as cursor,
+        connection.cursor("features", binary=True, row_factory=with_transactions(_Logged)) as cursor,
     ):
         passes = parity.Replay(known_frauds.as_read(connection))
         cursor.itersize = 5_000
         cursor.execute(query)
         while rows := cursor.fetchmany(5_000):
-            for partition, group in groupby(rows, key=itemgetter(1)):
-                batch = list(group)
-                transactions = [_transaction(row[4:]) for row in batch]
-                logged = np.array([row[3] for row in batch], np.float32)
+            for partition, group in groupby(rows, key=lambda row: row[0].partition):
+                events, transactions = zip(*group, strict=True)
+                logged = np.array([event.features for event in events], np.float32)
                 for mismatch in parity.compare(logged, passes.vectors(partition, transactions)):
-                    row = batch[mismatch.row]
-                    where = f"{mismatch.feature} at offset {row[2]} of partition {partition}, by {mismatch.largest:.3g}"
+                    offset = events[mismatch.row].offset
+                    where = f"{mismatch.feature} at offset {offset} of partition {partition}, by {mismatch.largest:.3g}"
                     books.note("wrong_features", "feature is not what one pass gives", [where])
-
-
-def _transaction(row: tuple) -> Transaction:
-    transaction = Transaction(*row)
-    transaction.amount = float(transaction.amount)
-    return transaction
 
 
 def _too_many(rows: Counter) -> list:

@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
+from include.events.rows import with_transactions
 from include.events.transaction import Transaction
 from include.features import known_frauds
 from include.features.behaviour import FEATURE_SET, FEATURES
@@ -33,6 +35,17 @@ from include.training.recompute import BATCH
 MAX_ROWS = 1_000_000
 HISTORY = FEATURES.index("history")
 OF_MERCHANTS = np.array([name.startswith("merchant_") for name in FEATURES])
+
+
+class Scored(NamedTuple):
+    """What parity/scored.sql says of a scored event beside the fields of its transaction."""
+
+    partition: int
+    offset: int
+    feature_set: int
+    features: list[float]
+    customer: str
+    stored: bool
 
 
 @dataclass(frozen=True)
@@ -91,31 +104,34 @@ def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
     worst: dict[str, FeatureDifference] = {}
     rows = merchants = left_out = 0
     for partition, batch in _batches(connection, share):
-        transactions = [Transaction(*row[5:]) for row in batch]
-        vectors = replay.vectors(partition, transactions)
+        vectors = np.empty((len(batch), len(FEATURES)), np.float32)
+        vectors[[event.stored for event, _ in batch]] = replay.vectors(
+            partition, [transaction for event, transaction in batch if event.stored]
+        )
         kept, with_merchant = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
-        for i, (_, _, feature_set, logged, stored, _, user, *_) in enumerate(batch):
+        for i, (event, _) in enumerate(batch):
+            user = event.customer
             if partition in shortened and (partition, user) not in began:
                 began.add((partition, user))
-                if len(logged) <= HISTORY or logged[HISTORY] > 0:
+                if len(event.features) <= HISTORY or event.features[HISTORY] > 0:
                     unknown.add(user)
-            if not stored:
+            if not event.stored:
                 unknown.add(user)
                 lost_merchants.add(partition)
-            if feature_set == FEATURE_SET and len(logged) == len(FEATURES):
+            if event.feature_set == FEATURE_SET and len(event.features) == len(FEATURES):
                 kept[i] = user not in unknown
                 left_out += not kept[i]
                 with_merchant[i] = kept[i] and share == 1 and partition not in lost_merchants
         chosen = np.flatnonzero(kept)
         rows, merchants = rows + len(chosen), merchants + int(with_merchant.sum())
-        logged = np.array([batch[i][3] for i in chosen], np.float32).reshape(-1, len(FEATURES))
+        logged = np.array([batch[i][0].features for i in chosen], np.float32).reshape(-1, len(FEATURES))
         ours = vectors[chosen]
         ours[np.ix_(~with_merchant[chosen], OF_MERCHANTS)] = logged[
             np.ix_(~with_merchant[chosen], OF_MERCHANTS)
         ]
         for mismatch in parity.compare(logged, ours):
-            offset = batch[chosen[mismatch.row]][1]
-            _add(worst, mismatch, f"partition {partition}, offset {offset}")
+            event, _ = batch[chosen[mismatch.row]]
+            _add(worst, mismatch, f"partition {partition}, offset {event.offset}")
     order = sorted(worst.values(), key=lambda each: -np.inf if each.largest is None else -each.largest)
     return ParityCheck(rows, merchants, left_out, share, 0.0, tuple(order))
 
@@ -130,11 +146,13 @@ def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, place: 
     worst[mismatch.feature] = new
 
 
-def _batches(connection: psycopg.Connection, share: float) -> Iterator[tuple[int, list[tuple]]]:
-    """Scored events of one partition, in log order, some at a time."""
-    with connection.cursor("parity") as cursor:
+def _batches(
+    connection: psycopg.Connection, share: float
+) -> Iterator[tuple[int, list[tuple[Scored, Transaction]]]]:
+    """Scored events of one partition, in log order, some at a time; without the fields of one that is not stored."""
+    with connection.cursor("parity", row_factory=with_transactions(Scored)) as cursor:
         cursor.itersize = BATCH
         cursor.execute(statement("parity/scored"), {"share": share}, binary=True)
         while batch := cursor.fetchmany(BATCH):
-            for partition, group in groupby(batch, key=lambda row: row[0]):
+            for partition, group in groupby(batch, key=lambda row: row[0].partition):
                 yield partition, list(group)

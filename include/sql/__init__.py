@@ -1,9 +1,14 @@
-"""SQL that is longer than a line: one file a statement, in the folder of the room that runs it."""
+"""SQL that is longer than a line: one file a statement, in the folder of the room that runs it.
+
+`{columns}` in a file stands for the columns of shop.transactions t that do not tell who somebody is.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+
+from include.events.rows import SELECTED
 
 FOLDER = Path(__file__).parent
 
@@ -19,4 +24,4 @@ def statement(name: str) -> str:
     if not path.is_file():
         present = ", ".join(sorted(other.stem for other in path.parent.glob("*.sql")))
         raise KeyError(f"no statement {path.stem!r} in {path.parent}; there are: {present}")
-    return path.read_text()
+    return path.read_text().replace("{columns}", SELECTED)

@@ -7,35 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
 import psycopg
 from msgspec.structs import astuple
 
+from include.events import rows
 from include.events.label import decode_label
 from include.events.live_mapping import transaction_decoder
-from include.events.transaction import Reason, Rejected, Transaction
+from include.events.transaction import Reason, Rejected
 from include.settings import Settings
 from include.streams.store import DeadLetter, Outcome, Range, Record, Writer, copy, stage, write_dead_letters
 
 Event = TypeVar("Event")
 
-_COLUMNS = (*Transaction.__struct_fields__, "late", "topic", "partition", '"offset"', "broker_time")
-_KINDS = {
-    "timestamp": "timestamptz",
-    "amount": "numeric",
-    "latitude": "float8",
-    "longitude": "float8",
-    "late": "bool",
-    "partition": "int4",
-    '"offset"': "int8",
-    "broker_time": "timestamptz",
-}
-_AMOUNT = _COLUMNS.index("amount")
-_COPY_TRANSACTIONS = f"copy shop.transactions ({', '.join(_COLUMNS)}) from stdin (format binary)"
-_COPY_TYPES = [_KINDS.get(column, "text") for column in _COLUMNS]
+_COPY_TRANSACTIONS = (
+    f'copy shop.transactions ({", ".join(rows.COLUMNS)}, late, topic, partition, "offset", broker_time) '
+    "from stdin (format binary)"
+)
+_COPY_TYPES = [*rows.TYPES, "bool", "text", "int4", "int8", "timestamptz"]
 
 _CLAIMED = {"transaction_id": 'text collate "C"', "fingerprint": "int8", "timestamp": "timestamptz"}
 _LABELLED = {
@@ -159,7 +150,7 @@ def transactions(
         for _, event in accepted
     ]
     verdicts = claim(connection, writer, TRANSACTION_IDS, claims)
-    rows, labels = [], []
+    stored, labels = [], []
     duplicates = late = unknown_fields = 0
     tolerance = timedelta(seconds=writer.settings.late_after_seconds)
     for (record, event), verdict in zip(accepted, verdicts, strict=True):
@@ -174,19 +165,17 @@ def transactions(
             detail = "another event with this transaction_id was stored before"
             letters.append(DeadLetter(record, Reason.ID_CONFLICT, detail))
         else:
-            row = list(astuple(transaction))
-            row[_AMOUNT] = Decimal(str(transaction.amount))
-            row += is_late, span.topic, span.partition, record.offset, record.broker_time
-            rows.append(row)
+            place = is_late, span.topic, span.partition, record.offset, record.broker_time
+            stored.append([*rows.to_row(transaction), *place])
             late += is_late
             unknown_fields += event.unknown_fields
             if event.is_fraud is not None:
                 labels.append((transaction.transaction_id, moment, event.is_fraud, moment, None))
-    copy(connection, writer, _COPY_TRANSACTIONS, _COPY_TYPES, rows)
+    copy(connection, writer, _COPY_TRANSACTIONS, _COPY_TYPES, stored)
     if labels:
         _insert_labels(connection, writer, labels)
     write_dead_letters(connection, span, letters)
-    return Outcome(len(rows), len(letters), duplicates, late, unknown_fields, watermark)
+    return Outcome(len(stored), len(letters), duplicates, late, unknown_fields, watermark)
 
 
 def labels(

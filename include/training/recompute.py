@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
 
+from include.events.rows import with_transactions
 from include.events.transaction import Transaction
 from include.features import behaviour, known_frauds
 from include.sql import statement
@@ -20,6 +22,16 @@ from include.training import stored_rows
 
 WARM_UP = timedelta(days=90)  # states are built from this long before the first vector that is wanted
 BATCH = 20_000
+
+
+class _Head(NamedTuple):
+    """What training/transactions.sql says of a transaction beside its fields."""
+
+    sampled: bool
+    key: int
+    user: int
+    topic: str
+    partition: int
 
 
 class States:
@@ -98,23 +110,22 @@ def _vectors(
     partition, log = None, None
     frauds = known_frauds.in_time(connection, start, end)
     for batch in _batches(connection, start, end, share):
-        for place, group in groupby(batch, key=lambda row: row[3:5]):
-            rows = list(group)
+        for place, group in groupby(batch, key=lambda row: (row[0].topic, row[0].partition)):
+            heads, transactions = zip(*group, strict=True)
             if place != partition:
                 partition, log = place, Log(frauds)
-            transactions = [Transaction(*row[5:]) for row in rows]
             columns = behaviour.columns(transactions)
             vectors = log.vectors(transactions, columns)
             timestamp = columns.time / 1e6
-            kept = np.array([row[0] for row in rows], bool) & (timestamp >= wanted_from)
-            key, user = np.array([row[1:3] for row in rows], np.int64).T
+            kept = np.array([head.sampled for head in heads], bool) & (timestamp >= wanted_from)
+            key, user = np.array([(head.key, head.user) for head in heads], np.int64).T
             yield key[kept], user[kept], timestamp[kept], columns.amount[kept], vectors[kept]
 
 
 def _batches(
     connection: psycopg.Connection, start: datetime, end: datetime, share: float
-) -> Iterator[list[tuple]]:
-    with connection.cursor("replay", row_factory=psycopg.rows.tuple_row) as cursor:
+) -> Iterator[list[tuple[_Head, Transaction]]]:
+    with connection.cursor("replay", row_factory=with_transactions(_Head)) as cursor:
         cursor.itersize = BATCH
         cursor.execute(
             statement("training/transactions"), {"start": start, "end": end, "share": share}, binary=True

@@ -1,9 +1,7 @@
--- What fraud_stream scored, in the order of the log, as far as transaction_stream has stored it: the logged vector,
--- whether shop.transactions holds that event, and its fields as include.events.transaction.Transaction has them, without
--- names and e-mail, which no feature uses.
-select s.partition, s."offset", s.feature_set, s.features, t."offset" is not null,
-       s.transaction_id, s.user_id, s.timestamp, null, null, null, null, t.location, t.transaction_location,
-       coalesce(t.amount, 0)::float8, t.device, t.merchant_id, t.merchant_category, t.currency, t.latitude, t.longitude
+-- What fraud_stream scored, in the order of the log, as far as transaction_stream has stored it: the logged vector, whose
+-- it is, whether shop.transactions holds that event, and its fields without names and e-mail, which no feature uses.
+select s.partition, s."offset", s.feature_set, s.features, s.user_id as customer, t."offset" is not null as stored,
+       {columns}
 from shop.fraud_scores s
 join shop.stream_offsets o on o.stream = 'transaction_stream' and o.topic = s.topic and o.partition = s.partition
     and s."offset" < o.next_offset

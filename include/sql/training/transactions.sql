@@ -1,9 +1,8 @@
--- Stored transactions in the order of their log, for replay: whether the customer is in the sample, the key of the
--- state, then the fields of include.events.transaction.Transaction, without names and e-mail, which no feature uses.
-select abs(mod(hashtextextended(user_id, 1), 1000000)) < %(share)s * 1000000,
-       hashtextextended(transaction_id, 0), hashtextextended(user_id, 0), topic, partition,
-       transaction_id, user_id, timestamp, null, null, null, null, location, transaction_location, amount::float8,
-       device, merchant_id, merchant_category, currency, latitude, longitude
-from shop.transactions
-where timestamp >= %(start)s and timestamp < %(end)s
-order by topic, partition, "offset"
+-- Stored transactions in the order of their log, for replay: whether the customer is in the sample, hashes of the ids of
+-- transaction and customer, the log's place, and the fields without names and e-mail, which no feature uses.
+select abs(mod(hashtextextended(t.user_id, 1), 1000000)) < %(share)s * 1000000 as sampled,
+       hashtextextended(t.transaction_id, 0) as key, hashtextextended(t.user_id, 0) as "user", t.topic, t.partition,
+       {columns}
+from shop.transactions t
+where t.timestamp >= %(start)s and t.timestamp < %(end)s
+order by t.topic, t.partition, t."offset"
