@@ -1,4 +1,4 @@
-"""Sends generated records to Kafka: acknowledged by all replicas, in order for each user, and never dropped."""
+"""Sends records to Kafka: acknowledged by all replicas, in order for each key, and never dropped."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import logging
 import time
 from collections import deque
 from threading import Event
+from typing import NamedTuple, cast
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from include.broker.kafka import UNAUTHENTICATED, writer_config
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Record = tuple[str, bytes, bytes, list | None]  # topic, key, value, headers
+Headers = list[tuple[str, str | bytes | None]] | dict[str, str | bytes | None]
 
-QUEUE = 100_000  # records that wait in memory while no broker answers; then sending waits
+QUEUE = 100_000  # records in memory while no broker answers; when it is full, `send` waits
 PAUSE = 0.5  # seconds before a failed record is sent again
 MOST_RESTARTS = 5  # of the client, within a minute
 
-# Failures of a record that end by themselves, or with a new client: such a record is sent again.
-PASSING = {
+# Errors that pass by themselves or with a new client: the record is sent again.
+TRANSIENT = {
     KafkaError._MSG_TIMED_OUT,
     KafkaError._TRANSPORT,
     KafkaError._PURGE_QUEUE,
@@ -42,21 +43,36 @@ class DeliveryFailed(RuntimeError):
     """The brokers refuse a record or its sender for good; the message names where and why."""
 
 
-class Publisher:
-    """An idempotent producer that counts what was acknowledged.
+class Record(NamedTuple):
+    """A record to send."""
 
-    While no broker answers, records wait; a record that failed for a passing reason is sent again; any other
-    failure raises `DeliveryFailed` at the next call.
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None
+
+
+class Publisher:
+    """An idempotent producer that counts acknowledged records.
+
+    While no broker answers, records wait. A record that failed with a transient error is sent again; any other
+    error raises `DeliveryFailed` at the next call.
 
     Args:
         stopping: when set, calls that wait return.
+
+    Attributes:
+        sent: records that were queued.
+        acknowledged: records that all replicas have.
+        failed: attempts that ended with an error.
+        problem: why records wait, while they do.
     """
 
     def __init__(self, settings: Settings, stopping: Event):
         self._settings = settings
         self._stopping = stopping
-        self._again: deque[Record] = deque()
-        self._again_at = 0.0
+        self._retries: deque[Record] = deque()
+        self._retry_at = 0.0  # of the monotonic clock
         self._restarts: deque[float] = deque(maxlen=MOST_RESTARTS)
         self._failed: DeliveryFailed | None = None
         self._fatal: KafkaError | None = None
@@ -64,7 +80,6 @@ class Publisher:
         self.acknowledged = 0
         self.failed = 0
         self.problem: str | None = None
-        """Why records wait, while they do."""
         self._producer = self._client()
 
     def _client(self) -> Producer:
@@ -84,34 +99,42 @@ class Publisher:
     @property
     def waiting(self) -> int:
         """Records that are not acknowledged yet."""
-        return len(self._producer) + len(self._again)
+        return len(self._producer) + len(self._retries)
 
-    def send(self, topic: str, key: bytes, value: bytes, headers: list | None = None) -> bool:
-        """Queues a record; waits while the queue is full. False when asked to stop while waiting.
+    def send(self, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> bool:
+        """Queues a record; waits while the queue is full. False when stopped while waiting.
 
         Raises:
             DeliveryFailed: an earlier record was refused for good.
         """
-        if not self._queue((topic, key, value, headers)):
+        if not self._queue(Record(topic, key, value, headers)):
             return False
         self.sent += 1
         return True
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Takes in acknowledgements, and sends again what failed for a passing reason."""
+        """Takes in acknowledgements, and sends records again that failed with a transient error.
+
+        Raises:
+            DeliveryFailed: a record was refused for good.
+        """
         self._producer.poll(seconds)
         if self._failed:
             raise self._failed
         if self._fatal:
-            self._restart()
-        if self._again and time.monotonic() > self._again_at:
-            for _ in range(len(self._again)):
-                self._queue(self._again.popleft())
+            self._restart(self._fatal)
+        if self._retries and time.monotonic() > self._retry_at:
+            for _ in range(len(self._retries)):
+                self._queue(self._retries.popleft())
 
     def flush(self, timeout: float | None = None) -> int:
-        """Waits until all is acknowledged, `timeout` is over, or (without one) it is asked to stop.
+        """Waits until every record is acknowledged, until `timeout` (seconds), or without one until `stopping` is set.
 
-        Returns the number of records that are not acknowledged.
+        Returns:
+            the number of records that are not acknowledged.
+
+        Raises:
+            DeliveryFailed: a record was refused for good.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while self.waiting:
@@ -121,10 +144,15 @@ class Publisher:
         return self.waiting
 
     def _queue(self, record: Record) -> bool:
-        topic, key, value, headers = record
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._on_delivery, headers=headers)
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    on_delivery=self._on_delivery,
+                    headers=record.headers,
+                )
                 return True
             except BufferError:
                 self._producer.poll(0.05)
@@ -133,30 +161,31 @@ class Publisher:
                 if self._stopping.is_set():
                     self._send_again(record)
                     return False
-            except KafkaException as problem:
-                self._not_sent(record, problem.args[0], f"topic {topic}")
+            except KafkaException as error:
+                self._on_failure(record, error.args[0], f"topic {record.topic}")
                 return True
 
-    def _on_delivery(self, error: KafkaError | None, message) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Message[bytes, bytes]) -> None:
         if error is None:
             self.acknowledged += 1
             self.problem = None
             return
-        record = message.topic(), message.key(), message.value(), message.headers()
-        self._not_sent(record, error, f"topic {message.topic()}, partition {message.partition()}")
+        topic = cast(str, message.topic())  # a delivery report always has one
+        record = Record(topic, message.key(), message.value(), message.headers())
+        self._on_failure(record, error, f"topic {topic}, partition {message.partition()}")
 
-    def _not_sent(self, record: Record, error: KafkaError, where: str) -> None:
+    def _on_failure(self, record: Record, error: KafkaError, where: str) -> None:
         self.failed += 1
         self.problem = f"{where} at {self._settings.kafka_bootstrap_servers}: {error.str()}"
-        if error.code() not in PASSING:
+        if error.code() not in TRANSIENT:
             self._failed = self._failed or DeliveryFailed(self.problem)
         if error.fatal():
             self._fatal = self._fatal or error
         self._send_again(record)
 
     def _send_again(self, record: Record) -> None:
-        self._again.append(record)
-        self._again_at = time.monotonic() + PAUSE
+        self._retries.append(record)
+        self._retry_at = time.monotonic() + PAUSE
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -170,15 +199,13 @@ class Publisher:
             self.problem = f"{self._settings.kafka_bootstrap_servers}: {error.str()}"
             log.warning("Kafka: %s", self.problem)
 
-    def _restart(self) -> None:
-        """A client that lost its place in the brokers' sequence is replaced; what it had is sent by the new one."""
+    def _restart(self, error: KafkaError) -> None:
+        """Replaces a client that can no longer send in sequence; the new one sends the records of the old one."""
         now = time.monotonic()
         if len(self._restarts) == MOST_RESTARTS and now - self._restarts[0] < 60:
-            raise DeliveryFailed(f"{self._settings.kafka_bootstrap_servers}: {self._fatal.str()}")
+            raise DeliveryFailed(f"{self._settings.kafka_bootstrap_servers}: {error.str()}")
         self._restarts.append(now)
-        log.warning(
-            "the Kafka client starts anew, with %d records to send: %s", self.waiting, self._fatal.str()
-        )
+        log.warning("the Kafka client is replaced, with %d records to send: %s", self.waiting, error.str())
         self._producer.purge()
         self._producer.flush(5)
         self._fatal = None

@@ -1,4 +1,4 @@
-"""Reads CSV and Parquet files a chunk at a time, and knows the number of each row."""
+"""Reads CSV and Parquet files a chunk at a time, with the number of each row."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class UnreadableFile(ValueError):
 class Chunk(NamedTuple):
     """Rows of a file.
 
-    numbers: of its rows. In a CSV file the header is row 1.
+    numbers: of the rows. In a CSV file the header is row 1.
     values: a list for each column asked for; texts in a CSV file.
-    malformed: numbers of rows that do not have the file's columns, and how many they have.
+    malformed: numbers of rows whose number of columns is not the file's, and that number.
     """
 
     numbers: Sequence[int]
-    values: list[list]
+    values: list[list[object]]
     malformed: list[tuple[int, int]]
 
 
@@ -60,15 +60,15 @@ class CsvTable:
         try:
             with self._path.open("rb") as file, self._open(file, columns, malformed) as reader:
                 for batch in reader:
-                    found, malformed[:] = malformed[:], []
-                    skipped.update(row for row, _ in found)
-                    numbers = []
+                    so_far, malformed[:] = malformed[:], []
+                    skipped.update(row for row, _ in so_far)
+                    numbers: list[int] = []
                     while len(numbers) < len(batch):
                         number += 1
                         if number not in skipped:
                             numbers.append(number)
                     self.done = min(self.done + CHUNK_BYTES, self.total)  # the file itself is read far ahead
-                    yield Chunk(numbers, [_texts(column) for column in batch.columns], found)
+                    yield Chunk(numbers, [_texts(column) for column in batch.columns], so_far)
         except pa.ArrowException as error:
             raise UnreadableFile(f"{self._path}, after row {number}: {error}") from None
         self.done = self.total
@@ -102,11 +102,11 @@ class CsvTable:
         )
 
 
-def _texts(column: pa.Array) -> list:
+def _texts(column: pa.Array) -> list[object]:
     try:
-        return column.cast(pa.string()).to_pylist()
-    except pa.ArrowInvalid:  # not UTF-8: whoever reads such a row finds out which
-        return column.to_pylist()
+        return list(column.cast(pa.string()).to_pylist())
+    except pa.ArrowInvalid:  # some value is not UTF-8: encoding the row's event fails later, with its number
+        return list(column.to_pylist())
 
 
 class ParquetTable:
@@ -137,21 +137,21 @@ class ParquetTable:
             raise UnreadableFile(f"{self._path}, after row {self.done}: {error}") from None
 
 
-def _values(column: pa.Array) -> list:
+def _values(column: pa.Array) -> list[object]:
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":  # Python's times have microseconds
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
-    return column.to_pylist()
+    return list(column.to_pylist())
 
 
 def open_table(path: Path, csv: Csv) -> CsvTable | ParquetTable:
-    """The table in a file, whose name tells its kind.
+    """The table in a file; the suffix of its name decides the format.
 
     Raises:
         UnreadableFile, MappingError
     """
     if not path.is_file():
-        raise UnreadableFile(f"{path}: there is no such file")
+        raise UnreadableFile(f"{path}: no such file")
     if path.suffix.lower() == ".parquet":
         return ParquetTable(path)
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):

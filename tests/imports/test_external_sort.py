@@ -18,7 +18,7 @@ def small(monkeypatch):
 
 
 def items(ranks) -> list[tuple[int, bytes, bytes]]:
-    return [(int(rank), b"key-%d" % (place % 10), b"value-%d" % place) for place, rank in enumerate(ranks)]
+    return [(int(rank), b"key-%d" % (index % 10), b"value-%d" % index) for index, rank in enumerate(ranks)]
 
 
 def through_files(folder, given) -> list:

@@ -97,7 +97,7 @@ def test_a_dry_run_counts_and_sends_nothing(case):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (",u,2026-10-01,1,p,0", "row 4: transaction_id: column 'id': missing"),
         ("t,,2026-10-01,1,p,0", "row 4: user_id: column 'user': missing"),
@@ -128,14 +128,14 @@ def test_a_dry_run_counts_and_sends_nothing(case):
         ("t,u,2026-10-01,1,\0,0", "row 4: a text contains the character NUL"),
     ],
 )
-def test_a_bad_row_is_named_or_counted(case, row, said):
+def test_a_bad_row_is_named_or_counted(case, row, message):
     case.write([*rows(2), row, *rows(6)[2:]])
     with pytest.raises(BadRow) as error:
         case.check()
-    assert said in str(error.value) and "--skip-bad" in str(error.value)
+    assert message in str(error.value) and "--skip-bad" in str(error.value)
     report = case.check(skip_bad=True)
     assert (report.transactions, report.bad_rows, len(report.examples)) == (6, 1, 1)
-    assert said in report.examples[0]
+    assert message in report.examples[0]
 
 
 def test_a_file_in_another_encoding_is_a_bad_row(case):
@@ -187,11 +187,11 @@ def foreign(path, events: int = 3_000) -> pa.Table:
         given["user_id"],
         [(at + berlin).strftime("%d.%m.%Y %H:%M:%S.%f") for at in given["timestamp"]],
         [round(amount * 100) for amount in given["amount"]],
-        [each.removeprefix("merchant_") for each in given["merchant_id"]],
+        [merchant.removeprefix("merchant_") for merchant in given["merchant_id"]],
         given["merchant_category"],
         given["transaction_location"],
         given["device"],
-        [str(int(each)) for each in given["is_fraud"]],
+        [str(int(fraud)) for fraud in given["is_fraud"]],
         given["scenario_id"],
     ]
     order = list(range(len(table)))
@@ -212,15 +212,18 @@ def test_another_shops_file_arrives_whole_in_order_of_time_with_its_labels(shop,
         report.sent_transactions == report.sent_labels == len(table) == 3_000 and report.unacknowledged == 0
     )
 
-    found = transactions(shop.settings)
-    assert all(one.timestamp <= other.timestamp for one, other in pairwise(found))
+    sent = transactions(shop.settings)
+    assert all(one.timestamp <= other.timestamp for one, other in pairwise(sent))
     given = {row["transaction_id"]: row for row in table.to_pylist()}
-    for each in found:
-        row = given.pop(each.transaction_id)
+    for transaction in sent:
+        row = given.pop(transaction.transaction_id)
         same = ("user_id", "timestamp", "amount", "merchant_category", "transaction_location", "device")
-        assert [getattr(each, name) for name in same] == [row[name] for name in same]
-        assert each.merchant_id == row["merchant_id"].replace("merchant_", "shop-") and each.currency == "EUR"
-        assert each.email is None
+        assert [getattr(transaction, name) for name in same] == [row[name] for name in same]
+        assert (
+            transaction.merchant_id == row["merchant_id"].replace("merchant_", "shop-")
+            and transaction.currency == "EUR"
+        )
+        assert transaction.email is None
     assert not given
     known = labels(shop.settings)
     truth = dict(zip(table["transaction_id"].to_pylist(), table["is_fraud"].to_pylist(), strict=True))

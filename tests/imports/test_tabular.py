@@ -83,7 +83,7 @@ def test_parquet_values_keep_their_types(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", b"", "Empty CSV"),
         ("a.xlsx", b"x", "must end in .csv, .tsv, .txt or .parquet"),
@@ -91,10 +91,10 @@ def test_parquet_values_keep_their_types(tmp_path, monkeypatch):
         ("a.csv", b"a,a\n1,2\n", "'a' comes twice"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(tmp_path, name, content, said):
+def test_files_that_cannot_be_read_are_named(tmp_path, name, content, message):
     with pytest.raises(UnreadableFile) as error:
         read(tmp_path / name, content, ["a"])
-    assert said in str(error.value) and name in str(error.value)
+    assert message in str(error.value) and name in str(error.value)
 
 
 def test_wrong_options_are_named(tmp_path):
