@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 
-from include.features import known_frauds
 from include.settings import load
-from include.streams import runner
-from include.streams.current_model import Champion
+from include.streams import known_labels, runner
+from include.streams.current_model import CurrentModel
 
 
 def main(argv: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="fraud_stream", description=__doc__).parse_args(argv)
     settings = load()
-    champion = Champion(settings)
-    topics = (settings.transactions_topic,)
-    ahead = {settings.labels_topic: known_frauds.labels}
-    job = runner.Job("fraud_stream", topics, champion.handlers, champion.waits_for, champion.says, ahead)
-    return runner.main(settings, job)
+    model = CurrentModel(settings)
+    definition = runner.StreamDefinition(
+        "fraud_stream",
+        (settings.transactions_topic,),
+        model.handlers,
+        waits_for=model.waits_for,
+        report=model.report,
+        read_ahead={settings.labels_topic: known_labels.labels},
+    )
+    return runner.main(settings, definition)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ def main(argv: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="transaction_stream", description=__doc__).parse_args(argv)
     settings = load()
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    return runner.main(settings, runner.Job("transaction_stream", tuple(handlers), lambda spark: handlers))
+    definition = runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
+    return runner.main(settings, definition)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests of the streams share: topics of their own, records in them, and jobs that run until a test is done."""
+"""What tests of the streams share: topics of their own, records in them, and streams that run until a test is done."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ def until(condition: Callable[[], object], seconds: float = 90.0, alive: Callabl
 
 
 class Running:
-    """A job in a thread of this process."""
+    """A stream in a thread of this process."""
 
-    def __init__(self, settings: Settings, job: runner.Job, spark: SparkSession):
+    def __init__(self, settings: Settings, definition: runner.StreamDefinition, spark: SparkSession):
         self.stopping = threading.Event()
         self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(settings, job, spark))
+        self._thread = threading.Thread(target=self._run, args=(settings, definition, spark))
         self._thread.start()
 
-    def _run(self, settings: Settings, job: runner.Job, spark: SparkSession) -> None:
+    def _run(self, settings: Settings, definition: runner.StreamDefinition, spark: SparkSession) -> None:
         try:
-            runner.run(settings, job, self.stopping, lambda *_: spark)
+            runner.run(settings, definition, self.stopping, lambda *_: spark)
         except runner.StreamFailed as error:
             self.error = error
 
@@ -103,7 +103,7 @@ class Running:
     def ended(self, seconds: float = 90.0) -> Exception | None:
         """Waits for its end; the error that it ended with."""
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), "the job did not end"
+        assert not self._thread.is_alive(), "the stream did not end"
         return self.error
 
     def until(self, condition: Callable[[], object]) -> object:
@@ -111,14 +111,16 @@ class Running:
 
 
 @contextmanager
-def running(settings: Settings, job: runner.Job, spark: SparkSession) -> Iterator[Running]:
-    """A job that must not fail while the block runs, and is then asked to stop."""
-    job_running = Running(settings, job, spark)
+def running(
+    settings: Settings, definition: runner.StreamDefinition, spark: SparkSession
+) -> Iterator[Running]:
+    """A stream that must not fail while the block runs, and is then asked to stop."""
+    active = Running(settings, definition, spark)
     try:
-        yield job_running
+        yield active
     finally:
-        job_running.stopping.set()
-        error = job_running.ended()
+        active.stopping.set()
+        error = active.ended()
     if error:
         raise error
 

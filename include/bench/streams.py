@@ -22,7 +22,6 @@ from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
 from include.bench.services import services
 from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
 from include.broker import kafka
-from include.features import known_frauds
 from include.features.behaviour import FEATURE_SET, FEATURES
 from include.generator.bench import START
 from include.generator.config import Config
@@ -31,7 +30,7 @@ from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.platform import jars
 from include.settings import PROJECT_ROOT, Settings
-from include.streams import ingest, runner, scoring
+from include.streams import ingest, known_labels, runner, scoring
 
 KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
@@ -106,15 +105,17 @@ def fill(settings: Settings, events: int) -> int:
     return count
 
 
-def transaction_job(settings: Settings) -> runner.Job:
+def transaction_job(settings: Settings) -> runner.StreamDefinition:
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    return runner.Job("transaction_stream", tuple(handlers), lambda spark: handlers)
+    return runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
 
 
-def fraud_job(settings: Settings) -> runner.Job:
-    ahead = {settings.labels_topic: known_frauds.labels}
+def fraud_job(settings: Settings) -> runner.StreamDefinition:
+    read_ahead = {settings.labels_topic: known_labels.labels}
     topics = (settings.transactions_topic,)
-    return runner.Job("fraud_stream", topics, _Handlers(settings.transactions_topic), ahead=ahead)
+    return runner.StreamDefinition(
+        "fraud_stream", topics, _Handlers(settings.transactions_topic), read_ahead=read_ahead
+    )
 
 
 class _Handlers:
@@ -137,14 +138,16 @@ def _scorer() -> Scorer:
     return detector.scorer(threshold=0.99, version=1, feature_set=FEATURE_SET)
 
 
-def _streamed(settings: Settings, spark: SparkSession, job: runner.Job, count: int) -> float:
+def _streamed(
+    settings: Settings, spark: SparkSession, definition: runner.StreamDefinition, count: int
+) -> float:
     """Seconds an event of one of our streams, which reads the topic from its beginning."""
-    _reset(settings, job.stream)
+    _reset(settings, definition.stream)
     stopping, failed = threading.Event(), []
 
     def work() -> None:
         try:
-            runner.run(settings, job, stopping, lambda *_: spark)
+            runner.run(settings, definition, stopping, lambda *_: spark)
         except runner.StreamFailed as error:
             failed.append(error)
 
@@ -153,7 +156,7 @@ def _streamed(settings: Settings, spark: SparkSession, job: runner.Job, count: i
     try:
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
             done = "select coalesce(sum(next_offset), 0) from shop.stream_offsets where stream = %s and topic = %s"
-            key = job.stream, settings.transactions_topic
+            key = definition.stream, settings.transactions_topic
             return _steady(lambda: int(connection.execute(done, key).fetchone()[0]), count, thread.is_alive)
     finally:
         stopping.set()

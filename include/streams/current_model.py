@@ -7,8 +7,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from include.models.scorer import Scorer
 from include.registry import loading
 from include.settings import Settings
@@ -22,8 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Champion:
+class CurrentModel:
     """Asks the registry for the champion every few seconds from a thread, until `close`.
+
+    Whatever goes wrong there, the last good model goes on, and `problem` tells what it was.
 
     Attributes:
         scorer: what to score with; None until there is a first champion.
@@ -35,9 +35,9 @@ class Champion:
         self.problem = "waiting for a champion model"
         self._settings = settings
         self._refused: loading.Refused | None = None
-        self._sent: tuple[Scorer, Broadcast] | None = None
+        self._sent: tuple[Scorer | None, Broadcast] | None = None
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="champion", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="current-model", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -48,12 +48,12 @@ class Champion:
         """Why nothing can be scored yet; empty when it can."""
         return self.problem if self.scorer is None else ""
 
-    def says(self) -> tuple[str, int | None]:
+    def report(self) -> tuple[str, int | None]:
         """The problem, and the version that scores."""
         return self.problem, self.scorer and self.scorer.version
 
     def handlers(self, spark: SparkSession) -> dict[str, Handler]:
-        """Scores the transactions' topic with the champion as it is now; each version is sent to workers once."""
+        """Scores the transactions' topic with the model as it is now; each version is sent to workers once."""
         scorer = self.scorer
         if self._sent is None or self._sent[0] is not scorer:
             if self._sent is not None:
@@ -63,23 +63,25 @@ class Champion:
 
     def _watch(self) -> None:
         while not self._closed.is_set():
-            self._look()
+            try:
+                self._use(*self._load())
+            # Without this thread an old model would score for ever, and nobody would know.
+            except Exception as error:  # noqa: BLE001
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                self._use(self.scorer, f"the champion cannot be loaded: {reason}", error)
             self._closed.wait(self._settings.champion_poll_seconds)
 
-    def _look(self) -> None:
-        try:
-            loaded = loading.load_champion(self._settings, self.scorer, refused=self._refused)
-            scorer, problem, self._refused = (
-                loaded.scorer or self.scorer,
-                loaded.problem or "",
-                loaded.refused,
-            )
-        except psycopg.Error as error:  # the stream itself notices when the database is away
-            scorer, problem = self.scorer, f"the registered models cannot be read: {error}"
+    def _load(self) -> tuple[Scorer | None, str]:
+        """The registry's champion or the last good model, and why it is not the champion."""
+        loaded = loading.load_champion(self._settings, self.scorer, refused=self._refused)
+        self._refused = loaded.refused
+        return loaded.scorer or self.scorer, loaded.problem or ""
+
+    def _use(self, scorer: Scorer | None, problem: str, error: Exception | None = None) -> None:
         if scorer is None:
             problem = f"waiting for a champion model: {problem}"
         elif self.scorer is None or scorer.version != self.scorer.version:
             log.info("version %d scores from now on, threshold %.4f", scorer.version, scorer.threshold)
         if problem and problem != self.problem:
-            log.warning("%s", problem)
+            log.warning("%s", problem, exc_info=error)
         self.scorer, self.problem = scorer, problem

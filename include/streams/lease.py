@@ -43,7 +43,7 @@ class LeaseLost(RuntimeError):
 class Lease:
     """The right to write for a stream, from `take` to `release`.
 
-    While it is held, a thread reports what was said to shop.stream_leases every second, and sets
+    While it is held, a thread writes the state that was set to shop.stream_leases every second, and sets
     `stop_requested` when somebody asks the stream to stop, or `lost` with the reason. The request stands, and no
     driver starts, until it is taken back: a scheduler that starts the job again does not defeat it.
     """
@@ -56,7 +56,7 @@ class Lease:
         self.lost: LeaseLost | None = None
         self._connection = store.connect(settings)
         self._heartbeat_seconds = heartbeat_seconds
-        self._said = {"state": "starting", "detail": "", "model_version": None}
+        self._state = {"state": "starting", "detail": "", "model_version": None}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -87,9 +87,9 @@ class Lease:
         self._thread.start()
         return True
 
-    def say(self, state: str, detail: str = "", model_version: int | None = None) -> None:
-        """What the next report says; the page and the status command show it."""
-        self._said = {"state": state, "detail": detail, "model_version": model_version}
+    def set_state(self, state: str, detail: str = "", model_version: int | None = None) -> None:
+        """Sets what the next report tells the pages and the status command."""
+        self._state = {"state": state, "detail": detail, "model_version": model_version}
 
     def release(self, state: str = "stopped", detail: str = "") -> None:
         """Says how it ended, and gives the lease up."""
@@ -97,7 +97,7 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join()
         if self.epoch and self.lost is None:
-            self.say(state, detail, self._said["model_version"])
+            self.set_state(state, detail, self._state["model_version"])
             try:
                 self._report()
             except psycopg.Error as error:
@@ -116,7 +116,7 @@ class Lease:
             self._ended.wait(self._heartbeat_seconds)
 
     def _report(self) -> bool:
-        values = {**self._said, "stream": self.stream, "epoch": self.epoch}
+        values = {**self._state, "stream": self.stream, "epoch": self.epoch}
         row = self._connection.execute(_REPORT, values).fetchone()
         if row is not None and row[0]:
             self.stop_requested.set()

@@ -77,25 +77,25 @@ class MixedRange(StoreError):
 
 
 @dataclass(frozen=True)
-class Job:
+class StreamDefinition:
     """What a stream does.
 
     handlers: for the next batch, what writes the records of each topic; sent to Spark's workers.
     waits_for: why no batch may be read yet; empty when it may.
-    says: detail and model version for the lease's report.
-    ahead: topics that the driver reads to their end before each batch, and what writes them.
+    report: detail and model version for the lease's report.
+    read_ahead: topics that the driver reads to their end before each batch, and what writes them.
     """
 
     stream: str
     topics: tuple[str, ...]
     handlers: Callable[[SparkSession], Mapping[str, Handler]]
     waits_for: Callable[[], str] = lambda: ""
-    says: Callable[[], tuple[str, int | None]] = lambda: ("", None)
-    ahead: Mapping[str, Handler] = field(default_factory=dict)
+    report: Callable[[], tuple[str, int | None]] = lambda: ("", None)
+    read_ahead: Mapping[str, Handler] = field(default_factory=dict)
 
 
-def main(settings: Settings, job: Job) -> int:
-    """Runs a job until it is asked to stop; the exit status of its process.
+def main(settings: Settings, definition: StreamDefinition) -> int:
+    """Runs a stream until it is asked to stop; the exit status of its process.
 
     SIGTERM, SIGINT and the lease's stop request end it after the current batch with status 0. Any failure ends
     it with status 1 and one line that says why; whoever started it starts it again.
@@ -115,11 +115,11 @@ def main(settings: Settings, job: Job) -> int:
     _stop_on_signals(stopping)
     exit_when_orphaned(stopping.set, grace=20)
     try:
-        run(settings, job, stopping, started)
+        run(settings, definition, stopping, started)
     except StreamFailed as error:
-        log.error("%s stopped: %s", job.stream, error)
+        log.error("%s stopped: %s", definition.stream, error)
         return 1
-    log.info("%s stopped as asked", job.stream)
+    log.info("%s stopped as asked", definition.stream)
     return 0
 
 
@@ -143,23 +143,23 @@ def checkpoint_folder(settings: Settings, stream: str) -> Path:
 
 def run(
     settings: Settings,
-    job: Job,
+    definition: StreamDefinition,
     stopping: threading.Event,
     session: Callable[[Settings, str], SparkSession] = session,
 ) -> None:
-    """Takes the stream's lease, waits for what the job waits for, and reads until `stopping` or a stop request.
+    """Takes the stream's lease, waits for what the definition waits for, and reads until `stopping` or a stop request.
 
     Raises:
         StreamFailed: it cannot go on; the lease's detail says the same.
     """
     try:
-        lease = Lease(settings, job.stream)
+        lease = Lease(settings, definition.stream)
     except psycopg.Error as error:
         raise StreamFailed(f"PostgreSQL cannot be reached: {_line(error)}") from error
     try:
         if lease.take(stopping):
-            log.info("%s: epoch %d", job.stream, lease.epoch)
-            _Stream(settings, job, lease, stopping, session(settings, job.stream)).run()
+            log.info("%s: epoch %d", definition.stream, lease.epoch)
+            _Run(settings, definition, lease, stopping, session(settings, definition.stream)).run()
     except (StreamFailed, StoreError, LeaseLost, kafka.KafkaError, psycopg.Error, *SPARK_ERRORS) as error:
         if isinstance(error, SPARK_ERRORS) and stopping.is_set():
             lease.release()  # the signal that asked us to stop has ended Spark's JVM meanwhile
@@ -170,19 +170,26 @@ def run(
     lease.release()
 
 
-class _Stream:
-    """One run of a job from its lease to its end."""
+class _Run:
+    """One run of a stream from its lease to its end."""
 
     def __init__(
-        self, settings: Settings, job: Job, lease: Lease, stopping: threading.Event, spark: SparkSession
+        self,
+        settings: Settings,
+        definition: StreamDefinition,
+        lease: Lease,
+        stopping: threading.Event,
+        spark: SparkSession,
     ):
         self.settings = settings
-        self.job = job
+        self.definition = definition
         self.lease = lease
         self.stopping = stopping
         self.spark = spark
-        self.checkpoint = checkpoint_folder(settings, job.stream)
-        self.writer = Writer(settings, job.stream, lease.epoch, Failpoint(settings.failpoint, os.getpid()))
+        self.checkpoint = checkpoint_folder(settings, definition.stream)
+        self.writer = Writer(
+            settings, definition.stream, lease.epoch, Failpoint(settings.failpoint, os.getpid())
+        )
         self.topic_ids: dict[str, str] = {}
         self.checked_topics_at = 0.0
         self.ahead: ReadAhead | None = None
@@ -190,7 +197,7 @@ class _Stream:
         self.busy = threading.Lock()
         self.error: BaseException | None = None
         self.batches = 0
-        self.tally = _Tally(job.stream)
+        self.tally = _Tally(definition.stream)
 
     def run(self) -> None:
         if not self._wait():
@@ -200,13 +207,13 @@ class _Stream:
             while not self._should_stop():
                 if not query.isActive:
                     raise self._cause(query)
-                self.lease.say("running", *self.job.says())
+                self.lease.set_state("running", *self.definition.report())
                 self._catch_up_when_idle()
                 self.stopping.wait(POLL_SECONDS)
         except LeaseLost:
             query.stop()  # the batch that is being written must end now
             raise
-        self.lease.say("stopping", *self.job.says())
+        self.lease.set_state("stopping", *self.definition.report())
         self._finish(query)
 
     def _should_stop(self) -> bool:
@@ -215,12 +222,12 @@ class _Stream:
         return self.stopping.is_set() or self.lease.stop_requested.is_set()
 
     def _wait(self) -> bool:
-        """False when the stream was asked to stop before the job was ready to read."""
+        """False when the stream was asked to stop before it may read."""
         said = ""
-        while reason := self.job.waits_for():
-            self.lease.say("waiting", reason)
+        while reason := self.definition.waits_for():
+            self.lease.set_state("waiting", reason)
             if reason != said:
-                log.info("%s: %s", self.job.stream, reason)
+                log.info("%s: %s", self.definition.stream, reason)
                 said = reason
             if self._should_stop():
                 return False
@@ -229,23 +236,23 @@ class _Stream:
 
     def _start(self) -> StreamingQuery:
         positions = self._positions()
-        starting = {topic: positions[topic] for topic in self.job.topics}
-        if self.job.ahead:
-            self.ahead = ReadAhead(self.writer, self.job.ahead, self.topic_ids, self._places)
+        starting = {topic: positions[topic] for topic in self.definition.topics}
+        if self.definition.read_ahead:
+            self.ahead = ReadAhead(self.writer, self.definition.read_ahead, self.topic_ids, self._places)
         check_checkpoint(self.checkpoint)
         reader = (
             self.spark.readStream.format("kafka")
             .options(**kafka.spark_options(self.settings))
-            .option("subscribe", ",".join(self.job.topics))
+            .option("subscribe", ",".join(self.definition.topics))
             .option("startingOffsets", json.dumps(starting))  # for a checkpoint that is new
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", self.settings.max_offsets_per_trigger)
-            .option("groupIdPrefix", f"fraudstream-{self.job.stream}")
+            .option("groupIdPrefix", f"fraudstream-{self.definition.stream}")
             .option("kafka.fetch.max.wait.ms", "50")
         )
         return (
             reader.load()
-            .writeStream.queryName(self.job.stream)
+            .writeStream.queryName(self.definition.stream)
             .foreachBatch(self._batch)
             .option("checkpointLocation", self.checkpoint.as_uri())
             .trigger(processingTime=f"{self.settings.trigger_interval_ms} milliseconds")
@@ -260,7 +267,7 @@ class _Stream:
         """
         return {
             topic: {str(partition): offset for partition, offset in self._places(topic).items()}
-            for topic in (*self.job.topics, *self.job.ahead)
+            for topic in (*self.definition.topics, *self.definition.read_ahead)
         }
 
     def _places(self, topic: str) -> dict[int, int]:
@@ -279,7 +286,9 @@ class _Stream:
                 self._check_topics()
                 if self.ahead and not self.ahead.catch_up(AHEAD_SECONDS, self._ending):
                     raise StreamFailed("no further batch: the stream is stopping")
-                write = partial(write_partition, self.writer, self.topic_ids, self.job.handlers(self.spark))
+                write = partial(
+                    write_partition, self.writer, self.topic_ids, self.definition.handlers(self.spark)
+                )
                 rows = frame.select(*COLUMNS).mapInArrow(write, SUMMARY).collect()
             except BaseException as error:
                 self.error = error
@@ -293,10 +302,10 @@ class _Stream:
         if time.monotonic() - self.checked_topics_at < TOPIC_CHECK_SECONDS:
             return
         try:
-            for topic in (*self.job.topics, *self.job.ahead):
+            for topic in (*self.definition.topics, *self.definition.read_ahead):
                 self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
         except kafka.KafkaUnavailable as error:
-            log.warning("%s: the topics could not be checked: %s", self.job.stream, error)
+            log.warning("%s: the topics could not be checked: %s", self.definition.stream, error)
             return
         self.checked_topics_at = time.monotonic()
 

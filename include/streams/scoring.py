@@ -22,7 +22,8 @@ from include.events.transaction import Transaction
 from include.features import behaviour, known_frauds
 from include.models.explain import reasons
 from include.models.scorer import Scorer
-from include.streams.ingest import Claim, Register, Verdict, claim, decode_all
+from include.streams.claims import Claim, ClaimResult, IdTable, claim
+from include.streams.decoding import decode_records
 from include.streams.store import Outcome, Range, Record, Writer, copy, stage
 
 if TYPE_CHECKING:
@@ -89,19 +90,19 @@ def scores(
     Rejected records and events that contradict an earlier one of the same id are only counted:
     the stream of transactions keeps them.
     """
-    accepted, rejected = decode_all(span.records, transaction_decoder(writer.settings), writer.settings)
+    accepted, rejected = decode_records(span.records, transaction_decoder(writer.settings), writer.settings)
     claims = [
         Claim(event.transaction.transaction_id, event.fingerprint, event.transaction.timestamp)
         for _, event in accepted
     ]
     events = [(record, event.transaction) for record, event in accepted]
-    verdicts = claim(connection, writer, Register(_SCORED_IDS, _KNOWN_IDS, (span.partition,)), claims)
-    new = [event for event, verdict in zip(events, verdicts, strict=True) if verdict is Verdict.NEW]
+    results = claim(connection, writer, IdTable(_SCORED_IDS, _KNOWN_IDS, (span.partition,)), claims)
+    new = [event for event, result in zip(events, results, strict=True) if result is ClaimResult.NEW]
     alerts = _score(scorer, connection, writer, span, new) if new else 0
     return Outcome(
         stored=len(new),
-        dead_letters=len(rejected) + verdicts.count(Verdict.CONFLICT),
-        duplicates=verdicts.count(Verdict.DUPLICATE),
+        dead_letters=len(rejected) + results.count(ClaimResult.CONFLICT),
+        duplicates=results.count(ClaimResult.DUPLICATE),
         watermark=max((transaction.timestamp for _, transaction in new), default=watermark),
         alerts=alerts,
     )

@@ -11,11 +11,11 @@ from zlib import crc32
 import psycopg
 import pytest
 
-from include.features import behaviour, known_frauds
+from include.features import behaviour
 from include.generator.config import Config
 from include.generator.world import World
 from include.settings import Settings
-from include.streams import ingest, scoring, store
+from include.streams import ingest, known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
 from include.training.evaluation import evaluate
 from tests.conftest import EMPTY
@@ -38,7 +38,7 @@ class Streams:
         score = forest.scorer(threshold=threshold, version=1, feature_set=behaviour.FEATURE_SET)
         transactions, labels = settings.transactions_topic, settings.labels_topic
         self.handlers = {
-            ("fraud_stream", labels): known_frauds.labels,
+            ("fraud_stream", labels): known_labels.labels,
             ("fraud_stream", transactions): partial(scoring.scores, score),
             ("transaction_stream", labels): ingest.labels,
             ("transaction_stream", transactions): ingest.transactions,

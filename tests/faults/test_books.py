@@ -17,10 +17,10 @@ from include.faults.acknowledged import ALLOWED, LIST, Writer
 from include.faults.books import Books
 from include.faults.events import Events, Kind
 from include.faults.stack import SCORES, TRANSACTIONS
-from include.features import behaviour, known_frauds
+from include.features import behaviour
 from include.settings import Settings
 from include.sql import statement
-from include.streams import ingest, scoring, store
+from include.streams import ingest, known_labels, scoring, store
 from include.streams.store import Range, Record
 from tests.payments import detector
 from tests.stream_runs import own, query
@@ -44,7 +44,7 @@ class Desk:
             (TRANSACTIONS, settings.transactions_topic): ingest.transactions,
             (TRANSACTIONS, settings.labels_topic): ingest.labels,
             (SCORES, settings.transactions_topic): partial(scoring.scores, scorer),
-            (SCORES, settings.labels_topic): known_frauds.labels,
+            (SCORES, settings.labels_topic): known_labels.labels,
         }
 
     def query(self, statement: str) -> list[tuple]:

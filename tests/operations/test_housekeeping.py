@@ -14,7 +14,7 @@ from include.features import behaviour
 from include.operations import housekeeping, reconcile
 from include.operations.housekeeping import StillLocked
 from include.settings import Settings
-from include.streams import ingest, scoring, store
+from include.streams import claims, ingest, scoring, store
 from include.streams.store import Range, Record, Summary, Writer
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector
@@ -278,14 +278,14 @@ def test_an_id_of_the_scores_is_forgotten_before_the_same_one_of_the_transaction
 
 
 def test_an_id_that_is_forgotten_while_it_is_claimed_is_new(shop):
-    forgets = ingest.TRANSACTION_IDS._replace(
+    forgets = claims.TRANSACTION_IDS._replace(
         known="with gone as (delete from shop.transaction_ids where transaction_id = any(%s))"
         " select '', 0::bigint where false"
     )
     query(shop, f"insert into shop.transaction_ids values ('t-1', 5, '{NOW}')")
-    claims = [ingest.Claim(name, 6, NOW) for name in ("t-1", "t-2")]
+    wanted = [claims.Claim(name, 6, NOW) for name in ("t-1", "t-2")]
     with psycopg.connect(shop.conninfo("owner")) as owner:
-        assert ingest.claim(owner, Writer(shop, STORES, 0), forgets, claims) == [ingest.Verdict.NEW] * 2
+        assert claims.claim(owner, Writer(shop, STORES, 0), forgets, wanted) == [claims.ClaimResult.NEW] * 2
 
 
 def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):

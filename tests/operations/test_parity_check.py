@@ -8,11 +8,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from include.features import known_frauds
 from include.features.behaviour import FEATURE_SET, FEATURES
 from include.operations import parity_check
 from include.settings import Settings
-from include.streams import ingest, scoring, store
+from include.streams import ingest, known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
 from include.training import promotion
 from include.training.parity import ParityBroken
@@ -50,7 +49,7 @@ def shop(clean_postgres: Settings) -> Settings:
     )
     with store.connect(clean_postgres) as connection:
         span = Range("fraud_stream", "transaction-labels", "id-2", 0, [Record(0, BROKER_TIME, None, known)])
-        store.write(connection, Writer(clean_postgres, "fraud_stream", 0), span, known_frauds.labels)
+        store.write(connection, Writer(clean_postgres, "fraud_stream", 0), span, known_labels.labels)
     for partition in (0, 1):
         fields = [
             each | {"user_id": f"{each['user_id']}-{partition}"}

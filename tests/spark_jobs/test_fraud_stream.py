@@ -18,7 +18,7 @@ from include.registry import aliases, loading, registration
 from include.registry.versions import ModelVersion
 from include.settings import Settings
 from include.streams import runner
-from include.streams.current_model import Champion
+from include.streams.current_model import CurrentModel
 from tests.builders import transaction
 from tests.payments import detector, events, payments, vectors_of
 from tests.stream_runs import Submitted, books, lease, own, produce, query, running
@@ -35,10 +35,10 @@ def shop(clean_postgres: Settings, kafka: Settings, mlflow_server: Settings, tmp
 
 
 @pytest.fixture
-def champion(shop: Settings):
-    champion = Champion(shop)
-    yield champion
-    champion.close()
+def model(shop: Settings):
+    model = CurrentModel(shop)
+    yield model
+    model.close()
 
 
 def register(shop: Settings) -> ModelVersion:
@@ -62,12 +62,12 @@ def crown(shop: Settings) -> int:
     return version
 
 
-def test_it_waits_for_a_champion_takes_each_new_one_and_keeps_the_last(shop, champion, spark):
+def test_it_waits_for_a_champion_takes_each_new_one_and_keeps_the_last(shop, model, spark):
     values = events(payments(120))
     topic = shop.transactions_topic
     produce(shop, topic, values[:40], partition=0)
-    job = runner.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
-    with running(shop, job, spark) as active:
+    definition = runner.StreamDefinition(NAME, (topic,), model.handlers, model.waits_for, model.report)
+    with running(shop, definition, spark) as active:
         active.until(lambda: lease(shop, NAME)[0] == "waiting")
         active.until(lambda: "champion" in lease(shop, NAME)[1])
         assert books(shop, NAME)[0] == 0
@@ -75,11 +75,11 @@ def test_it_waits_for_a_champion_takes_each_new_one_and_keeps_the_last(shop, cha
         first = crown(shop)
         active.until(lambda: books(shop, NAME)[:2] == (40, 40))
         second = crown(shop)
-        active.until(lambda: champion.scorer.version == second)
+        active.until(lambda: model.scorer.version == second)
         produce(shop, topic, values[40:80], partition=0)
         active.until(lambda: books(shop, NAME)[:2] == (80, 80))
 
-        champion._settings = shop.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+        model._settings = shop.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
         active.until(lambda: f"scoring goes on with version {second}" in lease(shop, NAME)[1])
         produce(shop, topic, values[80:], partition=0)
         active.until(lambda: books(shop, NAME)[:2] == (120, 120))
@@ -99,13 +99,13 @@ BAD = {
 }
 
 
-def test_a_champion_that_must_not_run_never_stops_the_stream(shop, champion, spark, tmp_path):
+def test_a_champion_that_must_not_run_never_stops_the_stream(shop, model, spark, tmp_path):
     """Each time the hash in shop.models fits as well, except for the first, which only has a byte flipped."""
     marker, topic = tmp_path / "marker", shop.transactions_topic
     values = events(payments(100))
     good = crown(shop)
-    job = runner.Job(NAME, (topic,), champion.handlers, champion.waits_for, champion.says)
-    with running(shop, job, spark) as active:
+    definition = runner.StreamDefinition(NAME, (topic,), model.handlers, model.waits_for, model.report)
+    with running(shop, definition, spark) as active:
         produce(shop, topic, values[:20], partition=0)
         active.until(lambda: books(shop, NAME)[:2] == (20, 20))
         for i, (kind, spoil) in enumerate(BAD.items(), start=1):

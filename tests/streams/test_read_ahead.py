@@ -15,7 +15,7 @@ from include.broker import kafka
 from include.features import behaviour, known_frauds
 from include.platform.status import _lag
 from include.settings import Settings
-from include.streams import runner, scoring
+from include.streams import known_labels, runner, scoring
 from include.streams.read_ahead import ReadAhead
 from include.streams.store import Writer
 from include.training import parity
@@ -35,12 +35,12 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path) -> Settings:
 
 
 @pytest.fixture
-def job(shop: Settings) -> runner.Job:
+def definition(shop: Settings) -> runner.StreamDefinition:
     forest, threshold = detector()
     scorer = forest.scorer(threshold=threshold, version=1, feature_set=behaviour.FEATURE_SET)
     handlers = {shop.transactions_topic: partial(scoring.scores, scorer)}
-    ahead = {shop.labels_topic: known_frauds.labels}
-    return runner.Job(NAME, tuple(handlers), lambda spark: handlers, ahead=ahead)
+    read_ahead = {shop.labels_topic: known_labels.labels}
+    return runner.StreamDefinition(NAME, tuple(handlers), lambda spark: handlers, read_ahead=read_ahead)
 
 
 def read(shop: Settings, topic: str) -> int:
@@ -90,10 +90,12 @@ def empty(shop: Settings) -> None:
     )
 
 
-def test_at_full_speed_it_knows_what_it_knew_day_by_day(clean_postgres, kafka, tmp_path, job, shop, session):
+def test_at_full_speed_it_knows_what_it_knew_day_by_day(
+    clean_postgres, kafka, tmp_path, definition, shop, session
+):
     paid = payments(6)
     reported = labels(paid)
-    with running(shop, job, session) as active:
+    with running(shop, definition, session) as active:
         sent = 0
         for day in range(6):
             until = START + timedelta(days=day)
@@ -115,11 +117,11 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(clean_postgres, kafka, t
     for partition in (1, 0):
         values = [event_bytes(**each) for each in paid if each["user_id"] == f"user-{partition}"]
         produce(again, again.transactions_topic, values, partition=partition)
-    fast = runner.Job(
+    fast = runner.StreamDefinition(
         NAME,
         (again.transactions_topic,),
-        lambda spark: {again.transactions_topic: next(iter(job.handlers(spark).values()))},
-        ahead={again.labels_topic: known_frauds.labels},
+        lambda spark: {again.transactions_topic: next(iter(definition.handlers(spark).values()))},
+        read_ahead={again.labels_topic: known_labels.labels},
     )
     with running(again, fast, session) as active:
         active.until(lambda: read(again, again.transactions_topic) == 30)
@@ -133,12 +135,12 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(clean_postgres, kafka, t
     assert vectors[:, behaviour.FEATURES.index("merchant_frauds")].max() >= np.float32(np.log(3))
 
 
-def test_labels_alone_are_read_too_and_once(shop, job, session):
+def test_labels_alone_are_read_too_and_once(shop, definition, session):
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(30)])
-    with running(shop, job, session) as active:
+    with running(shop, definition, session) as active:
         active.until(lambda: read(shop, shop.labels_topic) == 30)
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(5)])
-    with running(shop, job, session) as active:
+    with running(shop, definition, session) as active:
         active.until(lambda: read(shop, shop.labels_topic) == 35)
         admin = AdminClient(kafka.client_config(shop))
         for future in admin.create_partitions([NewPartitions(shop.labels_topic, 6)]).values():
@@ -150,21 +152,21 @@ def test_labels_alone_are_read_too_and_once(shop, job, session):
     assert query(shop, "select count(*) from shop.fraud_transactions") == [(0,)]
 
 
-def test_labels_that_the_broker_deleted_unread_stop_it_with_the_remedy(shop, job, session):
+def test_labels_that_the_broker_deleted_unread_stop_it_with_the_remedy(shop, definition, session):
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(10)], partition=0)
-    with running(shop, job, session) as active:
+    with running(shop, definition, session) as active:
         active.until(lambda: read(shop, shop.labels_topic) == 10)
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(10)], partition=0)
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.labels_topic, 0, 15)]).values():
         future.result(30)
-    error = str(Running(shop, job, session).ended())
+    error = str(Running(shop, definition, session).ended())
     assert "offsets 10 to 14 of partition 0" in error and "update shop.stream_offsets" in error
 
 
 def test_a_broker_that_is_away_is_named(shop):
     away = shop.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
-    handlers = {shop.labels_topic: known_frauds.labels}
+    handlers = {shop.labels_topic: known_labels.labels}
     ahead = ReadAhead(Writer(away, NAME, 0), handlers, {}, lambda topic: {0: 0})
     with pytest.raises(kafka.KafkaUnavailable, match=f"{shop.labels_topic} at 127.0.0.1:1 could not be read"):
         ahead.catch_up(0.5)

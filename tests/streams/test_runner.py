@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from include.broker import kafka
 from include.settings import Settings
 from include.streams import ingest, runner, store
-from include.streams.runner import CheckpointDamaged, Job, MixedRange
+from include.streams.runner import CheckpointDamaged, MixedRange, StreamDefinition
 from tests.builders import event_bytes, label_bytes
 from tests.stream_runs import Running, books, lease, own, produce, query, running
 
@@ -29,14 +29,14 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path) -> Settings:
 
 
 @pytest.fixture
-def job(shop: Settings) -> Job:
+def definition(shop: Settings) -> StreamDefinition:
     handlers = {shop.transactions_topic: ingest.transactions, shop.labels_topic: ingest.labels}
-    return Job(NAME, tuple(handlers), lambda spark: handlers)
+    return StreamDefinition(NAME, tuple(handlers), lambda spark: handlers)
 
 
-def read_all(shop: Settings, job: Job, session, offsets: int) -> None:
-    """Runs the job until it has read so many offsets."""
-    with running(shop, job, session) as active:
+def read_all(shop: Settings, definition: StreamDefinition, session, offsets: int) -> None:
+    """Runs the stream until it has read so many offsets."""
+    with running(shop, definition, session) as active:
         active.until(lambda: books(shop, NAME)[0] == offsets)
 
 
@@ -57,11 +57,11 @@ def recreate(shop: Settings) -> None:
             continue
 
 
-def test_both_topics_are_stored_and_a_stop_request_ends_it_cleanly(shop, job, session):
+def test_both_topics_are_stored_and_a_stop_request_ends_it_cleanly(shop, definition, session):
     values = [event_bytes() for _ in range(500)] + [b"poison", event_bytes(transaction_id="twice")]
     produce(shop, shop.transactions_topic, [*values, values[-1]])
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(20)])
-    active = Running(shop, job, session)
+    active = Running(shop, definition, session)
     active.until(lambda: books(shop, NAME) == (523, 521, 1, 1))
     active.until(lambda: lease(shop, NAME) == ("running", ""))
     produce(shop, shop.transactions_topic, [event_bytes()])
@@ -73,32 +73,32 @@ def test_both_topics_are_stored_and_a_stop_request_ends_it_cleanly(shop, job, se
     assert query(shop, "select count(*) from shop.fraud_transactions") == [(20,)]
 
 
-def test_a_replay_of_the_last_batch_changes_nothing(shop, job, session):
+def test_a_replay_of_the_last_batch_changes_nothing(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(50)] + [b"{}"])
-    read_all(shop, job, session, 51)
+    read_all(shop, definition, session, 51)
     before = query(shop, "select * from shop.transactions order by 1"), books(shop, NAME)
     checkpoint_files(shop, "commits")[-1].unlink()
     produce(shop, shop.labels_topic, [label_bytes()])
-    read_all(shop, job, session, 52)
+    read_all(shop, definition, session, 52)
     assert query(shop, "select * from shop.transactions order by 1") == before[0]
     assert books(shop, NAME) == (52, 51, 1, 0)
 
 
-def test_without_its_checkpoint_it_goes_on_from_the_ledger(shop, job, session):
+def test_without_its_checkpoint_it_goes_on_from_the_ledger(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(50)])
-    read_all(shop, job, session, 50)
+    read_all(shop, definition, session, 50)
     shutil.rmtree(runner.checkpoint_folder(shop, NAME))
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
-    read_all(shop, job, session, 55)
+    read_all(shop, definition, session, 55)
     assert books(shop, NAME) == (55, 55, 0, 0)
     assert query(shop, "select count(*), count(distinct transaction_id) from shop.transactions") == [(55, 55)]
 
 
-def test_a_checkpoint_does_not_grow(shop, job, session):
+def test_a_checkpoint_does_not_grow(shop, definition, session):
     def files() -> int:
         return sum(path.is_file() for path in runner.checkpoint_folder(shop, NAME).rglob("*"))
 
-    with running(shop, job, session) as active:
+    with running(shop, definition, session) as active:
         for number in range(1, 36):
             produce(shop, shop.transactions_topic, [event_bytes()])
             active.until(lambda number=number: books(shop, NAME)[0] == number)
@@ -107,80 +107,80 @@ def test_a_checkpoint_does_not_grow(shop, job, session):
 
 
 @pytest.mark.parametrize("torn", ["offsets", "commits", "metadata"])
-def test_a_torn_checkpoint_is_said_with_its_remedy(shop, job, session, torn):
+def test_a_torn_checkpoint_is_said_with_its_remedy(shop, definition, session, torn):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
-    read_all(shop, job, session, 5)
+    read_all(shop, definition, session, 5)
     folder = runner.checkpoint_folder(shop, NAME)
     file = folder / "metadata" if torn == "metadata" else checkpoint_files(shop, torn)[-1]
     file.write_bytes(file.read_bytes()[:-3])
-    error = Running(shop, job, session).ended()
+    error = Running(shop, definition, session).ended()
     assert f"delete the folder {folder}" in str(error) and str(file) in str(error)
     assert lease(shop, NAME) == ("failed", str(error))
     shutil.rmtree(folder)
     produce(shop, shop.transactions_topic, [event_bytes()])
-    read_all(shop, job, session, 6)
+    read_all(shop, definition, session, 6)
     assert books(shop, NAME) == (6, 6, 0, 0)
 
 
-def test_what_only_spark_finds_wrong_with_a_checkpoint_is_said_too(shop, job, session):
+def test_what_only_spark_finds_wrong_with_a_checkpoint_is_said_too(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
-    read_all(shop, job, session, 5)
+    read_all(shop, definition, session, 5)
     last = checkpoint_files(shop, "offsets")[-1]
     last.write_text(last.read_text().replace(shop.transactions_topic, "another-topic"))
-    error = Running(shop, job, session).ended()
+    error = Running(shop, definition, session).ended()
     assert "delete the folder" in str(error)
 
 
-def test_a_checkpoint_ahead_of_a_restored_database_is_refused(shop, job, session):
+def test_a_checkpoint_ahead_of_a_restored_database_is_refused(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(60)], partition=0)
-    read_all(shop, job, session, 60)
+    read_all(shop, definition, session, 60)
     query(shop, "update shop.stream_offsets set next_offset = 20, stored = 20 where next_offset > 0")
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)], partition=0)
-    error = Running(shop, job, session).ended()
+    error = Running(shop, definition, session).ended()
     assert f"offsets 20 to 59 of partition 0 of {shop.transactions_topic} are missing" in str(error)
     assert lease(shop, NAME)[0] == "failed"
     shutil.rmtree(runner.checkpoint_folder(shop, NAME))
-    read_all(shop, job, session, 65)
+    read_all(shop, definition, session, 65)
     assert query(shop, "select count(*) from shop.transactions") == [(65,)]
 
 
-def test_a_topic_recreated_while_the_stream_stood_is_noticed(shop, job, session):
+def test_a_topic_recreated_while_the_stream_stood_is_noticed(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(20)])
-    read_all(shop, job, session, 20)
+    read_all(shop, definition, session, 20)
     recreate(shop)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(90)])
-    error = Running(shop, job, session).ended()
+    error = Running(shop, definition, session).ended()
     assert "was deleted and created again" in str(error) and "delete from shop.stream_offsets" in str(error)
     assert query(shop, "select count(*) from shop.transactions") == [(20,)]
 
 
-def test_a_topic_recreated_while_the_stream_runs_is_noticed(shop, job, session, monkeypatch):
+def test_a_topic_recreated_while_the_stream_runs_is_noticed(shop, definition, session, monkeypatch):
     monkeypatch.setattr(runner, "TOPIC_CHECK_SECONDS", 0)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)], partition=0)
-    active = Running(shop, job, session)
+    active = Running(shop, definition, session)
     active.until(lambda: books(shop, NAME)[0] == 5)
     recreate(shop)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(900)], partition=0)
     assert "was deleted and created again" in str(active.ended())
 
 
-def test_records_that_retention_deleted_before_they_were_read_are_said(shop, job, session):
+def test_records_that_retention_deleted_before_they_were_read_are_said(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(10)], partition=0)
-    read_all(shop, job, session, 10)
+    read_all(shop, definition, session, 10)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(40)], partition=0)
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, 0, 30)]).values():
         future.result(30)
-    error = str(Running(shop, job, session).ended())
+    error = str(Running(shop, definition, session).ended())
     assert f"offsets 10 to 29 of partition 0 of {shop.transactions_topic} are missing" in error
     query(shop, error[error.index("update shop.stream_offsets") :])
     shutil.rmtree(runner.checkpoint_folder(shop, NAME))
-    read_all(shop, job, session, 50)
+    read_all(shop, definition, session, 50)
     assert query(shop, "select sum(stored), sum(lost) from shop.stream_offsets") == [(30, 20)]
 
 
-def test_partitions_that_are_added_while_it_runs_are_read(shop, job, session):
-    with running(shop, job, session) as active:
+def test_partitions_that_are_added_while_it_runs_are_read(shop, definition, session):
+    with running(shop, definition, session) as active:
         produce(shop, shop.transactions_topic, [event_bytes() for _ in range(10)])
         active.until(lambda: books(shop, NAME)[0] == 10)
         admin = AdminClient(kafka.client_config(shop))
@@ -190,26 +190,26 @@ def test_partitions_that_are_added_while_it_runs_are_read(shop, job, session):
         active.until(lambda: books(shop, NAME)[0] == 17)
 
 
-def test_an_error_of_the_database_stops_it_with_the_database_words(shop, job, session):
+def test_an_error_of_the_database_stops_it_with_the_database_words(shop, definition, session):
     query(shop, "revoke insert on shop.transactions from stream_writer")
     try:
         produce(shop, shop.transactions_topic, [event_bytes()])
-        assert str(Running(shop, job, session).ended()) == "permission denied for table transactions"
+        assert str(Running(shop, definition, session).ended()) == "permission denied for table transactions"
     finally:
         query(shop, "grant insert on shop.transactions to stream_writer")
     assert lease(shop, NAME) == ("failed", "permission denied for table transactions")
-    read_all(shop, job, session, 1)
+    read_all(shop, definition, session, 1)
 
 
 def test_a_topic_that_does_not_exist_is_said(shop, session):
-    job = Job(NAME, ("nowhere",), lambda spark: {"nowhere": ingest.transactions})
-    assert "'nowhere'" in str(Running(shop, job, session).ended())
+    definition = StreamDefinition(NAME, ("nowhere",), lambda spark: {"nowhere": ingest.transactions})
+    assert "'nowhere'" in str(Running(shop, definition, session).ended())
 
 
-def test_a_job_that_waits_reads_nothing_and_says_so(shop, job, session):
+def test_a_job_that_waits_reads_nothing_and_says_so(shop, definition, session):
     reason = ["waiting for the moon"]
     produce(shop, shop.transactions_topic, [event_bytes()])
-    waiting = Job(NAME, job.topics, job.handlers, lambda: reason[0])
+    waiting = StreamDefinition(NAME, definition.topics, definition.handlers, lambda: reason[0])
     with running(shop, waiting, session) as active:
         active.until(lambda: lease(shop, NAME) == ("waiting", "waiting for the moon"))
         assert books(shop, NAME)[0] == 0
@@ -217,11 +217,11 @@ def test_a_job_that_waits_reads_nothing_and_says_so(shop, job, session):
         active.until(lambda: books(shop, NAME)[0] == 1)
 
 
-def test_a_second_driver_waits_until_the_first_ends(shop, job, session):
+def test_a_second_driver_waits_until_the_first_ends(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes()])
-    with running(shop, job, session) as first:
+    with running(shop, definition, session) as first:
         first.until(lambda: books(shop, NAME)[0] == 1)
-        second = Running(shop, job, session)
+        second = Running(shop, definition, session)
         first.until(lambda: "another driver waits" in lease(shop, NAME)[1])
         produce(shop, shop.transactions_topic, [event_bytes()])
         first.until(lambda: books(shop, NAME)[0] == 2)
@@ -233,8 +233,8 @@ def test_a_second_driver_waits_until_the_first_ends(shop, job, session):
     assert second.ended() is None
 
 
-def test_a_driver_whose_lease_is_taken_away_stops(shop, job, session):
-    active = Running(shop, job, session)
+def test_a_driver_whose_lease_is_taken_away_stops(shop, definition, session):
+    active = Running(shop, definition, session)
     active.until(lambda: lease(shop, NAME)[0] == "running")
     query(shop, "update shop.stream_leases set epoch = epoch + 1")
     assert "taken over" in str(active.ended())
@@ -256,10 +256,10 @@ def test_a_task_with_records_of_two_partitions_is_refused():
     assert span.partition == 0 and span.records[0].broker_time == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_without_a_database_it_says_so(shop, job):
+def test_without_a_database_it_says_so(shop, definition):
     away = shop.model_copy(update={"postgres_port": 1})
     with pytest.raises(runner.StreamFailed, match="PostgreSQL cannot be reached"):
-        runner.run(away, job, threading.Event())
+        runner.run(away, definition, threading.Event())
 
 
 def test_check_checkpoint_accepts_a_folder_that_spark_has_not_used(tmp_path):

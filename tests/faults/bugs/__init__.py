@@ -18,7 +18,7 @@ def _exception_swallowed() -> None:
     from include.streams import runner
 
     _no_ledger()
-    write = runner._Stream._batch
+    write = runner._Run._batch
 
     def batch(self, frame, batch_id):
         try:
@@ -27,7 +27,7 @@ def _exception_swallowed() -> None:
             print(f"batch {batch_id} failed: {error}")
             self.error = None
 
-    runner._Stream._batch = batch
+    runner._Run._batch = batch
 
 
 def _plain_append() -> None:
@@ -35,7 +35,7 @@ def _plain_append() -> None:
     from include.streams import ingest
 
     _no_ledger()
-    ingest.claim = lambda connection, writer, register, claims: [ingest.Verdict.NEW] * len(claims)
+    ingest.claim = lambda connection, writer, register, claims: [ingest.ClaimResult.NEW] * len(claims)
 
 
 def _checkpoint_alone() -> None:
@@ -47,14 +47,14 @@ def _checkpoint_alone() -> None:
 
     def positions(self):
         found = {}
-        for topic in self.job.topics:
+        for topic in self.definition.topics:
             self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
             found[topic] = {
                 str(partition): end for partition, end in kafka.end_offsets(self.settings, topic).items()
             }
         return found
 
-    runner._Stream._positions = positions
+    runner._Run._positions = positions
 
 
 def _batch_id_ledger() -> None:
@@ -63,10 +63,10 @@ def _batch_id_ledger() -> None:
     from include.streams import runner
 
     _no_ledger()
-    write = runner._Stream._batch
+    write = runner._Run._batch
 
     def batch(self, frame, batch_id):
-        written: Path = self.settings.home / f"written-{self.job.stream}"
+        written: Path = self.settings.home / f"written-{self.definition.stream}"
         if written.exists() and batch_id <= int(written.read_text()):
             return
         write(self, frame, batch_id)
@@ -74,12 +74,12 @@ def _batch_id_ledger() -> None:
 
     def positions(self):
         found = {}
-        for topic in self.job.topics:
+        for topic in self.definition.topics:
             self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
             found[topic] = {str(partition): 0 for partition in kafka.end_offsets(self.settings, topic)}
         return found
 
-    runner._Stream._batch, runner._Stream._positions = batch, positions
+    runner._Run._batch, runner._Run._positions = batch, positions
 
 
 def _no_fence() -> None:

@@ -1,0 +1,296 @@
+"""Labels as features of merchants: never before they are known, whatever the order of partitions, batches and speed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from include.features import behaviour, known_frauds
+from include.features.behaviour import FEATURES
+from include.settings import Settings
+from include.streams import known_labels, scoring, store
+from include.streams.store import Range, Record, Writer
+from include.training import parity
+from tests.builders import event_bytes, label_bytes, transaction
+from tests.payments import detector
+from tests.stream_runs import query
+
+STREAM = "fraud_stream"
+START = datetime(2026, 10, 1, tzinfo=UTC)
+BROKER_TIME = datetime(2027, 1, 1, tzinfo=UTC)
+FRAUDS = FEATURES.index("merchant_frauds")
+
+pytestmark = pytest.mark.services
+
+
+def at(days: float) -> datetime:
+    return START + timedelta(days=days)
+
+
+def micros(days: float) -> np.ndarray:
+    return np.array([int(at(days).timestamp()) * 1_000_000])
+
+
+class Shop:
+    """The scoring stream's writes, made without Spark."""
+
+    def __init__(self, settings: Settings, connection: psycopg.Connection):
+        self.settings, self.connection = settings, connection
+        self.ends: dict[tuple[str, int], int] = {}
+        forest, threshold = detector()
+        scorer = forest.scorer(threshold=threshold, version=1, feature_set=behaviour.FEATURE_SET)
+        self.handlers = {
+            settings.labels_topic: known_labels.labels,
+            settings.transactions_topic: partial(scoring.scores, scorer),
+        }
+
+    def write(self, topic: str, values: list[bytes], partition: int = 0) -> store.Summary | None:
+        if not values:
+            return None
+        first = self.ends.get((topic, partition), 0)
+        self.ends[topic, partition] = first + len(values)
+        records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]
+        span = Range(STREAM, topic, "id-1", partition, records)
+        return store.write(self.connection, Writer(self.settings, STREAM, 0), span, self.handlers[topic])
+
+    def labels(self, *values: bytes, partition: int = 0) -> store.Summary:
+        return self.write(self.settings.labels_topic, list(values), partition)
+
+    def pay(self, days: float, merchant_id: str | None = "m", partition: int = 0, **fields) -> str:
+        """One payment; its id."""
+        fields = {"timestamp": at(days), "merchant_id": merchant_id, **fields}
+        fields.setdefault(
+            "transaction_id",
+            f"t-{partition}-{self.ends.get((self.settings.transactions_topic, partition), 0)}",
+        )
+        self.write(self.settings.transactions_topic, [event_bytes(**fields)], partition)
+        return fields["transaction_id"]
+
+    def known(self, days: float, merchant_id: str = "m") -> int:
+        """Frauds that a payment at that time would know."""
+        return int(known_frauds.counts(self.connection, [merchant_id], micros(days))[0])
+
+    def seen(self, transaction_id: str) -> int:
+        """Frauds that a scored payment knew."""
+        return round(float(np.expm1(as_logged(self)[transaction_id][FRAUDS])))
+
+
+@pytest.fixture
+def shop(clean_postgres: Settings):
+    with store.connect(clean_postgres) as connection:
+        yield Shop(clean_postgres, connection)
+
+
+def fraud(known: float, paid: float = -1.0, **fields) -> bytes:
+    """A label of fraud at merchant m."""
+    return label_bytes(**{"timestamp": at(paid), "known_at": at(known), "merchant_id": "m", **fields})
+
+
+def test_a_label_counts_from_the_day_after_it_was_known_for_thirty_days(shop):
+    shop.labels(fraud(0.0), fraud(0.999), fraud(1.0), fraud(5.5))
+    assert [shop.known(day) for day in (0, 0.9999, 1, 1.9999, 2, 6, 30.9999, 31, 32, 35.9999, 36)] == (
+        [0, 0, 2, 2, 3, 4, 4, 2, 1, 1, 0]
+    )  # fmt: skip
+    assert shop.known(10, "another") == 0
+    assert known_frauds.counts(shop.connection, [None, "m"], np.repeat(micros(6), 2)).tolist() == [0, 4]
+
+
+def test_payments_of_a_day_know_what_was_known_before_the_day_only(shop):
+    shop.labels(fraud(0.5))
+    assert [shop.seen(shop.pay(day)) for day in (0.4, 0.6, 0.9999, 1.0, 2.0)] == [0, 0, 0, 1, 1]
+    assert shop.seen(shop.pay(3, None)) == 0
+
+
+def test_a_label_that_is_late_counts_from_the_day_after_the_newest_payment(shop):
+    shop.pay(4.5, partition=1)
+    shop.labels(fraud(0.5))
+    assert [shop.known(day) for day in (1, 4, 4.9, 5, 30.9, 31)] == [0, 0, 0, 1, 1, 0]
+    assert shop.seen(shop.pay(4.6)) == 0 and shop.seen(shop.pay(5.0)) == 1
+    assert shop.seen(shop.pay(4.7)) == 0  # a late payment of a day that is over
+    rows = shop.connection.execute("select counts_from from shop.merchant_labels").fetchall()
+    assert rows == [(at(5).date(),)]
+
+
+def test_a_correction_takes_the_fraud_back_from_the_day_after_it_was_known(shop):
+    shop.labels(fraud(0.5, transaction_id="a"), fraud(3.5, transaction_id="a", is_fraud=False))
+    shop.labels(fraud(6.5, transaction_id="a"))
+    assert [shop.known(day) for day in (0, 1, 3.9, 4, 6.9, 7, 36.9, 37)] == [0, 1, 1, 0, 0, 1, 1, 0]
+
+
+def test_a_correction_that_is_late_changes_no_day_that_has_begun(shop):
+    shop.labels(fraud(0.5, transaction_id="a"))
+    shop.pay(8.0)
+    shop.labels(fraud(3.5, transaction_id="a", is_fraud=False))
+    assert [shop.known(day) for day in (1, 4, 8.9, 9)] == [1, 1, 1, 0]
+
+
+def test_labels_of_a_transaction_may_be_read_in_any_order(shop):
+    shop.labels(fraud(5.5, transaction_id="a", is_fraud=False), partition=1)
+    shop.labels(fraud(0.5, transaction_id="a"))
+    shop.labels(fraud(8.5, transaction_id="a"), fraud(2.5, transaction_id="a", is_fraud=False))
+    assert [shop.known(day) for day in (0, 1, 2, 3, 6, 8, 9)] == [0, 1, 1, 0, 0, 0, 1]
+
+
+def test_a_label_that_is_read_when_a_later_one_counts_changes_nothing(shop):
+    shop.labels(fraud(5.5, transaction_id="a", is_fraud=False))
+    shop.pay(6.0)
+    shop.labels(fraud(0.5, transaction_id="a"))
+    assert [shop.known(day) for day in (1, 4, 6, 7, 8)] == [0, 0, 0, 0, 0]
+
+
+def test_a_label_known_at_its_payment_is_not_knowledge(shop):
+    shop.labels(fraud(0.5, paid=0.5), fraud(0.25, paid=0.5))
+    assert shop.known(3) == 0
+    assert shop.seen(shop.pay(0.5, is_fraud=True)) == shop.seen(shop.pay(3.0, is_fraud=True)) == 0
+
+
+def test_again_and_against_itself_is_counted_and_counts_once(shop):
+    once = fraud(0.5, transaction_id="a")
+    assert shop.labels(once, once)[5:8] == (1, 0, 1)
+    against = fraud(0.5, transaction_id="a", is_fraud=False)
+    assert shop.labels(once, against, b"poison")[5:8] == (0, 2, 1)
+    assert shop.known(1) == 1
+    assert query(shop.settings, "select count(*) from shop.dead_letters") == [(0,)]
+
+
+def test_without_a_merchant_it_is_that_of_the_stored_transaction(shop):
+    insert = (
+        "insert into shop.transactions (transaction_id, user_id, timestamp, amount, merchant_id, topic, partition, "
+        "\"offset\", broker_time) values ('a', 'u', %s, 1, 'm', 't', 0, 0, now())"
+    )
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(insert, (at(-1),))
+    unknown = fraud(0.5, transaction_id="b", merchant_id=None)
+    shop.labels(fraud(0.5, transaction_id="a", merchant_id=None), unknown)
+    assert shop.known(1) == 1
+    shop.labels(fraud(2.5, transaction_id="a", merchant_id=None, is_fraud=False))
+    assert shop.known(3) == 0
+
+
+def test_a_second_write_of_labels_changes_nothing(shop):
+    shop.labels(fraud(0.5), fraud(0.6))
+    shop.ends.clear()
+    assert shop.labels(fraud(0.5), fraud(0.6)).skipped == 2 and shop.known(1) == 2
+
+
+# A small world: labels and payments, each at an event time; labels may be published late or early.
+
+moments = st.integers(0, 20 * 24).map(lambda hour: hour / 24)
+published = st.lists(
+    st.one_of(
+        st.tuples(st.just("pay"), moments, st.sampled_from("mn"), st.integers(0, 1)),
+        st.tuples(st.just("label"), moments, st.sampled_from("mn"), st.sampled_from("abcd"), st.booleans()),
+    ),
+    min_size=2,
+    max_size=14,
+    unique_by=lambda each: each[:4],
+)  # fmt: skip
+
+
+def empty(shop: Shop) -> None:
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(
+            "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, shop.user_state, "
+            "shop.merchant_state, shop.merchant_labels, shop.merchant_frauds"
+        )
+    shop.ends.clear()
+
+
+def as_logged(shop: Shop) -> dict[str, list[float]]:
+    return dict(query(shop.settings, "select transaction_id, features from shop.fraud_scores"))
+
+
+def payment(number: int, each: tuple) -> tuple[bytes, int]:
+    _, when, merchant, partition = each
+    fields = {"transaction_id": f"p{number}", "timestamp": at(when), "merchant_id": merchant}
+    return event_bytes(**fields, user_id=f"user-{partition}"), partition
+
+
+def label_of(each: tuple) -> bytes:
+    _, when, merchant, name, is_fraud = each
+    return fraud(when, transaction_id=f"{name}{merchant}", merchant_id=merchant, is_fraud=is_fraud)
+
+
+@pytest.fixture(scope="module")
+def kept(postgres: Settings):
+    with store.connect(postgres) as connection:
+        yield Shop(postgres, connection)
+
+
+@examples(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(events=published)
+def test_order_of_partitions_batches_and_speed_do_not_matter(kept, events):
+    """Labels in time: day by day as it happened, or all at once in any order with either partition first."""
+    shop, found = kept, []
+    in_time = sorted(
+        enumerate(events), key=lambda each: (each[1][1], each[1][0])
+    )  # at one time the label first
+    topic = shop.settings.transactions_topic
+    for speed in ("lived through", "at once", "the other partition first"):
+        empty(shop)
+        waiting: dict[int, list[bytes]] = {0: [], 1: []}
+        reported = [label_of(each) for _, each in in_time if each[0] == "label"]
+        if speed == "at once":
+            shop.labels(*reported)
+        elif speed == "the other partition first":
+            for number, value in enumerate(reversed(reported)):
+                shop.labels(value, partition=number % 2)
+        for number, each in in_time:
+            if each[0] == "label":
+                if speed == "lived through":
+                    shop.labels(label_of(each))
+            else:
+                value, partition = payment(number, each)
+                waiting[partition].append(value)
+                if speed == "lived through":
+                    shop.write(topic, [value], partition)
+        if speed != "lived through":
+            for partition in (0, 1) if speed == "at once" else (1, 0):
+                shop.write(topic, waiting[partition], partition)
+        found.append(as_logged(shop))
+    assert found[0] == found[1] == found[2]
+
+
+@examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(events=published)
+def test_a_replay_knows_what_the_stream_knew_and_nothing_before_its_time(kept, events):
+    """Labels and payments in any order: late, backdated, corrected, contradicting."""
+    shop = kept
+    empty(shop)
+    rows, partitions = [], []
+    for number, each in enumerate(events):
+        if each[0] == "label":
+            shop.labels(label_of(each))
+            continue
+        value, partition = payment(number, each)
+        shop.write(shop.settings.transactions_topic, [value], partition)
+        fields = {"transaction_id": f"p{number}", "timestamp": at(each[1]), "merchant_id": each[2]}
+        rows.append(transaction(**fields, user_id=f"user-{partition}"))
+        partitions.append(partition)
+    logged = as_logged(shop)
+    known = known_frauds.as_read(shop.connection)
+    vectors = parity.recompute(rows, partitions, known)
+    parity.require(np.reshape([logged[row.transaction_id] for row in rows], vectors.shape), vectors)
+    for row in rows:
+        before = {each[3] + each[2] for each in events if each[0] == "label" and each[2] == row.merchant_id
+                  and each[4] and at(each[1]).date() < row.timestamp.date()}  # fmt: skip
+        assert np.expm1(logged[row.transaction_id][FRAUDS]) <= len(before) + 1e-4
+
+
+def test_parity_finds_a_label_that_was_counted_too_early(shop):
+    shop.pay(0.5)
+    shop.labels(fraud(0.25))
+    shop.pay(1.5, transaction_id="later")
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute("update shop.merchant_labels set counts_from = counts_from + 3")
+    rows = [transaction(timestamp=at(day), merchant_id="m") for day in (0.5, 1.5)]
+    logged = np.array([as_logged(shop)[name] for name in ("t-0-0", "later")])
+    found = parity.compare(logged, parity.recompute(rows, [0, 0], known_frauds.as_read(shop.connection)))
+    assert {each.feature for each in found} == {"merchant_frauds", "merchant_fraud_share"}
