@@ -16,6 +16,11 @@ from include.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# For clients whose complaints come back in an error that is raised.
+QUIET = logging.getLogger(f"{__name__}.librdkafka")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+
 # Session settings that keep the credentials in `spark_options` out of Spark's plans, logs and web pages.
 SPARK_REDACTION = {
     "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas",
@@ -201,21 +206,29 @@ def offsets_at(settings: Settings, topic: str, at: datetime, timeout: float = 10
     return {partition: None if offset < 0 else offset for partition, offset in found.items()}
 
 
+class _LastError:
+    """Why a broker could not be reached, as a client's `error_cb`: its calls only say `timed out`.
+
+    It knows neither the client nor who asks it: a client whose callback leads back to it keeps its threads until
+    Python's cycle collector comes by.
+    """
+
+    def __init__(self) -> None:
+        self.error: ErrorCode | None = None
+
+    def __call__(self, error: ErrorCode) -> None:
+        if self.error is None or self.error.code() not in _REFUSALS:
+            self.error = error
+
+
 class _Admin:
-    """An AdminClient that remembers why a broker could not be reached: its calls only say `timed out`."""
+    """An AdminClient whose errors name the broker, the cause and the remedy."""
 
     def __init__(self, settings: Settings, timeout: float):
         self.servers = settings.kafka_bootstrap_servers
         self.timeout = timeout
-        self.last_error: ErrorCode | None = None
-        quiet = logging.getLogger(f"{__name__}.librdkafka")
-        quiet.addHandler(logging.NullHandler())
-        quiet.propagate = False  # its complaints come back in the raised error
-        self.client = AdminClient(client_config(settings, error_cb=self._remember), logger=quiet)
-
-    def _remember(self, error: ErrorCode) -> None:
-        if self.last_error is None or self.last_error.code() not in _REFUSALS:
-            self.last_error = error
+        self.last = _LastError()
+        self.client = AdminClient(client_config(settings, error_cb=self.last), logger=QUIET)
 
     def topics(self) -> dict[str, TopicMetadata]:
         """All topics: to ask for one by its name would create it on brokers that allow that."""
@@ -230,8 +243,8 @@ class _Admin:
     def problem(self, error: KafkaException, what: str) -> KafkaError:
         self.client.poll(0.1)  # delivers the error callback
         cause = error.args[0]
-        if cause.code() not in _REFUSALS | dict.fromkeys(_MISSING) and self.last_error is not None:
-            cause = self.last_error
+        if cause.code() not in _REFUSALS | dict.fromkeys(_MISSING) and self.last.error is not None:
+            cause = self.last.error
         said = f"{what} at {self.servers}: {cause.str()}"
         if cause.code() in _REFUSALS:
             return KafkaRefused(f"{said}: {_REFUSALS[cause.code()]}")

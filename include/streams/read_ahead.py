@@ -6,7 +6,6 @@ range of `include.streams.store.write`: exactly once, fenced, in the ledger.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -39,9 +38,6 @@ class ReadAhead:
         places: Callable[[str], dict[int, int]],
     ):
         self._writer, self._handlers, self._topic_ids, self._places = writer, handlers, topic_ids, places
-        quiet = logging.getLogger(f"{__name__}.librdkafka")
-        quiet.addHandler(logging.NullHandler())
-        quiet.propagate = False  # a broker that is away is told by the error that is raised
         config = kafka.client_config(
             writer.settings,
             group_id=f"fraudstream-{writer.stream}-ahead",
@@ -49,7 +45,7 @@ class ReadAhead:
             enable_auto_offset_store=False,
             auto_offset_reset="error",
         )
-        self._consumer = Consumer(config, logger=quiet)
+        self._consumer = Consumer(config, logger=kafka.QUIET)
         self._next = {topic: places(topic) for topic in handlers}
         self.at = 0.0
         """When it was last at the end, by the monotonic clock."""

@@ -1,14 +1,17 @@
 """Kafka clients and topics, on a real broker."""
 
+import gc
 import re
 import uuid
 from concurrent.futures import Future
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from include.broker.kafka import (
+    QUIET,
     SPARK_REDACTION,
     KafkaUnavailable,
     TopicMissing,
@@ -125,6 +128,26 @@ def test_an_absent_broker_is_named_with_a_remedy_and_without_the_password():
         with pytest.raises(KafkaUnavailable, match=f"127.0.0.1:{nobody.kafka_port}.*BOOTSTRAP") as caught:
             question(nobody, timeout=1)
         assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.services
+def test_a_call_leaves_no_thread_and_no_log_handler_behind(fresh):
+    nobody = fresh.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{ports.free(1)[0]}"})
+    ensure_topics(fresh)
+    process = psutil.Process()
+    gc.disable()  # a reference cycle would keep a client with its threads until the collector comes by
+    try:
+        threads, handlers = process.num_threads(), len(QUIET.handlers)
+        for _ in range(10):
+            topic_id(fresh, fresh.labels_topic)
+            end_offsets(fresh, fresh.labels_topic)
+            with pytest.raises(TopicMissing):
+                end_offsets(fresh, "absent")
+        with pytest.raises(KafkaUnavailable):
+            end_offsets(nobody, fresh.labels_topic, timeout=0.5)
+        assert process.num_threads() <= threads and len(QUIET.handlers) == handlers
+    finally:
+        gc.enable()
 
 
 @pytest.mark.services
