@@ -1,17 +1,17 @@
 """Every setting of fraudstream, read from the environment and `.env` in this one place.
 
-A setting `kafka_port` is the variable `FRAUDSTREAM_KAFKA_PORT`. A value that cannot be used raises
-`SettingsError`, whose message names the variable, the value's problem and where to change it.
+A setting `kafka_port` is the variable `FRAUDSTREAM_KAFKA_PORT`; an empty variable means the default. A value that
+cannot be used raises `SettingsError`, whose message names the variable, the value's problem and where to change it.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "FRAUDSTREAM_"
@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     future_tolerance_seconds: int = Field(300, ge=0)
     max_event_bytes: int = Field(65_536, ge=256)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value != ""}
+
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
         self.home = self.home.expanduser().resolve()
@@ -183,18 +188,14 @@ class Settings(BaseSettings):
         return SecretStr(path.read_text().strip()) if path and path.exists() else None
 
     def as_environment(self) -> dict[str, str]:
-        """These settings as variables, for a process that is to have the same ones.
+        """These settings as variables, for a process that is to have the same ones: what `.env` says no longer counts.
 
-        A fraud rate that nobody set is left out: its default is the profile's own.
+        A setting without a value is an empty variable, and so is a fraud rate that nobody set: its default is the
+        profile's own.
         """
-        left_out = {"fraud_rate"} - self.model_fields_set
-        values = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
-        plain = {
-            name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            for name, value in values.items()
-            if value is not None
-        }
-        return {f"{PREFIX}{name.upper()}": value for name, value in plain.items()}
+        unset = {"fraud_rate"} - self.model_fields_set
+        values = {name: None if name in unset else getattr(self, name) for name in type(self).model_fields}
+        return {f"{PREFIX}{name.upper()}": _as_text(value) for name, value in values.items()}
 
     def conninfo(self, role: Role, database: str | None = None) -> str:
         """libpq connection string of a database role; its password comes from `postgres_passfile`."""
@@ -211,6 +212,27 @@ class Settings(BaseSettings):
             f"{database or self.postgres_database}?sslmode={self.postgres_sslmode}"
             f"&passfile={self.postgres_passfile}"
         )
+
+
+class IsolatedSettings(Settings):
+    """Settings that read nothing from outside: neither the environment nor `.env`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 @lru_cache(maxsize=1)

@@ -77,7 +77,7 @@ def test_the_fraud_rate_is_the_profiles_own_unless_one_is_entered(dags, monkeypa
     rendered = task.render_template(task.application_args, context)
     settings = Settings(_env_file=None)
     passed = settings.as_environment()  # what Airflow gives to the job
-    assert f"{PREFIX}FRAUD_RATE" not in passed
+    assert passed[f"{PREFIX}FRAUD_RATE"] == ""
     for name, value in passed.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)

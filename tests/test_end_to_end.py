@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import stat
 import subprocess
@@ -23,9 +22,9 @@ from confluent_kafka import Producer
 
 from include.bench import outage
 from include.broker import kafka
-from include.platform import airflow, ports, processes, secrets
+from include.platform import airflow, processes, secrets
+from include.platform.temporary import environment, temporary_settings
 from include.registry import aliases
-from include.settings import Settings
 from include.sql import statement
 from tests import airflow_faults, canaries
 from tests.builders import event_bytes
@@ -46,18 +45,14 @@ class Platform:
     """A platform of the tests' own, driven through the console script."""
 
     def __init__(self, home: Path):
-        names = ("postgres", "kafka", "kafka_controller", "mlflow", "airflow", "streamlit")
-        numbers = dict(zip((f"{name}_port" for name in names), ports.free(len(names)), strict=True))
-        self.settings = Settings(
-            _env_file=None,
-            home=home,
+        self.settings = temporary_settings(
+            home,
             history_days=10,
             history_events=20_000,
             rate_per_second=5,
             airflow_task_token_seconds=TOKEN_SECONDS,
-            **numbers,
         )
-        self.environment = os.environ | self.settings.as_environment()
+        self.environment = environment(self.settings)
 
     def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
         return subprocess.run(

@@ -17,10 +17,11 @@ from psycopg.errors import (
     WrongObjectType,
 )
 
-from include.platform import ports, secrets
 from include.platform import postgres as postgres_server
+from include.platform import secrets
+from include.platform.temporary import running, temporary_settings
 from include.settings import Settings
-from tests.conftest import EMPTY, running
+from tests.conftest import EMPTY
 
 pytestmark = pytest.mark.services
 
@@ -419,14 +420,13 @@ def test_every_way_in_asks_for_a_scram_password(postgres):
 def with_socket(tmp_path_factory) -> Iterator[tuple[str, Settings]]:
     """A server of our making that has a local socket, too, as the one in the container has."""
     home = tmp_path_factory.mktemp("with-socket")
-    settings = Settings(_env_file=None, home=home, postgres_port=ports.free(1)[0])
+    settings = temporary_settings(home)
     secrets.ensure(settings)
     postgres_server.initialise(settings)
     folder = str(postgres_server.data_folder(settings))  # the one place where its user may write
     command = postgres_server.command(settings)
     command[command.index("unix_socket_directories=")] += folder
-    log = home / "logs" / "postgres.log"
-    with running("PostgreSQL", command, lambda: postgres_server.ready(settings), log):
+    with running("postgres", settings, command, lambda: postgres_server.ready(settings)):
         yield folder, settings
 
 

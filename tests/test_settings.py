@@ -43,6 +43,25 @@ def test_another_process_gets_the_same_settings(monkeypatch, tmp_path):
     assert Settings(_env_file=None) == original
 
 
+def test_another_process_gets_them_whatever_its_own_env_file_says(monkeypatch, tmp_path):
+    original = Settings(_env_file=None, home=tmp_path)
+    file = tmp_path / "other.env"
+    file.write_text(
+        "FRAUDSTREAM_KAFKA_SASL_USERNAME=alice\nFRAUDSTREAM_MAPPING=gone.yaml\nFRAUDSTREAM_SEED=9\n"
+    )
+    for name, value in original.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings(_env_file=file) == original
+
+
+def test_an_empty_variable_means_the_default(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"FRAUDSTREAM_{name.upper()}", "")
+    settings = Settings(_env_file=None)
+    monkeypatch.undo()
+    assert settings == Settings(_env_file=None) and "fraud_rate" not in settings.model_fields_set
+
+
 def test_database_addresses_hold_no_password(tmp_path):
     settings = Settings(_env_file=None, home=tmp_path)
     assert "password" not in settings.conninfo("app") + settings.sqlalchemy_url("app")

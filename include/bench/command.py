@@ -26,7 +26,7 @@ def run(suites: tuple[str, ...], starting: Callable[[str], None] = lambda suite:
         starting: hears which one begins.
 
     Raises:
-        ServiceFailed, BenchmarkFailed
+        ServerFailed, BenchmarkFailed
     """
     load = os.getloadavg()[0]
     comparisons: list[Comparison] = []

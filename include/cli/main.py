@@ -372,9 +372,9 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 def bench(suite: str, as_json: bool) -> None:
     """Measure our ways beside the usual ones; detection (minutes, not in all) compares what detectors find."""
     from include.bench import command, detection
-    from include.bench.services import ServiceFailed
     from include.cli.terminal import end_on_signals
     from include.platform.jars import JarsError
+    from include.platform.temporary import ServerFailed
 
     chosen = command.SUITES if suite == "all" else (suite,)
 
@@ -387,7 +387,7 @@ def bench(suite: str, as_json: bool) -> None:
                 result, show = detection.run(starting=begins), detection.tables
             else:
                 result, show = command.run(chosen, begins), command.tables
-    except (ServiceFailed, command.BenchmarkFailed, JarsError) as error:
+    except (ServerFailed, command.BenchmarkFailed, JarsError) as error:
         raise SystemExit(f"fraudstream bench: {error}") from None
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -6,7 +6,6 @@ the platform, is left out: with its gigabyte and a half, a campaign would not fi
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -27,7 +26,8 @@ from include.faults.events import Events
 from include.faults.proxy import Proxy
 from include.platform import broker as broker
 from include.platform import jars, ports, postgres, secrets
-from include.settings import PREFIX, PROJECT_ROOT, Settings
+from include.platform.temporary import environment, temporary_settings
+from include.settings import PROJECT_ROOT, Settings
 from include.sql import statement
 
 TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
@@ -121,17 +121,9 @@ class Stack:
         jobs: Mapping[str, Path] = JOBS,
         variables: Mapping[str, str] | None = None,
     ):
-        database, server, controller, nobody, *proxies = ports.free(4 + len(jobs))
         (home / "logs").mkdir()
-        self.settings = settings = Settings(
-            _env_file=None,
-            _env_prefix="UNUSED_",  # what is set for the platform is not for the campaign
-            home=home,
-            postgres_port=database,
-            kafka_port=server,
-            kafka_controller_port=controller,
-            mlflow_port=nobody,
-        )
+        self.settings = settings = temporary_settings(home)
+        proxies = ports.free(len(jobs))
         self.events, self.count = events, count
         self.postgres = self._server("postgres", postgres.command)
         self.kafka = self._server("kafka", broker.command)
@@ -244,12 +236,6 @@ class Stack:
 def _rows(connection: psycopg.Connection, statement: str, arguments: Sequence[object]) -> list[tuple]:
     cursor = connection.execute(statement, arguments)
     return cursor.fetchall() if cursor.description else []
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """This process's environment with other settings of fraudstream."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return inherited | {"PYTHONPATH": str(PROJECT_ROOT)} | settings.as_environment()
 
 
 def _command(process: psutil.Process) -> str:

@@ -33,11 +33,11 @@ from include.broker.publish import DeliveryFailed, Publisher
 from include.generator.resume import Progress, progress
 from include.operations import dead_letters
 from include.platform import broker as kafka_server
-from include.platform import jars, ports
+from include.platform import jars
+from include.platform.temporary import running, temporary_settings
 from include.settings import PROJECT_ROOT, Settings
 from tests import canaries
 from tests.builders import event_bytes, label_bytes
-from tests.conftest import running
 from tests.payments import keep_champion
 from tests.stream_runs import Submitted, query
 
@@ -97,12 +97,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory):
     jars.fetch()
     home = tmp_path_factory.mktemp("secure-kafka")
     store, pem = certificate(home, "broker")
-    port, controller_port = ports.free(2)
-    settings = Settings(
-        _env_file=None,
-        home=home,
-        kafka_port=port,
-        kafka_controller_port=controller_port,
+    settings = temporary_settings(
+        home,
         kafka_security_protocol="SASL_SSL",
         kafka_sasl_username="alice",
         kafka_sasl_password=PASSWORD,
@@ -110,6 +106,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory):
         kafka_writer_sasl_password=f"{PASSWORD} of walter",
         kafka_ssl_ca_location=pem,
     )
+    port, controller_port = settings.kafka_port, settings.kafka_controller_port
     plain = kafka_server.SERVER_PROPERTIES.format(home=home, port=port, controller_port=controller_port)
     kept = [line for line in plain.splitlines() if not line.startswith(("listener", "advertised"))]
     properties = home / "kafka.properties"
@@ -128,7 +125,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory):
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     command = kafka_server._java(settings, "kafka.Kafka", str(properties))
-    with running("Kafka", command, lambda: kafka_server.ready(settings), home / "kafka.log"):
+    with running("kafka", settings, command, lambda: kafka_server.ready(settings)):
         admin = AdminClient(client_config(settings) | {"sasl.username": "admin", "sasl.password": "admin"})
         granted = list(permissions())
         assert granted

@@ -13,10 +13,8 @@ from confluent_kafka.admin import AdminClient
 from include.broker import publish
 from include.broker.kafka import client_config, ensure_topics
 from include.broker.publish import DeliveryFailed, Publisher
-from include.platform import broker as kafka_server
-from include.platform import ports
+from include.platform import ports, temporary
 from include.settings import Settings
-from tests.conftest import running
 from tests.generator.topics import own_topics, read_all
 
 pytestmark = pytest.mark.services
@@ -118,15 +116,8 @@ def test_a_client_that_never_finds_its_place_gives_up(topics):
 
 
 def test_no_record_is_lost_or_doubled_when_the_broker_is_killed(kafka, tmp_path):
-    port, controller = ports.free(2)
-    settings = Settings(_env_file=None, home=tmp_path, kafka_port=port, kafka_controller_port=controller)
-    kafka_server.initialise(settings)
-
-    def broker():
-        log = tmp_path / "kafka.log"
-        return running("Kafka", kafka_server.command(settings), lambda: kafka_server.ready(settings), log)
-
-    with broker() as process:
+    settings = temporary.temporary_settings(tmp_path)
+    with temporary.kafka(settings) as process:
         ensure_topics(settings)
         publisher = Publisher(settings, threading.Event())
         send(publisher, settings.transactions_topic, range(3_000))
@@ -136,8 +127,8 @@ def test_no_record_is_lost_or_doubled_when_the_broker_is_killed(kafka, tmp_path)
         deadline = time.monotonic() + 10
         while publisher.problem is None and time.monotonic() < deadline:
             publisher.poll(0.1)
-        assert str(port) in publisher.problem and publisher.waiting >= 1_000
-    with broker():
+        assert str(settings.kafka_port) in publisher.problem and publisher.waiting >= 1_000
+    with temporary.kafka(settings):
         assert publisher.flush(60) == 0
         assert publisher.acknowledged == 4_000 and publisher.problem is None
         assert values(settings) == list(range(4_000))

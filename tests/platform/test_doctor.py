@@ -4,22 +4,13 @@ import socket
 
 import pytest
 
-from include.platform import doctor, ports
-from include.settings import Settings
+from include.platform import doctor
+from include.platform.temporary import temporary_settings
 
 
 @pytest.fixture
 def settings(tmp_path):
-    numbers = ports.free(6)
-    names = (
-        "postgres_port",
-        "kafka_port",
-        "kafka_controller_port",
-        "mlflow_port",
-        "airflow_port",
-        "streamlit_port",
-    )
-    return Settings(_env_file=None, home=tmp_path / "home", **dict(zip(names, numbers, strict=True)))
+    return temporary_settings(tmp_path / "home")
 
 
 def test_this_machine_can_run_the_platform(settings):

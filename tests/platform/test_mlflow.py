@@ -10,11 +10,11 @@ from pydantic import SecretStr
 
 from include.operations import old_models
 from include.platform import mlflow, ports
+from include.platform.temporary import running
 from include.registry import aliases, deletion, loading
 from include.registry.errors import RegistryUnavailable
 from include.settings import Settings
 from tests import canaries
-from tests.conftest import running
 from tests.registered import register
 
 pytestmark = pytest.mark.services
@@ -44,8 +44,8 @@ def guarded(postgres: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "model_name": f"model-{uuid4().hex}",
         }
     )
-    log, environment = settings.home / "logs" / "mlflow.log", mlflow.environment(settings)
-    with running("MLflow", mlflow.command(settings), lambda: mlflow.ready(settings), log, environment):
+    command, variables = mlflow.command(settings), mlflow.environment(settings)
+    with running("mlflow", settings, command, lambda: mlflow.ready(settings), variables):
         yield settings
 
 

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from include.platform import ports
 from include.platform.http import answers
+from include.platform.temporary import running
 from include.settings import PROJECT_ROOT, Settings
-from tests.conftest import running
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -28,9 +28,7 @@ def address(shop_with_champion: Settings, tmp_path_factory: pytest.TempPathFacto
     command = [sys.executable, "-m", "streamlit", "run", str(PROJECT_ROOT / "streamlit_app" / "app.py"),
                f"--server.port={port}"]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("streamlit") / "streamlit.log"
-    environment = shop_with_champion.as_environment()
-    with running("Streamlit", command, lambda: answers(f"{url}/_stcore/health"), log, environment):
+    with running("streamlit", shop_with_champion, command, lambda: answers(f"{url}/_stcore/health")):
         yield url
 
 
