@@ -10,8 +10,10 @@ for name in postgres owner stream_writer trainer app personal grafana airflow ml
     mlflow_admin
 do
     [ -s "$folder/$name" ] && continue
-    # 32 random bytes in URL-safe base64: as Airflow's Fernet key must be.
-    head -c 32 /dev/urandom | base64 | tr '+/' '-_' > "$folder/$name.part"
+    # URL-safe base64 of random bytes: 32 in a Fernet key, and no fewer than 64 characters in a key that signs tokens.
+    bytes=48
+    [ "$name" = airflow_fernet ] && bytes=32
+    head -c "$bytes" /dev/urandom | base64 | tr '+/' '-_' > "$folder/$name.part"
     chmod 444 "$folder/$name.part"
     mv "$folder/$name.part" "$folder/$name"
 done

@@ -183,6 +183,11 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def in_containers(self) -> bool:
+        """True where Docker runs the services, each in a container with secrets from outside."""
+        return self.mounted_secrets is not None
+
     def _mounted(self, name: str) -> SecretStr | None:
         path = self.mounted_secrets / name if self.mounted_secrets else None
         return SecretStr(path.read_text().strip()) if path and path.exists() else None

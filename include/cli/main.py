@@ -139,7 +139,11 @@ def _print_status(found: dict) -> None:
         behind = "" if each["lag"] is None else f"{each['lag']:,} records"
         last = "" if since is None else f"{since:,.0f} s ago"
         streams.add_row(name, _coloured(each["state"], "running"), behind, last, each["detail"])
-    console.print(services, streams)
+    if found["services"]:
+        console.print(services)
+    else:
+        console.print("Services: run in containers, `docker compose ps` shows their health")
+    console.print(streams)
     if found["counts"]:
         console.print(
             "   ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in found["counts"].items())

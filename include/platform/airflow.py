@@ -198,6 +198,9 @@ class Client:
                     self.request("PATCH", f"{tasks}/{task['task_id']}", {"new_state": "failed"})
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Makes a pool unless there is one of this name; Airflow logs a traceback when asked to make one again."""
+        if self.request("GET", f"/pools/{name}", allow=(404,)).get("name") == name:
+            return
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         self.request("POST", "/pools", body, allow=(409,))
 

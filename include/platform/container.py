@@ -35,11 +35,15 @@ def _console() -> Console:
 def provision(settings: Settings) -> None:
     """Roles, databases, migrations and topics, Airflow's tables; may be repeated."""
     progress = Progress(_console())
+    with progress.step("PostgreSQL answers"):
+        address = f"{settings.postgres_host}:{settings.postgres_port}"
+        up.wait_until(
+            lambda: postgres.ready(settings), 60, lambda: f"no PostgreSQL at {address} within a minute"
+        )
     with progress.step("PostgreSQL has its roles, databases and migrations"):
         postgres.provision(settings)
         housekeeping.make_months(settings)
-        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-            connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
+        down.allow_streams(settings)
     with progress.step("Kafka has its topics"):
         kafka.ensure_topics(settings, timeout=60)
     with progress.step("Airflow's database is up to date"):
@@ -50,6 +54,8 @@ def provision(settings: Settings) -> None:
 def start(settings: Settings) -> None:
     """Switches the DAGs on, trains the first model, and waits for the first scored transaction; may be repeated."""
     progress, client = Progress(_console()), airflow.Client(settings)
+    with progress.step("Airflow is ready"):  # `docker compose restart` waits for nothing
+        up.wait_for_airflow(settings)
     with progress.step("Airflow's DAGs are switched on"):
         up.switch_on(settings, client)
     up.first_champion(settings, client, progress)
@@ -111,9 +117,10 @@ def main() -> None:
         raise SystemExit(f"fraudstream: {error}") from None
     name, *arguments = sys.argv[1:]
     secrets.ensure(settings)
-    if name in STEPS:
+    before = down.allow_streams if name == "airflow-scheduler" else STEPS.get(name)
+    if before:
         try:
-            STEPS[name](settings)
+            before(settings)
         except (
             up.NotReady,
             housekeeping.StillLocked,
@@ -124,6 +131,7 @@ def main() -> None:
             httpx.HTTPError,
         ) as error:
             raise SystemExit(f"{name}: {error}") from None
+    if name in STEPS:
         return
     known = name in services.SERVICES or name in ("spark-master", "spark-worker")
     program = command(settings, name) if known else [name, *arguments]

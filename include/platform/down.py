@@ -11,8 +11,6 @@ from include.platform import airflow, processes, supervisor
 from include.platform.progress import Progress
 from include.settings import Settings
 
-DRAIN = "update shop.stream_leases set stop_requested = true"
-
 
 def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
     """Stops everything of this state folder; with `wipe` the state folder is deleted too."""
@@ -47,6 +45,16 @@ def drain(settings: Settings) -> None:
     """Asks the jobs to stop after their current batch; without a database there is nobody to ask."""
     try:
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-            connection.execute(DRAIN)
+            connection.execute("update shop.stream_leases set stop_requested = true")
     except psycopg.OperationalError:
         return
+
+
+def allow_streams(settings: Settings) -> None:
+    """Takes the request to stop back, so that jobs that are started go on.
+
+    Raises:
+        psycopg.Error
+    """
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")

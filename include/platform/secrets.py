@@ -43,7 +43,7 @@ def ensure(settings: Settings) -> dict[str, str]:
         known[name] = (
             base64.urlsafe_b64encode(os.urandom(32)).decode()
             if name == "airflow_fernet"
-            else secrets.token_urlsafe(15 if name == "airflow_admin" else 32)
+            else secrets.token_urlsafe(15 if name == "airflow_admin" else 48)
         )
     if missing:
         write_private(path, json.dumps(known, indent=1))

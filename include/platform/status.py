@@ -23,7 +23,8 @@ UP_RECORD = "up.json"
 def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     """The object that `fraudstream status --json` prints.
 
-    Parts that cannot be read are None, and `problems` says why. With `books` it also names every partition and
+    Parts that cannot be read are None, and `problems` says why. In a container there are no services: Docker runs
+    them, and `docker compose ps` shows their health. With `books` it also names every partition and
     range for which broker, ledger and rows do not agree.
     """
     found: dict[str, Any] = {
@@ -75,6 +76,8 @@ def healthy(found: dict[str, Any]) -> bool:
 
 
 def _services(settings: Settings) -> dict[str, dict[str, str]]:
+    if settings.in_containers:
+        return {}
     states = supervisor.states(settings)
 
     def look(name: str) -> dict[str, str]:

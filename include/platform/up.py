@@ -19,6 +19,7 @@ from include.broker import kafka
 from include.operations import housekeeping
 from include.platform import airflow, doctor, jars, postgres, secrets, services, supervisor
 from include.platform import broker as kafka_server
+from include.platform.down import allow_streams
 from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings
@@ -32,6 +33,9 @@ BEFORE_THEY_WERE_LISTED = {
     "reconcile",
     "replay_dead_letters",
 }
+
+
+AIRFLOW_SECONDS = 240.0
 
 
 class NotReady(RuntimeError):
@@ -82,8 +86,7 @@ def _start_postgres(settings: Settings, progress: Progress) -> None:
         supervisor.start(settings, "postgres")
         postgres.provision(settings)
         housekeeping.make_months(settings)
-        with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-            connection.execute("update shop.stream_leases set stop_requested = false where stop_requested")
+        allow_streams(settings)
 
 
 def _start_kafka(settings: Settings, progress: Progress) -> None:
@@ -107,7 +110,7 @@ def switch_on(settings: Settings, client: airflow.Client) -> None:
 
     A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too.
     """
-    _wait(
+    wait_until(
         lambda: set(airflow.DAGS) <= client.dags().keys(),
         60,
         lambda: (
@@ -147,7 +150,7 @@ def first_champion(settings: Settings, client: airflow.Client, progress: Progres
         if connection.execute("select exists (select from shop.models)").fetchone()[0]:
             return
         with progress.step("Simulated history is published and stored") as step:
-            _wait(
+            wait_until(
                 lambda: _history_stored(settings, connection),
                 900,
                 lambda: "the history was not stored within 15 minutes: " + _streams_in_words(settings),
@@ -173,6 +176,24 @@ def _history_stored(settings: Settings, connection: psycopg.Connection) -> bool:
 LIVE = "select exists (select from shop.fraud_scores where timestamp > %s and scored_at > %s)"
 
 
+def wait_for_airflow(settings: Settings) -> None:
+    """Waits until each of Airflow's components is healthy.
+
+    Raises:
+        NotReady
+    """
+
+    def missing() -> list[str]:
+        names = [f"airflow-{component}" for component in airflow.COMPONENTS]
+        return [name for name in names if not services.SERVICES[name].ready(settings)]
+
+    wait_until(
+        lambda: not missing(),
+        AIRFLOW_SECONDS,
+        lambda: f"not healthy within {AIRFLOW_SECONDS:.0f} s: {', '.join(missing())}",
+    )
+
+
 def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
     """Waits until an event that happened after now is scored; a paused stream or producer is not waited for."""
     paused = [
@@ -182,7 +203,7 @@ def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
         raise NotReady(f"these DAGs are switched off in Airflow, so nothing is scored: {', '.join(paused)}")
     now = datetime.now(UTC)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-        _wait(
+        wait_until(
             lambda: connection.execute(LIVE, [now, now]).fetchone()[0],
             240,
             lambda: "no live transaction was scored within 4 minutes: " + _streams_in_words(settings),
@@ -195,7 +216,12 @@ def _streams_in_words(settings: Settings) -> str:
     return "; ".join(words) + f"; logs of the tasks: Airflow, or {settings.home / 'logs' / 'airflow'}"
 
 
-def _wait(done: Callable[[], bool], timeout: float, otherwise: Callable[[], str]) -> None:
+def wait_until(done: Callable[[], bool], timeout: float, otherwise: Callable[[], str]) -> None:
+    """Waits until it is done.
+
+    Raises:
+        NotReady: it is not within `timeout` seconds; the message is what `otherwise` returns.
+    """
     deadline = time.monotonic() + timeout
     while not done():
         if time.monotonic() > deadline:

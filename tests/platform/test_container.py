@@ -5,10 +5,18 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import psycopg
 import pytest
+from click.testing import CliRunner
 
-from include.platform import container, secrets
+from include.broker.kafka import ensure_topics
+from include.cli import main as main_module
+from include.platform import container, secrets, up
+from include.platform import status as platform_status
 from include.settings import PROJECT_ROOT, Settings
 
 AIRFLOW = ("airflow", "airflow_fernet", "airflow_api_secret", "airflow_jwt", "airflow_admin", "spark_secret")
@@ -87,20 +95,77 @@ def test_any_other_program_runs_with_airflows_environment(given):
     assert done.stdout.split() == ["tenref_wolfria", str(PROJECT_ROOT)], done.stderr
 
 
-def test_a_step_that_cannot_be_done_ends_with_one_line_that_says_why(given):
+def main(monkeypatch: pytest.MonkeyPatch, settings: Settings, name: str) -> None:
+    """The entry point of a container, in this process."""
+    monkeypatch.setattr(container, "load", lambda: settings)
+    monkeypatch.setattr(sys, "argv", ["container", name])
+    container.main()
+
+
+def test_a_step_that_cannot_be_done_ends_with_one_line_that_says_why(given, monkeypatch):
+    monkeypatch.setattr(up, "AIRFLOW_SECONDS", 0.1)
     unreachable = given.model_copy(update={"airflow_url": "http://127.0.0.1:1"})
-    done = run(unreachable, "start")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("start: ")
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match=r"^start: not healthy within .* airflow-scheduler, "):
+        main(monkeypatch, unreachable, "start")
+
+
+@pytest.fixture
+def starting_airflow() -> Iterator[str]:
+    """The address of an Airflow whose API does not answer the first time, and then says it is healthy."""
+    asked = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200 if len(asked) > 1 else 503)
+            self.end_headers()
+            parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+            self.wfile.write(json.dumps({part: {"status": "healthy"} for part in parts}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_start_waits_until_airflow_is_healthy(given, starting_airflow):
+    up.wait_for_airflow(given.model_copy(update={"airflow_url": starting_airflow}))
 
 
 @pytest.mark.services
-def test_draining_asks_every_stream_to_stop(clean_postgres):
-    import psycopg
-
-    container.drain(clean_postgres)
+def test_a_scheduler_that_starts_again_lets_the_streams_run(given, clean_postgres, monkeypatch, tmp_path):
+    """Its container asks them to stop before it stops, also when it is restarted alone."""
+    (given.mounted_secrets / "owner").write_text(secrets.ensure(clean_postgres)["owner"])
+    database = {name: getattr(clean_postgres, name) for name in ("postgres_port", "postgres_passfile")}
+    settings = given.model_copy(update=database)
+    executed = []
+    monkeypatch.setattr(os, "execvpe", lambda program, *_: executed.append(program))
+    monkeypatch.chdir(tmp_path)
+    requested = "select count(*) filter (where stop_requested), count(*) from shop.stream_leases"
     with psycopg.connect(clean_postgres.conninfo("owner"), autocommit=True) as connection:
-        asked = connection.execute("select bool_and(stop_requested) from shop.stream_leases").fetchone()[0]
-        connection.execute("update shop.stream_leases set stop_requested = false")
-    assert asked
+        main(monkeypatch, settings, "drain")
+        assert connection.execute(requested).fetchone() == (3, 3) and executed == []
+        main(monkeypatch, settings, "airflow-scheduler")
+        assert connection.execute(requested).fetchone() == (0, 3) and len(executed) == 1
+
+
+def test_a_scheduler_without_its_database_ends_and_says_so(given, monkeypatch):
+    monkeypatch.setattr(os, "execvpe", pytest.fail)
+    with pytest.raises(SystemExit, match="^airflow-scheduler: connection"):
+        main(monkeypatch, given.model_copy(update={"postgres_port": 1}), "airflow-scheduler")
+
+
+@pytest.mark.services
+def test_the_status_in_a_container_leaves_the_services_to_docker(clean_postgres, given, kafka, monkeypatch):
+    settings = clean_postgres.model_copy(update={"mounted_secrets": given.mounted_secrets})
+    ensure_topics(settings)
+    status = platform_status.status(settings)
+    assert status["services"] == {} and platform_status.healthy(status)
+    monkeypatch.setattr(main_module, "load", lambda: settings)
+    result = CliRunner().invoke(main_module.cli, ["status"])
+    assert "docker compose ps" in result.output and "STOPPED" not in result.output.upper().split("STREAM")[0]
+    away = settings.model_copy(update={"postgres_port": 1})
+    assert not platform_status.healthy(platform_status.status(away))
