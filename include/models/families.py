@@ -26,4 +26,5 @@ def detector_class(family: str) -> type[Detector]:
     """
     if family not in FAMILIES:
         raise UnknownFamily(f"no family {family!r}: there are {', '.join(FAMILIES)}")
-    return getattr(import_module(f"include.models.{family}"), FAMILIES[family])
+    detector: type[Detector] = getattr(import_module(f"include.models.{family}"), FAMILIES[family])
+    return detector

@@ -35,7 +35,8 @@ def call(settings: Settings, method: str, path: str, **content: Any) -> dict[str
         if response.status_code == 404 and response.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             return {}
         if response.is_success:
-            return response.json()
+            answer: dict[str, Any] = response.json()
+            return answer
         problem = f"{response.status_code} {response.text[:300]}"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         problem = str(error)
@@ -45,7 +46,8 @@ def call(settings: Settings, method: str, path: str, **content: Any) -> dict[str
 def registered_model(settings: Settings) -> dict[str, Any]:
     """MLflow's entry of the model; {} before the first registration."""
     answer = call(settings, "GET", "registered-models/get", params={"name": settings.model_name})
-    return answer.get("registered_model", {})
+    model: dict[str, Any] = answer.get("registered_model", {})
+    return model
 
 
 def version_by_alias(settings: Settings) -> dict[str, int]:
