@@ -14,7 +14,8 @@ from operator import itemgetter
 
 from include.broker.kafka import KafkaError, ensure_topics
 from include.broker.publish import DeliveryFailed, Publisher
-from include.generator.batch import Batch, moment
+from include.events.times import from_micros
+from include.generator.batch import Batch
 from include.generator.config import Config, GeneratorError
 from include.generator.heartbeat import Heartbeat
 from include.generator.profiles import PROFILES, simulation
@@ -98,7 +99,7 @@ class Job:
             log.warning("the topic has a part of another configuration's history, which is left as it is")
             return now
         self.state = "history"
-        log.info("publishing the history before %s from %s on", moment(mark.end), moment(mark.slot))
+        log.info("publishing the history before %s from %s on", from_micros(mark.end), from_micros(mark.slot))
         for batch in self.simulation.history(mark.end, resume_at=mark.slot or None):
             headers = mark._replace(slot=int(batch.time[0])).headers()
             for record in records(self.settings, batch):

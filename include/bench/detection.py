@@ -75,7 +75,7 @@ Scores = Callable[[World], np.ndarray]
 def world(seed: int, events: int = EVENTS, customers: int = CUSTOMERS, days: float = DAYS) -> World:
     """The world of a seed, with what the shop knows of it at the split."""
     config = Config(seed=seed, fraud_rate=0.01, customers=customers)
-    batches = list(simulation(config).window(START, START + timedelta(days=days), events=events))
+    batches = list(simulation(config).between(START, START + timedelta(days=days), events=events))
     tables = [
         pa.concat_tables(getattr(each, name) for each in batches) for name in ("events", "truth", "labels")
     ]

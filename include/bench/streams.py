@@ -88,7 +88,7 @@ def fill(settings: Settings, events: int) -> int:
     failed: list = []
     producer = Producer(kafka.client_config(settings, linger_ms=20, partitioner="murmur2_random"))
     count = 0
-    for batch in simulation(Config()).window(START, START + timedelta(days=20), events=events):
+    for batch in simulation(Config()).between(START, START + timedelta(days=20), events=events):
         for _, key, value in batch.transactions():
             producer.produce(
                 settings.transactions_topic,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.events.times import from_micros
 from include.generator.volume import SECOND
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 TRUTH = pa.schema(
     [
@@ -82,15 +82,6 @@ class Batch:
         return _records(self.labels["timestamp"].to_numpy().astype(np.int64), self.labels)
 
 
-def micros(at: datetime | int) -> int:
-    """Microseconds since 1970 of an aware datetime."""
-    return at if isinstance(at, int) else (at - EPOCH) // timedelta(microseconds=1)
-
-
-def moment(at: int) -> datetime:
-    return EPOCH + timedelta(microseconds=at)
-
-
 def text_of_times(times: np.ndarray) -> np.ndarray:
     """(N, 27) bytes `2026-11-24T06:00:00.000000Z` of times in microseconds since 1970."""
     text = np.empty((len(times), 27), np.uint8)
@@ -101,15 +92,16 @@ def text_of_times(times: np.ndarray) -> np.ndarray:
     # the text of a minute is written once: most rows share it with others
     unique, row = np.unique(minutes, return_inverse=True)
     stems = b"".join(
-        moment(int(minute) * 60 * SECOND).strftime("%Y-%m-%dT%H:%M:00.000000Z").encode() for minute in unique
+        from_micros(int(minute) * 60 * SECOND).strftime("%Y-%m-%dT%H:%M:00.000000Z").encode()
+        for minute in unique
     )
     text[:] = np.frombuffer(stems, np.uint8).reshape(-1, 27)[row]
-    for place, digit in ((17, second // 10), (18, second % 10)):
-        text[:, place] = digit + 48
+    for column, digit in ((17, second // 10), (18, second % 10)):
+        text[:, column] = digit + 48
     rest = rest.astype(np.int32)
-    for place in range(25, 19, -1):
+    for column in range(25, 19, -1):
         rest, digit = np.divmod(rest, 10)
-        text[:, place] = digit + 48
+        text[:, column] = digit + 48
     return text
 
 
@@ -124,8 +116,8 @@ def uuids(rng: np.random.Generator, count: int) -> pa.Array:
     """`count` random UUIDs (version 4) as text."""
     digits = np.frombuffer(rng.bytes(16 * count).hex().encode(), np.uint8).reshape(count, 32)
     text = np.full((count, 36), ord("-"), np.uint8)
-    for start, end, place in ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24)):
-        text[:, place : place + end - start] = digits[:, start:end]
+    for start, end, column in ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24)):
+        text[:, column : column + end - start] = digits[:, start:end]
     text[:, 14], text[:, 19] = ord("4"), ord("a")
     return fixed_text(text)
 
@@ -150,8 +142,8 @@ def json_lines(rows: pa.Table) -> pa.Array:
     before = "{"
     group: dict[str, pa.Array] = {}  # neighbouring columns with the same codes
     columns = [(name, _one_chunk(rows[name])) for name in rows.column_names]
-    for place, (name, column) in enumerate(columns):
-        following = columns[place + 1][1] if place + 1 < len(columns) else None
+    neighbours = [column for _, column in columns[1:]]
+    for (name, column), following in zip_longest(columns, neighbours):
         if pa.types.is_dictionary(column.type):
             group[name] = column.dictionary
             if following is None or _codes(following) != _codes(column):

@@ -51,6 +51,6 @@ def _rows(batch: Batch, truth: bool, as_text: bool) -> pa.Table:
             if name not in rows.column_names:
                 rows = rows.append_column(name, batch.truth[name])
     if as_text:
-        place = rows.column_names.index("timestamp")
-        rows = rows.set_column(place, "timestamp", fixed_text(text_of_times(batch.time)))
+        column = rows.column_names.index("timestamp")
+        rows = rows.set_column(column, "timestamp", fixed_text(text_of_times(batch.time)))
     return rows

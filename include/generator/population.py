@@ -229,9 +229,9 @@ class Merchants:
 def foreign_city(country: np.ndarray, h: np.ndarray, far: bool = False) -> np.ndarray:
     """(N,) cities outside a country, and with `far` on another continent, chosen by hashes."""
     city = CITY_TABLE[h % np.uint64(TABLE)]
-    place = _CONTINENT if far else np.arange(len(COUNTRY_NAMES))
+    region = _CONTINENT if far else np.arange(len(COUNTRY_NAMES))
     for attempt in range(1, 40):
-        same = place[CITY_COUNTRY[city]] == place[country]
+        same = region[CITY_COUNTRY[city]] == region[country]
         if not same.any():
             break
         city = np.where(same, CITY_TABLE[(again(h, attempt) * TABLE).astype(np.int64)], city)

@@ -1,17 +1,18 @@
-"""The kinds of fraud, and honest oddities that look like them.
+"""The scenarios of fraud, and honest oddities that look like them.
 
-Two ways lead to fraud. Most kinds turn some ordinary payments into fraud: an episode of a customer or merchant (found
-by hashing its window of time, so nobody has to remember it) gives them a share. Campaigns (account takeover, card
-testing, …) add payments of their own, drawn for each hour. Each kind's rates follow from the wanted share of fraud.
+Two ways lead to fraud. Some scenarios turn ordinary payments into fraud: one by one, or a share of those in an episode
+of a customer or merchant, which a hash of the owner and a period of time decides, so that nobody has to remember it.
+Others add campaigns of further payments, drawn for each hour. All rates follow from the wanted share of fraud.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from include.generator.draft import Draft
 from include.generator.hashing import again, hashed, unit
 from include.generator.population import (
     DEVICE_TABLE,
@@ -20,65 +21,6 @@ from include.generator.population import (
     foreign_city,
 )
 from include.generator.volume import DAY
-
-SCENARIOS = (
-    None,
-    "large_amount",
-    "stolen_credentials",
-    "compromised_merchant",
-    "account_takeover",
-    "card_testing",
-    "impossible_travel",
-    "low_and_slow",
-    "unknown_device",
-    "location_change",
-    "gift_cards",
-)
-CODE = {name: code for code, name in enumerate(SCENARIOS)}
-ODDITIES = (
-    None,
-    "holiday",
-    "big_purchase",
-    "borrowed_device",
-    "new_device",
-    "moved",
-    "travel_home",
-    "bought_abroad",
-)
-ODD = {name: code for code, name in enumerate(ODDITIES)}
-
-# Share of each kind in all fraud; after the drift, gift cards take their share from the others.
-SHARES = {
-    "large_amount": 0.06,
-    "stolen_credentials": 0.22,
-    "compromised_merchant": 0.16,
-    "account_takeover": 0.14,
-    "card_testing": 0.22,
-    "impossible_travel": 0.06,
-    "low_and_slow": 0.08,
-    "unknown_device": 0.03,
-    "location_change": 0.03,
-}
-GIFT_CARD_SHARE = 0.15
-
-
-@dataclass
-class Draft:
-    """Payments in the making, arrays of shape (N,); the scenarios change them in place."""
-
-    time: np.ndarray
-    customer: np.ndarray
-    home: np.ndarray  # city of residence
-    on_file: np.ndarray  # city of the address that the shop has
-    city: np.ndarray  # where the payment is made
-    merchant: np.ndarray
-    remote: np.ndarray  # bool: paid from home, the position is the customer's
-    amount: np.ndarray
-    device: np.ndarray
-    scenario: np.ndarray  # code
-    oddity: np.ndarray  # code
-    campaign: np.ndarray  # uint64 hash of the campaign that a payment belongs to
-    place: np.ndarray  # position within the campaign, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -94,18 +36,16 @@ def pick(table: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return table[(uniform * len(table)).astype(np.int64)]
 
 
-# What each kind of fraud does to its payments. `i`: their indices in the draft.
+# What each scenario does to its payments; SCENARIOS describes them. `i`: their indices in the draft.
 
 
-def large_amount(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """One payment far above anyone's habit."""
+def _large_amount(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     draft.amount[i] = np.exp(rng.uniform(np.log(1_000), np.log(9_000), len(i)))
     draft.merchant[i] = pick(people.merchants.big_table, rng.random(len(i)))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
-def stolen_credentials(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """Payments of several times the customer's mean, on the net; in half of the cases from another device."""
+def _stolen_credentials(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     factor = rng.uniform(1.5, 6, len(i)) * rng.lognormal(0, 0.2, len(i))
     draft.amount[i] = people.customers.mean[draft.customer[i]] * factor
     draft.merchant[i] = pick(people.merchants.online_table, rng.random(len(i)))
@@ -114,12 +54,11 @@ def stolen_credentials(draft: Draft, i: np.ndarray, people: People, rng: np.rand
     draft.device[other] = pick(DEVICE_TABLE, again(draft.campaign[other], 4))
 
 
-def compromised_merchant(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """Nothing to see in the payment itself."""
+def _compromised_merchant(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    """There is nothing to see in the payment itself."""
 
 
-def account_takeover(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """A new device in another country, 2 to 6 times the usual amount."""
+def _account_takeover(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     h = draft.campaign[i]
     draft.device[i] = pick(DEVICE_TABLE, again(h, 1))
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], h)
@@ -130,9 +69,8 @@ def account_takeover(draft: Draft, i: np.ndarray, people: People, rng: np.random
     )
 
 
-def card_testing(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """Tiny amounts at one shop within minutes, then a large one elsewhere."""
-    h, last = draft.campaign[i], draft.place[i] == 1
+def _card_testing(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    h, last = draft.campaign[i], draft.progress[i] == 1
     large = people.customers.mean[draft.customer[i]] * rng.uniform(3, 8, len(i))
     draft.amount[i] = np.where(last, large, rng.uniform(0.5, 4, len(i)))
     draft.merchant[i] = pick(people.merchants.online_table, np.where(last, rng.random(len(i)), again(h, 2)))
@@ -140,8 +78,7 @@ def card_testing(draft: Draft, i: np.ndarray, people: People, rng: np.random.Gen
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
-def impossible_travel(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """A payment on another continent, within two hours of one at home."""
+def _impossible_travel(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], draft.campaign[i], far=True)
     draft.amount[i] = people.customers.mean[draft.customer[i]] * rng.uniform(0.5, 2.5, len(i))
     draft.remote[i] = False
@@ -150,22 +87,19 @@ def impossible_travel(draft: Draft, i: np.ndarray, people: People, rng: np.rando
     )
 
 
-def low_and_slow(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """1.3 to 2.2 times the usual, growing step by step over weeks."""
-    factor = (1.3 + 0.9 * draft.place[i]) * rng.lognormal(0, 0.1, len(i))
+def _low_and_slow(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    factor = (1.3 + 0.9 * draft.progress[i]) * rng.lognormal(0, 0.1, len(i))
     draft.amount[i] = people.customers.mean[draft.customer[i]] * factor
     draft.merchant[i] = pick(people.merchants.online_table, rng.random(len(i)))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
-def unknown_device(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """A device that the customer never used, and little else."""
+def _unknown_device(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     draft.device[i] = pick(DEVICE_TABLE, rng.random(len(i)))
     draft.amount[i] *= rng.uniform(1, 2, len(i))
 
 
-def location_change(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """Another country, and little else."""
+def _location_change(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     h = rng.integers(0, 1 << 63, len(i), np.uint64)
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], h)
     draft.merchant[i] = people.merchants.in_city.choose(draft.city[i], h >> np.uint64(20))
@@ -173,8 +107,7 @@ def location_change(draft: Draft, i: np.ndarray, people: People, rng: np.random.
     draft.amount[i] *= rng.uniform(1, 2, len(i))
 
 
-def gift_cards(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
-    """Several gift cards of round amounts within an hour, from another device. Begins with the drift."""
+def _gift_cards(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
     draft.amount[i] = rng.choice([25.0, 50.0, 75.0, 100.0, 150.0, 200.0], len(i))
     draft.merchant[i] = pick(people.merchants.gift_table, rng.random(len(i)))
     draft.device[i] = pick(DEVICE_TABLE, again(draft.campaign[i], 1))
@@ -185,61 +118,167 @@ Change = Callable[[Draft, np.ndarray, People, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
-class Episode:
+class Episodes:
     """Stretches of time in which a share of a customer's or merchant's payments are fraud.
 
     Attributes:
-        window: in days; at most one episode of an owner falls into a window.
+        period: in days; at most one episode of an owner falls into a period.
         shortest, longest: length of an episode, in days.
         share: of the owner's payments in it that are fraud.
     """
 
-    change: Change
-    of_merchant: bool
-    window: int
+    period: int
     shortest: float
     longest: float
     share: float
+    of_merchant: bool = False
 
     def chance(self, rate: float) -> tuple[float, float]:
-        """Chance of an episode in a window, and the share, that make `rate` of all payments fraud."""
-        covered = (self.shortest + self.longest) / 2 / self.window
+        """Chance of an episode in a period, and the share, that make `rate` of all payments fraud."""
+        covered = (self.shortest + self.longest) / 2 / self.period
         chance = rate / (self.share * covered)
         return min(1.0, chance), min(0.95, self.share * max(1.0, chance))
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """Payments that come on top, in groups; `draw` gives the minutes and places of one group's payments."""
+class Campaigns:
+    """Groups of additional payments.
 
-    change: Change
-    payments: tuple[int, int]  # fewest and most of a group
-    minutes: tuple[float, float]  # over which they spread
+    Attributes:
+        payments: fewest and most of a group.
+        minutes: fewest and most over which they spread.
+        at_home: one of a group is the customer's own, at home: an honest oddity.
+        at_own_hours: they come at the hours at which the customer pays.
+    """
+
+    payments: tuple[int, int]
+    minutes: tuple[float, float]
+    at_home: bool = False
     at_own_hours: bool = False
 
+    @property
+    def size(self) -> float:
+        """Payments of a group in the mean."""
+        return sum(self.payments) / 2
 
-EPISODES = {
-    "stolen_credentials": Episode(stolen_credentials, False, window=20, shortest=2, longest=7, share=0.35),
-    "low_and_slow": Episode(low_and_slow, False, window=40, shortest=10, longest=25, share=0.3),
-    "compromised_merchant": Episode(
-        compromised_merchant, True, window=42, shortest=14, longest=28, share=0.2
+    @property
+    def frauds(self) -> float:
+        """Frauds of a group in the mean."""
+        return self.size - self.at_home
+
+
+@dataclass(frozen=True)
+class Single:
+    """Ordinary payments, one by one."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of fraud: everything that the world and docs/generator.md say of it comes from here.
+
+    Attributes:
+        share: of all fraud. A scenario that begins with the drift takes its share from the others.
+        shape: what it looks like, in words.
+        change: what it does to its payments.
+    """
+
+    name: str
+    share: float
+    shape: str
+    payments: Episodes | Campaigns | Single
+    change: Change
+    begins_with_drift: bool = False
+
+
+SCENARIOS = (
+    Scenario(
+        "stolen_credentials",
+        0.22,
+        "for 2 to 7 days, a third of a customer's payments are 1.5 to 6 times their mean, online; half of the thieves "
+        "have another device",
+        Episodes(period=20, shortest=2, longest=7, share=0.35),
+        _stolen_credentials,
     ),
+    Scenario(
+        "low_and_slow",
+        0.08,
+        "for 10 to 25 days, 1.3 to 2.2 times the mean, growing",
+        Episodes(period=40, shortest=10, longest=25, share=0.3),
+        _low_and_slow,
+    ),
+    Scenario(
+        "compromised_merchant",
+        0.16,
+        "for 2 to 4 weeks, a fifth of a merchant's payments; nothing to see in them",
+        Episodes(period=42, shortest=14, longest=28, share=0.2, of_merchant=True),
+        _compromised_merchant,
+    ),
+    Scenario(
+        "account_takeover",
+        0.14,
+        "2 to 5 payments within 2.5 hours, another device, another country, 2 to 6 times the mean",
+        Campaigns((2, 5), (10, 150)),
+        _account_takeover,
+    ),
+    Scenario(
+        "card_testing",
+        0.22,
+        "5 to 13 tiny amounts (0.50 to 4) at one shop within 12 minutes, then one of 3 to 8 times the mean",
+        Campaigns((6, 14), (2, 12)),
+        _card_testing,
+    ),
+    Scenario(
+        "impossible_travel",
+        0.06,
+        "a payment on another continent within two hours of one at home",
+        Campaigns((2, 2), (15, 110), at_home=True, at_own_hours=True),
+        _impossible_travel,
+    ),
+    Scenario(
+        "gift_cards",
+        0.15,
+        "3 to 6 gift cards of round amounts within an hour, another device",
+        Campaigns((3, 6), (5, 60)),
+        _gift_cards,
+        begins_with_drift=True,
+    ),
+    Scenario("large_amount", 0.06, "one payment of 1,000 to 9,000", Single(), _large_amount),
+    Scenario(
+        "unknown_device", 0.03, "another device, amount at most twice as usual", Single(), _unknown_device
+    ),
+    Scenario(
+        "location_change", 0.03, "another country, amount at most twice as usual", Single(), _location_change
+    ),
+)
+EPISODES = {
+    scenario.name: scenario.payments for scenario in SCENARIOS if isinstance(scenario.payments, Episodes)
 }
-SINGLE = {"large_amount": large_amount, "unknown_device": unknown_device, "location_change": location_change}
 CAMPAIGNS = {
-    "account_takeover": Campaign(account_takeover, (2, 5), (10, 150)),
-    "card_testing": Campaign(card_testing, (6, 14), (2, 12)),
-    "impossible_travel": Campaign(impossible_travel, (2, 2), (15, 110), at_own_hours=True),
-    "gift_cards": Campaign(gift_cards, (3, 6), (5, 60)),
+    scenario.name: scenario.payments for scenario in SCENARIOS if isinstance(scenario.payments, Campaigns)
 }
+SINGLE = tuple(scenario.name for scenario in SCENARIOS if isinstance(scenario.payments, Single))
+CODE = {scenario.name: code for code, scenario in enumerate(SCENARIOS, start=1)}  # 0: honest
+
+
+def shares(*, drifted: bool) -> dict[str, float]:
+    """Share of each scenario in all fraud, before or after the drift."""
+    new = sum(scenario.share for scenario in SCENARIOS if scenario.begins_with_drift) if drifted else 0.0
+    others = {scenario.name: scenario.share * (1 - new) for scenario in SCENARIOS}
+    return others | {
+        scenario.name: scenario.share if drifted else 0.0
+        for scenario in SCENARIOS
+        if scenario.begins_with_drift
+    }
+
+
 LONGEST_CAMPAIGN_HOURS = 3  # after its start's hour began, a campaign is over
 
 
 def active(
-    start: np.uint64, owner: np.ndarray, at: np.ndarray, window: int, chance: float, days: tuple[float, float]
+    start: np.uint64, owner: np.ndarray, at: np.ndarray, period: int, chance: float, days: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of the payments that fall into an episode of their owner, its hash, and how far it is, in [0, 1]."""
-    length = window * DAY
+    length = period * DAY
     shifted = at + (hashed(start, owner) % np.uint64(length)).astype(np.int64)
     number = shifted // length
     h = hashed(start ^ np.uint64(1), owner, number)
@@ -249,26 +288,3 @@ def active(
     since = shifted[i] - number[i] * length - again(h, 12) * (length - lasts)
     happening = (since >= 0) & (since < lasts)
     return i[happening], h[happening], (since / lasts)[happening]
-
-
-@dataclass
-class Extra:
-    """Payments of the campaigns that start in one hour, in order of time."""
-
-    time: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    customer: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
-    scenario: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-    campaign: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    place: np.ndarray = field(default_factory=lambda: np.empty(0))
-    oddity: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-
-    @classmethod
-    def joined(cls, parts: list[Extra]) -> Extra:
-        names = cls.__dataclass_fields__
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        order = np.argsort(columns["time"], kind="stable")
-        return cls(**{name: column[order] for name, column in columns.items()})
-
-    def between(self, start: int, end: int) -> Extra:
-        first, last = np.searchsorted(self.time, [start, end])
-        return Extra(**{name: getattr(self, name)[first:last] for name in self.__dataclass_fields__})

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import datetime
 
-from include.generator.batch import Batch, micros
+from include.events.times import micros
+from include.generator.batch import Batch
 from include.generator.config import Config
 from include.generator.volume import DAY, SECOND, Flat, Growth, Volume
 
@@ -31,25 +32,25 @@ class Simulation(ABC):
         """The history before `end`, which grows to the configured rate; from the slot of `resume_at` if given."""
         volume = self.growth(end)
         if volume.length:
-            yield from self._slots(max(volume.start, micros(resume_at or volume.start)), volume.end, volume)
+            yield from self._slots(max(volume.start, _micros(resume_at or volume.start)), volume.end, volume)
 
     def growth(self, end: datetime | int) -> Growth:
         """Volume of the history before `end`."""
         config = self.config
-        return Growth(micros(end), config.history_days * DAY, config.history_events, config.rate)
+        return Growth(_micros(end), config.history_days * DAY, config.history_events, config.rate)
 
     def live(self, start: datetime | int, rate: float | None = None) -> Iterator[Batch]:
         """Transactions from `start` on, without end, at a constant rate per second (default: the configured one)."""
-        yield from self._slots(micros(start), None, Flat(rate or self.config.rate))
+        yield from self._slots(_micros(start), None, Flat(rate or self.config.rate))
 
-    def window(
+    def between(
         self, start: datetime | int, end: datetime | int, events: int | None = None, rate: float | None = None
     ) -> Iterator[Batch]:
         """Transactions in [start, end) at a constant rate: about `events` of them, or `rate` per second."""
-        start, end = micros(start), micros(end)
+        begin, stop = _micros(start), _micros(end)
         if events is not None:
-            rate = events / ((end - start) / SECOND)
-        yield from self._slots(start, end, Flat(rate or self.config.rate))
+            rate = events / ((stop - begin) / SECOND)
+        yield from self._slots(begin, stop, Flat(rate or self.config.rate))
 
     def _slots(self, start: int, end: int | None, volume: Volume) -> Iterator[Batch]:
         at = start // volume.slot(start) * volume.slot(start)
@@ -61,3 +62,7 @@ class Simulation(ABC):
                 if len(batch):
                     yield batch
             at = following
+
+
+def _micros(time: datetime | int) -> int:
+    return time if isinstance(time, int) else micros(time)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from include.events.times import micros
 from include.generator import scenarios
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, micros, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, uuids
 from include.generator.config import Config
+from include.generator.draft import ODD, ODDITIES, CampaignPayments, Draft
 from include.generator.hashing import again, hashed, salt
 from include.generator.population import (
     DEVICE_NAMES,
@@ -18,18 +20,27 @@ from include.generator.population import (
     Merchants,
     foreign_city,
 )
-from include.generator.scenarios import CODE, ODD, Draft, Extra, People
+from include.generator.scenarios import (
+    CAMPAIGNS,
+    CODE,
+    EPISODES,
+    SCENARIOS,
+    SINGLE,
+    Campaigns,
+    Episodes,
+    People,
+)
 from include.generator.simulation import Simulation
 from include.generator.volume import DAY, HOUR, SECOND, Volume
 
-HOLIDAY = dict(window=60, chance=0.025, days=(4.0, 12.0))
+HOLIDAY_PERIOD, HOLIDAY_CHANCE, HOLIDAY_DAYS = 60, 0.025, (4.0, 12.0)
 BIG_PURCHASES, BORROWED_DEVICES, BOUGHT_ABROAD = 0.002, 0.0015, 0.001  # shares of the payments
 NEW_ADDRESS_AFTER = 5 * DAY  # how long the address on file lags behind a move
 NO_DEVICE, NO_POSITION = 0.01, 0.02  # shares of payments where the field is missing
 REPORTED, REPORTED_WRONGLY, CORRECTED = 0.96, 0.0003, 0.5
 
-SCENARIO_NAMES = pa.array(scenarios.SCENARIOS, pa.string())
-ODDITY_NAMES = pa.array(scenarios.ODDITIES, pa.string())
+SCENARIO_NAMES = pa.array([None, *CODE], pa.string())
+ODDITY_NAMES = pa.array(ODDITIES, pa.string())
 
 
 class World(Simulation):
@@ -50,8 +61,8 @@ class World(Simulation):
             round(config.fraud_rate * 1e6),
             self._drift or 0,
         ]
-        self._extras: dict[tuple[Volume, int], Extra] = {}
-        names = (*scenarios.EPISODES, "holiday", "favourite")
+        self._started: dict[tuple[Volume, int], CampaignPayments] = {}
+        names = (*CODE, "holiday", "favourite")
         self._salts = {name: salt(config.seed, name) for name in names}
 
     def slot(self, start: int, volume: Volume) -> Batch:
@@ -63,63 +74,51 @@ class World(Simulation):
 
     def _draft(self, start: int, end: int, volume: Volume, rng: np.random.Generator) -> Draft:
         """Ordinary payments of ordinary customers, and those of campaigns."""
-        customers, merchants = self.customers, self.merchants
-        parts = [
-            self._extra(start // HOUR - back, volume) for back in range(scenarios.LONGEST_CAMPAIGN_HOURS)
-        ]
-        extra = Extra.joined([part.between(start, end) for part in parts])
-        count = max(0, volume.count(start, end) - len(extra.time))
+        hours = range(scenarios.LONGEST_CAMPAIGN_HOURS)
+        parts = [self._campaigns_of(start // HOUR - back, volume) for back in hours]
+        added = CampaignPayments.joined([part.between(start, end) for part in parts])
+        count = max(0, volume.count(start, end) - len(added.time))
         first, last = volume.clip(start, end)
         time = np.sort(first + (rng.random(count) * (last - first)).astype(np.int64))
-        customer = customers.choose(rng.random(count), start // HOUR % 24, self._present(start, volume))
-        time, customer = np.concatenate([time, extra.time]), np.concatenate([customer, extra.customer])
+        customer = self.customers.choose(rng.random(count), start // HOUR % 24, self._present(start, volume))
+        time, customer = np.concatenate([time, added.time]), np.concatenate([customer, added.customer])
         order = np.argsort(time, kind="stable")
-        time, customer, n = time[order], customer[order], len(time)
+        time, customer = time[order], customer[order]
+        moves, home = self.customers.home(customer, time)
+        on_file = self.customers.home(customer, time - NEW_ADDRESS_AFTER)[1]
+        draft = Draft.empty(time, customer, home, on_file)
+        draws = rng.random((4, len(time)))
+        self._choose_merchants(draft, moves, draws, rng)
+        self._choose_amounts(draft, draws, rng)
+        which = (rng.random(len(time)) ** 2.2 * self.customers.devices[customer]).astype(np.int64)
+        draft.device = self.customers.device(customer, time, which, self._drift)
+        draft.mark(np.flatnonzero(order >= count), added, order[order >= count] - count)
+        return draft
 
-        moves, home = customers.home(customer, time)
-        on_file = customers.home(customer, time - NEW_ADDRESS_AFTER)[1]
-        draws = rng.random((4, n))
-        # five favourite shops near home and three on the net, the first ones most; sometimes any other
-        remote = draws[0] < 0.27
+    def _choose_merchants(
+        self, draft: Draft, moves: np.ndarray, draws: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Five favourite shops near home and three online, the first ones most; sometimes any other."""
+        draft.remote = draws[0] < 0.27
         favourite = (draws[1] ** 1.8 * 5).astype(np.int64)
-        h = hashed(self._salts["favourite"], customer, np.where(remote, favourite - 8, favourite + 8 * moves))
+        number = np.where(draft.remote, favourite - 8, favourite + 8 * moves)
+        h = hashed(self._salts["favourite"], draft.customer, number)
         any_other = np.flatnonzero(draws[2] < 0.08)
         h[any_other] = rng.integers(0, 1 << 63, len(any_other), np.uint64)
-        merchant = merchants.in_city.choose(home, h)
-        merchant[remote] = scenarios.pick(merchants.online_table, again(h[remote], 1))
+        draft.merchant = self.merchants.in_city.choose(draft.home, h)
+        draft.merchant[draft.remote] = scenarios.pick(self.merchants.online_table, again(h[draft.remote], 1))
 
-        amount = customers.amount[customer] + 0.35 * merchants.price[merchant]
-        amount += customers.spread[customer] * rng.standard_normal(n)
-        if self._drift is not None and end > self._drift:
-            amount += np.where(time >= self._drift, np.where(remote, 0.35, 0.1), 0.0)
-        amount = np.exp(amount)
-        tiny = np.flatnonzero(draws[3] < MICRO[merchants.category[merchant]])
-        amount[tiny] = rng.uniform(0.5, 5, len(tiny))
-
-        which = (rng.random(n) ** 2.2 * customers.devices[customer]).astype(np.int64)
-        device = customers.device(customer, time, which, self._drift)
-        campaign, scenario = np.zeros(n, np.uint64), np.zeros(n, np.int8)
-        place, oddity = np.zeros(n), np.zeros(n, np.int8)
-        added = order >= count
-        for column, values in (
-            (campaign, extra.campaign), (scenario, extra.scenario), (place, extra.place), (oddity, extra.oddity)
-        ):  # fmt: skip
-            column[added] = values[order[added] - count]
-        return Draft(
-            time=time,
-            customer=customer,
-            home=home,
-            on_file=on_file,
-            city=home.copy(),
-            merchant=merchant,
-            remote=remote,
-            amount=amount,
-            device=device,
-            scenario=scenario,
-            oddity=oddity,
-            campaign=campaign,
-            place=place,
-        )
+    def _choose_amounts(self, draft: Draft, draws: np.ndarray, rng: np.random.Generator) -> None:
+        """The customer's habit and the merchant's prices; a few are tiny."""
+        customers, merchants = self.customers, self.merchants
+        logarithm = customers.amount[draft.customer] + 0.35 * merchants.price[draft.merchant]
+        logarithm += customers.spread[draft.customer] * rng.standard_normal(len(draft.time))
+        if self._drift is not None and len(draft.time) and draft.time[-1] >= self._drift:
+            rise = np.where(draft.remote, 0.35, 0.1)
+            logarithm += np.where(draft.time >= self._drift, rise, 0.0)
+        draft.amount = np.exp(logarithm)
+        tiny = np.flatnonzero(draws[3] < MICRO[merchants.category[draft.merchant]])
+        draft.amount[tiny] = rng.uniform(0.5, 5, len(tiny))
 
     def _present(self, at: int, volume: Volume) -> int:
         return max(1, round(self.customers.count * volume.population(at)))
@@ -143,7 +142,9 @@ class World(Simulation):
         i = np.flatnonzero(draws[2] < BOUGHT_ABROAD)
         self._abroad(draft, i, rng.integers(0, 1 << 63, len(i), np.uint64), rng)
         draft.oddity[i] = ODD["bought_abroad"]
-        i, h, _ = scenarios.active(self._salts["holiday"], draft.customer, draft.time, **HOLIDAY)
+        i, h, _ = scenarios.active(
+            self._salts["holiday"], draft.customer, draft.time, HOLIDAY_PERIOD, HOLIDAY_CHANCE, HOLIDAY_DAYS
+        )
         i, h = i[usual[i]], h[usual[i]]
         self._abroad(draft, i, h, rng)
         draft.oddity[i] = ODD["holiday"]
@@ -155,85 +156,101 @@ class World(Simulation):
         draft.merchant[i] = self.merchants.in_city.choose(draft.city[i], any_shop)
         draft.remote[i] = False
 
-    def _shares(self, at: int) -> dict[str, float]:
-        if self._drift is None or at < self._drift:
-            return scenarios.SHARES
-        left = 1 - scenarios.GIFT_CARD_SHARE
-        return {name: share * left for name, share in scenarios.SHARES.items()} | {
-            "gift_cards": scenarios.GIFT_CARD_SHARE
-        }
+    def _fraud_rates(self, time: int) -> dict[str, float]:
+        """Share of each scenario in all payments."""
+        shares = scenarios.shares(drifted=self._drift is not None and time >= self._drift)
+        return {name: self.config.fraud_rate * share for name, share in shares.items()}
 
     def _fraud(self, draft: Draft, rng: np.random.Generator) -> None:
+        """Turns ordinary payments into fraud, and gives every fraud the shape of its scenario."""
         if not len(draft.time):
             return
-        shares = self._shares(int(draft.time[0]))
-        added = sum(share for name, share in shares.items() if name in scenarios.CAMPAIGNS)
-        ordinary = 1 - self.config.fraud_rate * (added + shares["impossible_travel"])
-        draws = rng.random((len(scenarios.EPISODES) + 1, len(draft.time)))
-        for draw, (name, episode) in zip(draws, scenarios.EPISODES.items(), strict=False):
-            owner = draft.merchant if episode.of_merchant else draft.customer
-            chance, share = episode.chance(self.config.fraud_rate * shares[name] / ordinary)
-            days = (episode.shortest, episode.longest)
-            i, h, place = scenarios.active(self._salts[name], owner, draft.time, episode.window, chance, days)
-            turned = (draw[i] < share) & (draft.scenario[i] == 0) & (draft.oddity[i] == 0)
-            i = i[turned]
-            draft.campaign[i], draft.place[i], draft.scenario[i] = h[turned], place[turned], CODE[name]
+        rates = self._fraud_rates(int(draft.time[0]))
+        of_campaigns = sum(
+            rates[name] * campaigns.size / campaigns.frauds for name, campaigns in CAMPAIGNS.items()
+        )
+        ordinary = 1 - of_campaigns
+        draws = rng.random((len(EPISODES) + 1, len(draft.time)))
+        for draw, (name, episodes) in zip(draws, EPISODES.items(), strict=False):
+            self._turn_in_episodes(draft, name, episodes, rates[name] / ordinary, draw)
         reached = 0.0
-        for name in scenarios.SINGLE:
-            rate = self.config.fraud_rate * shares[name] / ordinary
-            i = np.flatnonzero((draws[-1] >= reached) & (draws[-1] < reached + rate) & (draft.scenario == 0))
-            draft.scenario[i[draft.oddity[i] == 0]] = CODE[name]
+        for name in SINGLE:
+            rate = rates[name] / ordinary
+            draft.turn((draws[-1] >= reached) & (draws[-1] < reached + rate), CODE[name])
             reached += rate
-        for name, kind in (scenarios.EPISODES | scenarios.CAMPAIGNS | scenarios.SINGLE).items():
-            i = np.flatnonzero(draft.scenario == CODE[name])
+        for scenario in SCENARIOS:
+            i = np.flatnonzero(draft.scenario == CODE[scenario.name])
             if len(i):
-                change = kind if callable(kind) else kind.change
-                change(draft, i, self.people, rng)
+                scenario.change(draft, i, self.people, rng)
         draft.oddity[draft.scenario > 0] = 0
 
-    def _extra(self, hour: int, volume: Volume) -> Extra:
+    def _turn_in_episodes(
+        self, draft: Draft, name: str, episodes: Episodes, rate: float, draw: np.ndarray
+    ) -> None:
+        """Makes a share of the payments in a scenario's episodes fraud: `rate` of all."""
+        owner = draft.merchant if episodes.of_merchant else draft.customer
+        chance, share = episodes.chance(rate)
+        days = (episodes.shortest, episodes.longest)
+        i, h, progress = scenarios.active(self._salts[name], owner, draft.time, episodes.period, chance, days)
+        chosen = np.zeros(len(draft.time), bool)
+        chosen[i] = draw[i] < share
+        turned = draft.turn(chosen, CODE[name])[i]
+        draft.campaign[i[turned]], draft.progress[i[turned]] = h[turned], progress[turned]
+
+    def _campaigns_of(self, hour: int, volume: Volume) -> CampaignPayments:
         """Payments of the campaigns that start in an hour."""
         key = volume, hour
-        if key not in self._extras:
-            if len(self._extras) > 2 * scenarios.LONGEST_CAMPAIGN_HOURS:
-                del self._extras[next(iter(self._extras))]
-            self._extras[key] = self._campaigns(hour, volume)
-        return self._extras[key]
+        if key not in self._started:
+            if len(self._started) > 2 * scenarios.LONGEST_CAMPAIGN_HOURS:
+                del self._started[next(iter(self._started))]
+            self._started[key] = self._start_campaigns(hour, volume)
+        return self._started[key]
 
-    def _campaigns(self, hour: int, volume: Volume) -> Extra:
+    def _start_campaigns(self, hour: int, volume: Volume) -> CampaignPayments:
         start = hour * HOUR
         count = volume.count(start, start + HOUR)
         if not count or not self.config.fraud_rate:
-            return Extra()
+            return CampaignPayments()
         rng = np.random.default_rng([*self._key, 4, *volume.key, hour])
-        parts = [Extra()]
-        for name, share in self._shares(start).items():
-            if kind := scenarios.CAMPAIGNS.get(name):
-                fewest, most = kind.payments
-                honest = 1 if name == "impossible_travel" else 0
-                wanted = self.config.fraud_rate * share * count / ((fewest + most) / 2 - honest)
-                groups = int(wanted + rng.random())
-                sizes = rng.integers(fewest, most, groups, endpoint=True)
-                chances = hour % 24 if kind.at_own_hours else -1
-                who = self.customers.choose(rng.random(groups), chances, self._present(start, volume))
-                begins = start + (rng.random(groups) * HOUR).astype(np.int64)
-                lasts = rng.uniform(*kind.minutes, groups) * 60 * SECOND
-                h = rng.integers(0, 1 << 63, groups, np.uint64)
-                group = np.repeat(np.arange(groups), sizes)
-                nth = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-                place = nth / np.maximum(sizes - 1, 1)[group]
-                # not evenly spaced: each payment but the first and the last moves a little
-                moved = np.where(
-                    (place > 0) & (place < 1), (rng.random(len(group)) - 0.5) / sizes[group], 0.0
-                )
-                time = begins[group] + ((place + moved) * lasts[group]).astype(np.int64)
-                code = np.full(len(group), CODE[name], np.int8)
-                oddity = np.zeros(len(group), np.int8)
-                if honest:  # the one at home comes first in half of the cases
-                    at_home = nth == (h[group] % np.uint64(2)).astype(np.int64)
-                    code[at_home], oddity[at_home] = 0, ODD["travel_home"]
-                parts.append(Extra(time, who[group], code, h[group], place, oddity))
-        return Extra.joined(parts)
+        rates = self._fraud_rates(start)
+        parts = [
+            self._start_groups(name, campaigns, hour, rates[name] * count, volume, rng)
+            for name, campaigns in CAMPAIGNS.items()
+            if rates[name]
+        ]
+        return CampaignPayments.joined([CampaignPayments(), *parts])
+
+    def _start_groups(
+        self,
+        name: str,
+        campaigns: Campaigns,
+        hour: int,
+        frauds: float,
+        volume: Volume,
+        rng: np.random.Generator,
+    ) -> CampaignPayments:
+        """Payments of a scenario's campaigns that start in an hour: about `frauds`."""
+        start = hour * HOUR
+        groups = int(frauds / campaigns.frauds + rng.random())
+        sizes = rng.integers(*campaigns.payments, groups, endpoint=True)
+        chances = hour % 24 if campaigns.at_own_hours else -1
+        customer = self.customers.choose(rng.random(groups), chances, self._present(start, volume))
+        begins = start + (rng.random(groups) * HOUR).astype(np.int64)
+        lasts = rng.uniform(*campaigns.minutes, groups) * 60 * SECOND
+        h = rng.integers(0, 1 << 63, groups, np.uint64)
+        group = np.repeat(np.arange(groups), sizes)
+        nth = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        progress = nth / np.maximum(sizes - 1, 1)[group]
+        # not evenly spaced: each payment but the first and the last moves a little
+        between = (progress > 0) & (progress < 1)
+        moved = np.where(between, (rng.random(len(group)) - 0.5) / sizes[group], 0.0)
+        time = begins[group] + ((progress + moved) * lasts[group]).astype(np.int64)
+        code = np.full(len(group), CODE[name], np.int8)
+        oddity = np.zeros(len(group), np.int8)
+        if campaigns.at_home:  # the one at home comes first in half of the cases
+            at_home = nth == (h[group] % np.uint64(2)).astype(np.int64)
+            code[at_home], oddity[at_home] = 0, ODD["travel_home"]
+        return CampaignPayments(time, customer[group], code, h[group], progress, oddity)
 
     def _batch(self, draft: Draft, rng: np.random.Generator) -> Batch:
         customers, merchants, n = self.customers, self.merchants, len(draft.time)
@@ -294,12 +311,12 @@ class World(Simulation):
         corrected = known[wrong] + (rng.uniform(1, 7, len(wrong)) * DAY).astype(np.int64)
         row = np.concatenate([i, i[wrong]])
         known = np.concatenate([known, corrected])
-        said = np.concatenate([np.ones(len(i), bool), np.zeros(len(wrong), bool)])
+        is_fraud = np.concatenate([np.ones(len(i), bool), np.zeros(len(wrong), bool)])
         order = np.argsort(row, kind="stable")
         chosen = truth.take(pa.array(row[order]))
         return pa.table(
             [
-                chosen["transaction_id"], chosen["user_id"], chosen["timestamp"], pa.array(said[order]),
+                chosen["transaction_id"], chosen["user_id"], chosen["timestamp"], pa.array(is_fraud[order]),
                 pa.array(known[order], MICROSECONDS), chosen["scenario_id"],
                 self.merchants.ids.take(pa.array(draft.merchant[row[order]])),
             ],

@@ -23,9 +23,9 @@ from include.broker.publish import Publisher
 from include.events import mapping
 from include.events.label import Label, encode_label
 from include.events.strict_json import Reason
+from include.events.times import micros
 from include.events.transaction import Decoded, Rejected, decode
 from include.events.translate import ROW, BadValue, RowLabel, Translator
-from include.generator.batch import micros
 from include.imports.external_sort import ExternalSort, Item
 from include.imports.tabular import CsvTable, ParquetTable, open_table
 from include.settings import Settings

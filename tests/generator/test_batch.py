@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.events.label import decode_label
+from include.events.times import from_micros, micros
 from include.events.transaction import decode
-from include.generator.batch import coded, json_lines, micros, moment, plain, text_of_times, uuids
+from include.generator.batch import coded, json_lines, plain, text_of_times, uuids
 from tests.generator.worlds import START, default_world
 
 LATEST = START + timedelta(days=60)
@@ -21,7 +22,7 @@ def test_times_are_written_as_iso_8601(moments):
     moments = [each.replace(tzinfo=UTC) for each in moments]
     text = text_of_times(np.array([micros(each) for each in moments], np.int64))
     assert [datetime.fromisoformat(row.tobytes().decode()) for row in text] == moments
-    assert [moment(micros(each)) for each in moments] == moments
+    assert [from_micros(micros(each)) for each in moments] == moments
 
 
 def test_ids_are_random_uuids():
@@ -84,4 +85,4 @@ def test_parts_make_the_whole():
     assert sum(map(len, parts)) == len(batch)
     assert pa.concat_tables([part.labels for part in parts]).equals(batch.labels)
     assert parts[0].time.max() < middle <= parts[1].time.min()
-    assert parts[0].labels["timestamp"].to_pylist()[-1] < moment(middle)
+    assert parts[0].labels["timestamp"].to_pylist()[-1] < from_micros(middle)

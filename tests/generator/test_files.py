@@ -16,7 +16,7 @@ WINDOW = (START, START + timedelta(hours=3))
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_file_holds_all_transactions_with_their_truth(tmp_path, kind):
     path = tmp_path / f"shop.{kind}"
-    batches = list(World(CONFIG).window(*WINDOW, events=2_000))
+    batches = list(World(CONFIG).between(*WINDOW, events=2_000))
     assert write(batches, path) == 2_000
     read = pyarrow.csv.read_csv(path) if kind == "csv" else pyarrow.parquet.read_table(path)
     assert read["transaction_id"].to_pylist() == [
@@ -28,7 +28,7 @@ def test_a_file_holds_all_transactions_with_their_truth(tmp_path, kind):
 
 def test_csv_times_are_iso_8601(tmp_path):
     path = tmp_path / "shop.csv"
-    write(World(CONFIG).window(*WINDOW, events=100), path, truth=False)
+    write(World(CONFIG).between(*WINDOW, events=100), path, truth=False)
     header, first = path.read_text().splitlines()[:2]
     row = dict(zip(header.replace('"', "").split(","), first.split(","), strict=False))
     assert START <= datetime.fromisoformat(row["timestamp"].strip('"')) < WINDOW[1]

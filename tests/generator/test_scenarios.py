@@ -1,14 +1,17 @@
-"""Each kind of fraud has the shape that docs/generator.md gives it."""
+"""Each scenario has the shape that docs/generator.md gives it."""
+
+import re
 
 import numpy as np
 import pytest
 
-from include.generator.batch import micros
+from include.events.times import micros
 from include.generator.catalogue import COUNTRIES
 from include.generator.config import Config
 from include.generator.population import Customers
-from include.generator.scenarios import CAMPAIGNS, EPISODES, SCENARIOS, SHARES, active
+from include.generator.scenarios import CAMPAIGNS, EPISODES, LONGEST_CAMPAIGN_HOURS, SCENARIOS, active, shares
 from include.generator.volume import DAY
+from include.settings import PROJECT_ROOT
 from tests.generator.worlds import START, numbers, stretch, texts
 
 
@@ -27,8 +30,8 @@ def continent(places: np.ndarray) -> np.ndarray:
     return np.array([COUNTRIES[name][2] for name in country(places)])
 
 
-class Kind:
-    """The payments of one kind of fraud, as arrays."""
+class Frauds:
+    """The payments of one scenario, as arrays."""
 
     def __init__(self, world, name: str):
         batch, customers = world
@@ -53,18 +56,35 @@ class Kind:
         return np.split(order, np.flatnonzero(new) + 1)
 
 
-def test_shares_add_up_and_all_kinds_are_described():
-    assert sum(SHARES.values()) == pytest.approx(1)
-    assert set(SHARES) | {"gift_cards"} == set(SCENARIOS[1:])
+def test_shares_add_up_before_and_after_the_drift():
+    assert sum(shares(drifted=False).values()) == pytest.approx(1)
+    assert sum(shares(drifted=True).values()) == pytest.approx(1)
+    assert shares(drifted=False)["gift_cards"] == 0 and shares(drifted=True)["gift_cards"] == 0.15
+
+
+def test_the_documentation_describes_the_scenarios_as_the_code_does():
+    document = (PROJECT_ROOT / "docs" / "generator.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", document, re.MULTILINE)
+    common_first = sorted(SCENARIOS, key=lambda scenario: (scenario.begins_with_drift, -scenario.share))
+    assert documented == [
+        (
+            scenario.name,
+            f"{'after the drift ' if scenario.begins_with_drift else ''}{scenario.share:.0%}".replace(
+                "%", " %"
+            ),
+            scenario.shape,
+        )
+        for scenario in common_first
+    ]
 
 
 def test_large_amounts(world):
-    kind = Kind(world, "large_amount")
+    kind = Frauds(world, "large_amount")
     assert kind.amount.min() >= 1_000 and np.median(kind.ratio) > 20
 
 
 def test_stolen_credentials_are_several_times_the_mean_for_some_days(world):
-    kind = Kind(world, "stolen_credentials")
+    kind = Frauds(world, "stolen_credentials")
     assert 2.5 < np.median(kind.ratio) < 5
     for customer in np.unique(kind.customer):
         times = np.sort(kind.time[kind.customer == customer])
@@ -73,7 +93,7 @@ def test_stolen_credentials_are_several_times_the_mean_for_some_days(world):
 
 
 def test_compromised_merchants_have_many_frauds_of_usual_amounts(world):
-    kind = Kind(world, "compromised_merchant")
+    kind = Frauds(world, "compromised_merchant")
     assert 0.6 < np.median(kind.ratio) < 1.2
     assert len(np.unique(kind.merchant)) < 60
     batch = world[0]
@@ -85,7 +105,7 @@ def test_compromised_merchants_have_many_frauds_of_usual_amounts(world):
 
 
 def test_account_takeovers_have_one_other_device_and_country(world):
-    kind = Kind(world, "account_takeover")
+    kind = Frauds(world, "account_takeover")
     assert kind.abroad().all()
     assert kind.ratio.min() > 1.9 and kind.ratio.max() < 6.1
     groups = [group for group in kind.groups() if len(group) > 1]
@@ -95,7 +115,7 @@ def test_account_takeovers_have_one_other_device_and_country(world):
 
 
 def test_card_testing_is_a_burst_of_tiny_amounts_and_then_a_large_one(world):
-    kind = Kind(world, "card_testing")
+    kind = Frauds(world, "card_testing")
     groups = [group for group in kind.groups() if 6 <= len(group) <= 14]
     assert len(groups) > 10
     for group in groups:
@@ -105,7 +125,7 @@ def test_card_testing_is_a_burst_of_tiny_amounts_and_then_a_large_one(world):
 
 
 def test_impossible_travel_is_too_fast_for_anyone(world):
-    kind = Kind(world, "impossible_travel")
+    kind = Frauds(world, "impossible_travel")
     batch = world[0]
     assert (continent(kind.location) != continent(kind.there)).all()
     honest = np.flatnonzero(texts(batch.truth, "oddity") == "travel_home")
@@ -117,7 +137,7 @@ def test_impossible_travel_is_too_fast_for_anyone(world):
 
 
 def test_low_and_slow_grows_step_by_step(world):
-    kind = Kind(world, "low_and_slow")
+    kind = Frauds(world, "low_and_slow")
     assert 1.5 < np.median(kind.ratio) < 2.0
     rises = []
     for customer in np.unique(kind.customer):
@@ -128,9 +148,9 @@ def test_low_and_slow_grows_step_by_step(world):
 
 
 def test_unknown_devices_and_changes_of_location_show_little_else(world):
-    device, place = Kind(world, "unknown_device"), Kind(world, "location_change")
-    assert place.abroad().all() and device.abroad().mean() < 0.1
-    for kind in (device, place):
+    device, location = Frauds(world, "unknown_device"), Frauds(world, "location_change")
+    assert location.abroad().all() and device.abroad().mean() < 0.1
+    for kind in (device, location):
         assert 0.8 < np.median(kind.ratio) < 1.8
 
 
@@ -147,13 +167,13 @@ def test_episodes_cover_the_time_that_their_rate_needs():
     chance, share = episode.chance(0.01)
     owner = np.repeat(np.arange(200), 1_000)
     at = micros(START) + np.tile(np.arange(1_000) * 3 * DAY // 2, 200)
-    i, h, place = active(
-        np.uint64(12345), owner, at, episode.window, chance, (episode.shortest, episode.longest)
+    i, h, progress = active(
+        np.uint64(12345), owner, at, episode.period, chance, (episode.shortest, episode.longest)
     )
     assert abs(len(i) / len(at) * share - 0.01) < 0.002
-    assert place.min() >= 0 and place.max() <= 1 and len(np.unique(h)) > 100
+    assert progress.min() >= 0 and progress.max() <= 1 and len(np.unique(h)) > 100
 
 
 def test_campaigns_end_in_time():
     for campaign in CAMPAIGNS.values():
-        assert campaign.minutes[1] <= 120 + 30
+        assert campaign.minutes[1] <= (LONGEST_CAMPAIGN_HOURS - 1) * 60 + 30

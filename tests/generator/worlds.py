@@ -17,7 +17,7 @@ START = datetime(2026, 10, 1, tzinfo=UTC)
 
 def stretch(config: Config, days: float = 21, events: int = 100_000, start: datetime = START) -> Batch:
     """One batch of `events` transactions over `days` from `start`."""
-    batches = list(simulation(config).window(start, start + timedelta(days=days), events=events))
+    batches = list(simulation(config).between(start, start + timedelta(days=days), events=events))
     return Batch(
         np.concatenate([batch.time for batch in batches]),
         *(

@@ -178,7 +178,7 @@ def foreign(path, events: int = 3_000) -> pa.Table:
     """Writes docs/import.md's example at length from generated transactions; returns those."""
     world = World(Config(customers=200, merchants=50, fraud_rate=0.05))
     original = path.with_suffix(".parquet")
-    files.write(world.window(START, START + timedelta(days=20), events=events), original)
+    files.write(world.between(START, START + timedelta(days=20), events=events), original)
     table = pa.parquet.read_table(original)
     given = table.to_pydict()
     berlin = timedelta(hours=2)  # in October 2026 until the 25th
