@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -17,6 +17,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "FRAUDSTREAM_"
 MLFLOW_USER = "admin"
 
+# Where a site is, without a path: its pages name their own paths.
+Address = Annotated[str, Field(pattern=r"^https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?$")]
 Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana", "airflow", "mlflow"]
 
 
@@ -61,6 +63,15 @@ class Settings(BaseSettings):
     kafka_replication_factor: int = Field(1, ge=1, le=10)
     transactions_topic: str = "transactions-data"
     labels_topic: str = "transaction-labels"
+
+    airflow_public_url: Address | None = Field(
+        None, description="where browsers reach Airflow's pages; default: 127.0.0.1 and airflow_port"
+    )
+    streamlit_public_url: Address | None = Field(None, description="likewise, and streamlit_port")
+    mlflow_public_url: Address | None = Field(None, description="likewise, and mlflow_port")
+    grafana_public_url: Address | None = Field(
+        None, description="likewise; default: no links, as the embedded platform has no Grafana"
+    )
 
     mlflow_port: int = Field(5000, ge=1, le=65535)
     mlflow_tracking_uri: str | None = Field(None, description="default: 127.0.0.1 and mlflow_port")
@@ -163,6 +174,13 @@ class Settings(BaseSettings):
             self.mlflow_tracking_uri = f"http://127.0.0.1:{self.mlflow_port}"
         if self.airflow_url is None:
             self.airflow_url = f"http://127.0.0.1:{self.airflow_port}"
+        for page in ("airflow", "streamlit", "mlflow"):
+            address = (
+                getattr(self, f"{page}_public_url") or f"http://127.0.0.1:{getattr(self, f'{page}_port')}"
+            )
+            setattr(self, f"{page}_public_url", address.rstrip("/"))
+        if self.grafana_public_url is not None:
+            self.grafana_public_url = self.grafana_public_url.rstrip("/")
         if self.kafka_sasl_password is None:
             self.kafka_sasl_password = self._mounted("kafka_sasl_password")
         if self.kafka_writer_sasl_password is None:

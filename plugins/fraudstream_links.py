@@ -2,21 +2,24 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
-from include.settings import load
-
-settings = load()
+from include.settings import Settings, load
 
 
-def _link(name: str, address: str) -> dict[str, str]:
-    return {"name": name, "href": address, "destination": "nav", "category": "browse"}
+def links(settings: Settings) -> list[dict[str, str]]:
+    """Menu entries under Browse; each opens in a tab of its own."""
+    addresses = {
+        "Fraud alerts (Streamlit)": f"{settings.streamlit_public_url}/alerts",
+        "Model performance (Streamlit)": f"{settings.streamlit_public_url}/performance",
+        "Models (MLflow)": f"{settings.mlflow_public_url}/#/models/{settings.model_name}",
+    }
+    if settings.grafana_public_url:
+        addresses["Dashboards (Grafana)"] = f"{settings.grafana_public_url}/dashboards"
+    return [
+        {"name": name, "href": address, "destination": "nav", "category": "browse"}
+        for name, address in addresses.items()
+    ]
 
 
 class FraudstreamLinks(AirflowPlugin):
-    """Menu entries under Browse; each opens in a tab of its own."""
-
     name = "fraudstream_links"
-    external_views = [
-        _link("Fraud alerts (Streamlit)", f"http://127.0.0.1:{settings.streamlit_port}/alerts"),
-        _link("Model performance (Streamlit)", f"http://127.0.0.1:{settings.streamlit_port}/performance"),
-        _link("Models (MLflow)", f"http://127.0.0.1:{settings.mlflow_port}/#/models/{settings.model_name}"),
-    ]
+    external_views = links(load())

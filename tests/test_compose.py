@@ -10,15 +10,17 @@ import subprocess
 import sys
 import threading
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
 from cryptography.fernet import Fernet
 
-from include.platform import container, secrets, services
+from include.platform import airflow, container, mlflow, secrets, services
 from include.platform import postgres as postgres_server
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 
@@ -207,6 +209,26 @@ def test_what_kafkas_image_declares_as_a_volume_is_memory():
     }  # fmt: skip
 
 
+def interpolated(text: object, variables: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text with its variables or their defaults, which may have variables of their own."""
+
+    def value(match: re.Match[str]) -> str:
+        return variables.get(match[1]) or match[2]
+
+    after = re.sub(r"\$\{(\w+):-([^${}]*)\}", value, str(text))
+    return after if after == text else interpolated(after, variables)
+
+
+def settings_of(name: str, variables: Mapping[str, str] = MappingProxyType({}), **more: object) -> Settings:
+    """The settings of a container of ours, with variables from `.env`."""
+    fields = {
+        variable.removeprefix(PREFIX).lower(): interpolated(value, variables)
+        for variable, value in SERVICES[name]["environment"].items()
+        if variable.startswith(PREFIX)
+    }
+    return Settings(**(fields | {"mounted_secrets": None} | more))
+
+
 # Secrets
 
 
@@ -237,8 +259,35 @@ def test_grafana_lets_nobody_in_without_the_generated_password():
 
 
 def test_mlflow_answers_to_no_foreign_name():
-    hosts = SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
-    assert hosts == ["mlflow:5000", "localhost:*", "127.0.0.1:*"]
+    given = {f"{PREFIX}MLFLOW_PORT": "6000", f"{PREFIX}MLFLOW_PUBLIC_URL": "https://mlflow.example.com/"}
+    for variables, extra in ({}, set()), (given, {"mlflow.example.com"}):
+        settings = settings_of("mlflow", variables)
+        answered = mlflow.environment(settings)["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+        of_this_machine = {f"{name}:5000" for name in ("127.0.0.1", "localhost", "[::1]")}
+        assert set(answered) == {"mlflow:5000", *of_this_machine, *extra}
+
+
+def test_links_name_the_ports_that_are_published_unless_there_are_public_addresses(tmp_path):
+    """Behind a proxy, or with another port, a page is not where it listens inside its container."""
+    pages = {"airflow": "AIRFLOW_PORT", "streamlit": "STREAMLIT_PORT", "mlflow": "MLFLOW_PORT"}
+    moved = {f"{PREFIX}{port}": str(9000 + i) for i, port in enumerate(pages.values())} | {
+        "GRAFANA_PORT": "9003"
+    }
+    public = {
+        f"{PREFIX}{page.upper()}_PUBLIC_URL": f"https://{page}.example.com" for page in (*pages, "grafana")
+    }
+    for variables, expected in (
+        ({}, [f"http://127.0.0.1:{port}" for port in (8080, 8501, 5000, 3000)]),
+        (moved, [f"http://127.0.0.1:{port}" for port in (9000, 9001, 9002, 9003)]),
+        (moved | public, [f"https://{page}.example.com" for page in (*pages, "grafana")]),
+    ):
+        for service in ("airflow-api-server", "streamlit"):
+            settings = settings_of(service, variables)
+            assert [getattr(settings, f"{page}_public_url") for page in (*pages, "grafana")] == expected
+        root = SERVICES["grafana"]["environment"]["GF_SERVER_ROOT_URL"]
+        assert interpolated(root, variables) == expected[-1]
+        airflows = airflow.environment(settings_of("airflow-api-server", variables, home=tmp_path))
+        assert airflows["AIRFLOW__API__BASE_URL"] == expected[0]
 
 
 def test_each_secret_goes_only_where_it_is_needed():
@@ -300,11 +349,6 @@ def test_secrets_are_behind_a_closed_folder(generated):
 # What the containers run
 
 
-def interpolated(text: str) -> str:
-    """The text with the defaults of its variables."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text))
-
-
 @pytest.mark.parametrize("name", OURS)
 def test_a_container_can_do_its_work_with_the_secrets_that_it_gets(name, generated, tmp_path):
     service = SERVICES[name]
@@ -312,12 +356,7 @@ def test_a_container_can_do_its_work_with_the_secrets_that_it_gets(name, generat
     mounted.mkdir()
     for secret in service["secrets"]:
         shutil.copy(generated / secret, mounted / secret)
-    fields = {
-        variable.removeprefix(PREFIX).lower(): interpolated(value)
-        for variable, value in service["environment"].items()
-        if variable.startswith(PREFIX)
-    }
-    settings = Settings(_env_file=None, **{**fields, "home": tmp_path / "home", "mounted_secrets": mounted})
+    settings = settings_of(name, home=tmp_path / "home", mounted_secrets=mounted)
     secrets.ensure(settings)
     [command] = service["command"]
     if command in container.STEPS:

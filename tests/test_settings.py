@@ -62,6 +62,23 @@ def test_an_empty_variable_means_the_default(monkeypatch):
     assert settings == Settings(_env_file=None) and "fraud_rate" not in settings.model_fields_set
 
 
+@pytest.mark.parametrize("page", ["airflow", "streamlit", "mlflow"])
+def test_a_page_is_on_this_machine_unless_a_public_address_is_set(page):
+    name = f"{page}_public_url"
+    assert getattr(Settings(**{f"{page}_port": 1234}), name) == "http://127.0.0.1:1234"
+    assert getattr(Settings(**{name: "https://a.example.com:8443/"}), name) == "https://a.example.com:8443"
+    assert getattr(Settings(**{name: "http://[::1]"}), name) == "http://[::1]"
+
+
+@pytest.mark.parametrize(
+    "address", ["a.example.com", "ftp://a", "https://", "https://a/path", "https://*", "https://a b"]
+)
+def test_an_address_that_no_link_can_have_is_refused(monkeypatch, address):
+    monkeypatch.setenv("FRAUDSTREAM_GRAFANA_PUBLIC_URL", address)
+    with pytest.raises(SettingsError, match="FRAUDSTREAM_GRAFANA_PUBLIC_URL"):
+        load()
+
+
 def test_database_addresses_hold_no_password(tmp_path):
     settings = Settings(_env_file=None, home=tmp_path)
     assert "password" not in settings.conninfo("app") + settings.sqlalchemy_url("app")

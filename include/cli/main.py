@@ -75,14 +75,18 @@ def _welcome(settings: Settings) -> None:
     """Every address, how to log in, what to click next, how to stop."""
     from include.platform import secrets
 
-    local = "http://127.0.0.1:{}".format
     table = Table(
         "What", "Address", "Log in", "Click next", title="fraudstream is running", title_justify="left"
     )
     for row in (
-        ("Airflow", local(settings.airflow_port), "admin, password below", "Dags: start, stop, retrain"),
-        ("Streamlit", local(settings.streamlit_port), "open on this machine", "Model performance, Alerts"),
-        ("MLflow", local(settings.mlflow_port), "open on this machine", "Models: fraud-detector"),
+        ("Airflow", str(settings.airflow_public_url), "admin, password below", "Dags: start, stop, retrain"),
+        (
+            "Streamlit",
+            str(settings.streamlit_public_url),
+            "open on this machine",
+            "Model performance, Alerts",
+        ),
+        ("MLflow", str(settings.mlflow_public_url), "open on this machine", "Models: fraud-detector"),
         ("PostgreSQL", f"127.0.0.1:{settings.postgres_port}", "owner, password below", "schema shop"),
         (
             "Kafka",

@@ -52,7 +52,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{database}?{passfile}",
         "API__HOST": settings.listen_address,
         "API__PORT": settings.airflow_port,
-        "API__BASE_URL": f"http://127.0.0.1:{settings.airflow_port}",
+        "API__BASE_URL": settings.airflow_public_url,
         "API__WORKERS": "1",
         "API__EXPOSE_CONFIG": "False",
         "API__SECRET_KEY": keys["airflow_api_secret"],

@@ -9,11 +9,13 @@ import hashlib
 import hmac
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from include.platform import secrets
 from include.platform.http import answers
 from include.settings import MLFLOW_USER, Settings
 
+LOOPBACK = ("127.0.0.1", "localhost")
 AUTH = """\
 [mlflow]
 default_permission = NO_PERMISSIONS
@@ -29,16 +31,27 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_REGISTRY_STORE_URI": store,
         "MLFLOW_ARTIFACTS_DESTINATION": str(settings.home / "mlflow-artifacts"),
         "MLFLOW_SERVE_ARTIFACTS": "true",
-        # Its default also lets in every name that begins with 10. or 192.168., such as 10.example.com.
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(
-            f"{name}:{settings.mlflow_port}" for name in ("127.0.0.1", "localhost", "[::1]")
-        ),
+        **_who_may_ask(settings),
         # Its job runner is for evaluation of language models: eight idle processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         **(_log_in(settings, store) if settings.mlflow_password else {}),
     }
+
+
+def _who_may_ask(settings: Settings) -> dict[str, str]:
+    """The names by which the server may be asked: this machine's, the other containers', and the public one.
+
+    MLflow's default also lets in every name that begins with 10. or 192.168., such as 10.example.com.
+    """
+    public, inner = (urlsplit(str(url)) for url in (settings.mlflow_public_url, settings.mlflow_tracking_uri))
+    ports = {settings.mlflow_port, public.port} if public.hostname in LOOPBACK else {settings.mlflow_port}
+    hosts = {f"{name}:{port}" for name in (*LOOPBACK, "[::1]") for port in ports}
+    names = {"MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(hosts | {public.netloc, inner.netloc}))}
+    if public.hostname not in LOOPBACK:  # what its pages send comes from there
+        names["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = f"{public.scheme}://{public.netloc}"
+    return names
 
 
 def _log_in(settings: Settings, store: str) -> dict[str, str]:

@@ -20,15 +20,10 @@ class Service:
     name: str
     command: Callable[[Settings], list[str]]
     ready: Callable[[Settings], bool]
-    port: Callable[[Settings], int | None]
-    scheme: str = "http"
+    address: Callable[[Settings], str]
     environment: Callable[[Settings], dict[str, str]] = field(default=lambda settings: {})
     stop_signal: str = "TERM"
     stop_seconds: int = 15
-
-    def address(self, settings: Settings) -> str:
-        port = self.port(settings)
-        return f"{self.scheme}://127.0.0.1:{port}" if port else ""
 
 
 def _streamlit(settings: Settings) -> list[str]:
@@ -52,7 +47,7 @@ def _airflow_component(component: str) -> Service:
         command=lambda settings: airflow.command(component),
         environment=airflow.environment,
         ready=lambda settings: airflow.Client(settings).health().get(key) == "healthy",
-        port=lambda settings: settings.airflow_port if component == "api-server" else None,
+        address=lambda settings: str(settings.airflow_public_url) if component == "api-server" else "",
         stop_seconds=25 if component == "scheduler" else 15,
     )
 
@@ -64,20 +59,25 @@ SERVICES: dict[str, Service] = {
             "postgres",
             postgres.command,
             postgres.ready,
-            lambda s: s.postgres_port,
-            "postgresql",
+            lambda s: f"postgresql://{s.postgres_host}:{s.postgres_port}",
             stop_signal="INT",
         ),
-        Service("kafka", lambda s: broker.command(s), broker.ready, lambda s: s.kafka_port, "kafka"),
         Service(
-            "mlflow", mlflow.command, mlflow.ready, lambda s: s.mlflow_port, environment=mlflow.environment
+            "kafka", lambda s: broker.command(s), broker.ready, lambda s: f"kafka://127.0.0.1:{s.kafka_port}"
+        ),
+        Service(
+            "mlflow",
+            mlflow.command,
+            mlflow.ready,
+            lambda s: str(s.mlflow_public_url),
+            environment=mlflow.environment,
         ),
         *map(_airflow_component, airflow.COMPONENTS),
         Service(
             "streamlit",
             _streamlit,
             lambda s: answers(f"http://127.0.0.1:{s.streamlit_port}/_stcore/health"),
-            lambda s: s.streamlit_port,
+            lambda s: str(s.streamlit_public_url),
             environment=lambda s: {"STREAMLIT_SERVER_COOKIE_SECRET": secrets.ensure(s)["streamlit_cookie"]},
         ),
     )

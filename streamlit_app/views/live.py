@@ -166,7 +166,7 @@ st.title("Live overview")
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 left.caption(
     f"Read from PostgreSQL every {data.LIVE} s. Streams are started and stopped in "
-    f"[Airflow](http://127.0.0.1:{load().airflow_port})."
+    f"[Airflow]({load().airflow_public_url})."
 )
 chosen = right.segmented_control(
     "Window", list(WINDOWS), default="15 min", required=True, key="window", bind="query-params"

@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from include.platform import mlflow, ports, services
 from include.platform import postgres as postgres_server
-from include.platform import services
+from include.platform.temporary import running
 
 pytestmark = pytest.mark.services
 
@@ -63,6 +64,43 @@ def test_mlflow_answers_those_of_this_machine(mlflow_server):
     for name in ("127.0.0.1", "localhost"):
         at = f"{name}:{mlflow_server.mlflow_port}"
         assert _asked(mlflow_server, "POST", {"Host": at, "Origin": f"http://{at}"}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def behind_a_proxy(postgres, tmp_path_factory):
+    """An MLflow that people reach by another name."""
+    (port,) = ports.free(1)
+    at = {"home": tmp_path_factory.mktemp("mlflow"), "mlflow_port": port, "mlflow_public_url": PUBLIC}
+    settings = postgres.model_copy(update=at | {"mlflow_tracking_uri": f"http://127.0.0.1:{port}"})
+    command, variables = mlflow.command(settings), mlflow.environment(settings)
+    with running("mlflow", settings, command, lambda: mlflow.ready(settings), variables):
+        yield settings
+
+
+PUBLIC = "https://mlflow.example.com"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("mlflow.example.com", PUBLIC, 200),
+        ("mlflow.example.com", "https://evil.example.com", 403),
+        ("evil.example.com", PUBLIC, 403),
+    ],
+)
+def test_mlflow_answers_by_its_public_address_and_to_its_pages_there(behind_a_proxy, host, origin, status):
+    assert _asked(behind_a_proxy, "POST", {"Host": host, "Origin": origin}).status_code == status
+
+
+def test_the_status_names_the_public_addresses(settings):
+    pages = {"airflow-api-server": "airflow", "streamlit": "streamlit", "mlflow": "mlflow"}
+    public = settings.model_copy(
+        update={f"{page}_public_url": f"https://{page}.example.com" for page in pages.values()}
+    )
+    for name, page in pages.items():
+        assert services.SERVICES[name].address(public) == f"https://{page}.example.com"
+        port = getattr(settings, f"{page}_port")
+        assert services.SERVICES[name].address(settings) == f"http://127.0.0.1:{port}"
 
 
 def _asked(settings, method: str, headers: dict[str, str]) -> httpx.Response:

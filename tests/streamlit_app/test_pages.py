@@ -108,6 +108,10 @@ class TestFilled:
         assert "6 behind the transaction stream" in said(app)
         assert "invalid_json" in said(app)
 
+    def test_the_link_to_airflow_leads_to_its_public_address(self, shop, use):
+        use(shop, airflow_public_url="https://airflow.example.com")
+        assert "[Airflow](https://airflow.example.com)" in said(opened("views/live.py"))
+
     def test_a_window_without_scores_says_when_the_last_one_was(self, shop):
         with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
             moved = "update shop.fraud_scores set scored_at = scored_at {} interval '2 days'"
@@ -234,9 +238,7 @@ class TestFilled:
     def test_a_slow_query_is_said(self, monkeypatch):
         from include import queries
 
-        monkeypatch.setitem(
-            queries.text.__wrapped__.__globals__, "text", lambda name: "select pg_sleep(5) as at"
-        )
+        monkeypatch.setattr(queries, "text", lambda name: "select pg_sleep(5) as at")
         monkeypatch.setattr(queries.engine, "__kwdefaults__", {"timeout_seconds": 0.05, "pool_size": 1})
         assert "**PostgreSQL took too long**" in said(opened("views/live.py"))
 
