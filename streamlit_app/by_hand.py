@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pandas
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from include import queries
-from include.events.transaction import Rejected, Transaction, decode
+from include.events.fields import Field
+from include.events.transaction import FIELDS, Rejected, Transaction, decode
 from include.features import behaviour, known_frauds
 from include.models import explain
 from include.models.scorer import Scorer
 from include.settings import load
 from include.streams import scoring
 from streamlit_app import champion, data, words
+
+SHOWN = [field for field in FIELDS if not field.personal and field.name not in ("transaction_id", "user_id")]
+COLUMNS = 4  # fields beside one another
 
 
 class Scored(NamedTuple):
@@ -138,59 +143,48 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
 
 
 def draw_fields(
-    customer: str, last: dict, choices: dict[str, list[str]], newest: pandas.Timestamp
+    customer: str, last: dict[str, object], choices: dict[str, list[str]], newest: pandas.Timestamp
 ) -> dict[str, object] | None:
     """The fields, filled in from the customer's last transaction; None until the form was sent."""
-
-    def choose(column, label: str, field: str, value: str | None) -> str | None:
-        options = list(dict.fromkeys([*([value] if value else []), *choices.get(field, [])]))
-        return column.selectbox(
-            label, options, index=0 if value else None, accept_new_options=True, key=f"by_hand_{label}_{customer}",
-            placeholder="not given",
-        )  # fmt: skip
-
-    at = datetime.now(UTC)
-    if not pandas.isna(newest) and at - newest > timedelta(days=1):  # imported history lies in the past
-        at = newest.to_pydatetime() + timedelta(minutes=1)
+    proposed: dict[str, object] = {"amount": 50.0} | last | {"timestamp": proposed_time(newest)}
+    values: dict[str, object] = {"user_id": customer}
     with st.form(f"by_hand_{customer}", border=True):
-        row = st.columns(4)
-        amount = row[0].number_input(
-            "Amount", min_value=0.0, value=float(last.get("amount", 50.0)), step=10.0, format="%.2f",
-            key=f"by_hand_amount_{customer}",
+        rows = len(SHOWN) // COLUMNS + 1  # the button comes after the last field
+        cells = [cell for _ in range(rows) for cell in st.columns(COLUMNS, vertical_alignment="bottom")]
+        for field, cell in zip(SHOWN, cells, strict=False):
+            value, options = proposed.get(field.name), choices.get(field.name, [])
+            values[field.name] = draw_field(cell, field, f"by_hand_{field.name}_{customer}", value, options)
+        sent = cells[len(SHOWN)].form_submit_button("Score it", type="primary", width="stretch")
+    return values if sent else None
+
+
+def proposed_time(newest: pandas.Timestamp) -> datetime:
+    """Now, or where imported history lies in the past, a minute after its newest event."""
+    now = datetime.now(UTC)
+    if pandas.isna(newest) or now - newest < timedelta(days=1):
+        return now
+    return newest.to_pydatetime() + timedelta(minutes=1)
+
+
+def draw_field(
+    cell: DeltaGenerator, field: Field, key: str, value: Any, options: list[str]
+) -> datetime | float | str | None:
+    """The widget of one field of a transaction, and what is in it; None for nothing."""
+    if field.kind is datetime:
+        entered = cell.datetime_input(field.title, value=value.replace(tzinfo=None), key=key)
+        return entered.replace(tzinfo=UTC)
+    if field.kind is float:
+        number = cell.number_input(
+            field.title, value=value, min_value=field.minimum, max_value=field.maximum,
+            step=10.0 if field.decimals else None, format=f"%.{field.decimals or 4}f",
+            placeholder="not given", key=key,
         )  # fmt: skip
-        currency = choose(row[1], "Currency", "currency", last.get("currency"))
-        country = choose(row[2], "Place of payment", "location", last.get("transaction_location"))
-        device = choose(row[3], "Device", "device", last.get("device"))
-        row = st.columns(4)
-        merchant = choose(row[0], "Merchant", "merchant_id", last.get("merchant_id"))
-        category = choose(row[1], "Merchant category", "merchant_category", last.get("merchant_category"))
-        when = row[2].datetime_input(
-            "Time (UTC)", value=at.replace(tzinfo=None), key=f"by_hand_time_{customer}"
-        )
-        home = row[3].text_input("Home", value=last.get("location") or "", key=f"by_hand_home_{customer}")
-        row = st.columns(4, vertical_alignment="bottom")
-        latitude, longitude = (
-            row[i].number_input(
-                f"{name} (degrees)", value=last.get(name.lower()), min_value=-bound, max_value=bound,
-                format="%.4f", placeholder="not given", key=f"by_hand_{name}_{customer}",
-            )
-            for i, (name, bound) in enumerate((("Latitude", 90.0), ("Longitude", 180.0)))
-        )  # fmt: skip
-        if not row[2].form_submit_button("Score it", type="primary", width="stretch"):
-            return None
-    return {
-        "user_id": customer,
-        "timestamp": when.replace(tzinfo=UTC),
-        "location": home,
-        "transaction_location": country,
-        "amount": round(amount, 2),
-        "device": device,
-        "merchant_id": merchant,
-        "merchant_category": category,
-        "currency": currency,
-        "latitude": latitude,
-        "longitude": longitude,
-    }
+        return number if number is None or field.decimals is None else round(number, field.decimals)
+    offered = list(dict.fromkeys([*([value] if value else []), *options]))
+    return cell.selectbox(
+        field.title, offered, index=0 if value else None, accept_new_options=True, key=key,
+        placeholder="not given",
+    )  # fmt: skip
 
 
 def draw(scorer: Scorer, scored: Scored) -> None:

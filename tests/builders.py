@@ -7,27 +7,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from include.events.label import Label
+from include.events.transaction import FIELDS as DECLARED
 from include.events.transaction import Transaction
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 _numbers = count(1)
 
-FIELDS = {
-    "user_id": "user-0001",
-    "timestamp": NOW,
-    "first_name": "Ada",
-    "last_name": "Byron",
-    "full_name": "Ada Byron",
-    "email": "ada.byron@example.com",
-    "location": "Germany",
-    "transaction_location": "Germany",
-    "amount": 42.5,
-    "device": "iPhone 15",
-    "merchant_id": "merchant-0001",
-    "merchant_category": "groceries",
-    "currency": "EUR",
-    "latitude": 52.52,
-    "longitude": 13.405,
+FIELDS = {field.name: field.example for field in DECLARED if field.name != "transaction_id"} | {
+    "timestamp": NOW
 }
 ABSENT = object()
 

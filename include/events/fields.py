@@ -98,13 +98,18 @@ def _field(member: inspect.Field) -> Field:
         kind=_KINDS[type(kind)],
         required=not nullable,
         limit=schema.get("description") or _limit(kind),
-        minimum=getattr(kind, "ge", None),
-        maximum=getattr(kind, "le", None),
+        minimum=_bound(kind, "ge"),
+        maximum=_bound(kind, "le"),
         decimals=extra.get("decimals"),
         title=schema.get("title") or member.name.replace("_", " ").capitalize(),
         example=schema.get("examples", [None])[0],
         personal=extra.get("personal", False),
     )
+
+
+def _bound(kind: inspect.Type, name: str) -> float | None:
+    bound = getattr(kind, name, None)
+    return None if bound is None else float(bound)
 
 
 def _limit(kind: inspect.Type) -> str:

@@ -37,7 +37,7 @@ HISTORY = FEATURES.index("history")
 OF_MERCHANTS = np.array([name.startswith("merchant_") for name in FEATURES])
 
 
-class Scored(NamedTuple):
+class LoggedEvent(NamedTuple):
     """What parity/scored.sql says of a scored event beside the fields of its transaction."""
 
     partition: int
@@ -148,9 +148,9 @@ def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, place: 
 
 def _batches(
     connection: psycopg.Connection, share: float
-) -> Iterator[tuple[int, list[tuple[Scored, Transaction]]]]:
+) -> Iterator[tuple[int, list[tuple[LoggedEvent, Transaction]]]]:
     """Scored events of one partition, in log order, some at a time; without the fields of one that is not stored."""
-    with connection.cursor("parity", row_factory=with_transactions(Scored)) as cursor:
+    with connection.cursor("parity", row_factory=with_transactions(LoggedEvent)) as cursor:
         cursor.itersize = BATCH
         cursor.execute(statement("parity/scored"), {"share": share}, binary=True)
         while batch := cursor.fetchmany(BATCH):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 import streamlit as st
 
 from include import settings
-from include.events.transaction import Transaction
+from include.events.rows import SELECTED, with_transactions
 from include.features import behaviour
 from include.models.isolation_forest import IsolationForestDetector
 from include.registry import aliases, registration
@@ -63,15 +64,19 @@ def sample_time(days: float) -> datetime:
     return datetime.now(UTC) + timedelta(days=days)
 
 
+class Stored(NamedTuple):
+    offset: int
+
+
 def replay(connection: psycopg.Connection) -> np.ndarray:
     """Feature vectors of the stored transactions, and their customers' states stored as the stream would."""
-    names = ", ".join(f"amount::float8 as {n}" if n == "amount" else n for n in Transaction.__struct_fields__)
     everything = []
     for partition in (0, 1):
-        rows = connection.execute(
-            f'select {names} from shop.transactions where partition = %s order by "offset"', [partition]
-        ).fetchall()
-        transactions = [Transaction(*row) for row in rows]
+        cursor = connection.cursor(row_factory=with_transactions(Stored))
+        query = (
+            f'select t."offset", {SELECTED} from shop.transactions t where partition = %s order by "offset"'
+        )
+        transactions = [transaction for _, transaction in cursor.execute(query, [partition])]
         users, index = np.unique([t.user_id for t in transactions], return_inverse=True)
         state = behaviour.new_state(len(users))
         everything.append(behaviour.compute(state, index, behaviour.columns(transactions)))

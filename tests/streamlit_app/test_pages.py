@@ -11,6 +11,7 @@ import streamlit as st
 from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
+from include.events.transaction import FIELDS
 from include.registry import deletion
 from include.settings import PROJECT_ROOT, Settings
 from tests import canaries
@@ -253,7 +254,7 @@ class TestScoredByHand:
         customer = app.selectbox(key="by_hand_customer").value
         for name, value in fields.items():
             key = f"by_hand_{name}_{customer}"
-            next(w for w in [*app.number_input, *app.text_input] if w.key == key).set_value(value)
+            next(w for w in [*app.number_input, *app.get("date_time_input")] if w.key == key).set_value(value)
         next(button for button in app.button if button.label == "Score it").click()
         app.run()
         assert not app.exception
@@ -281,6 +282,18 @@ class TestScoredByHand:
         assert "amount" in text and "earlier payments of this customer" in text
         assert "alert" in [badge.value for badge in odd.get("markdown") if "badge" in badge.value][-1]
 
+    def test_every_field_that_names_nobody_can_be_given(self):
+        app = opened("views/performance.py")
+        customer = app.selectbox(key="by_hand_customer").value
+        fields = [field for field in FIELDS if not field.personal][2:]
+        widgets = [*app.number_input, *app.selectbox, *app.get("date_time_input")]
+        drawn = {widget.label: widget for widget in widgets if str(widget.key).endswith(f"_{customer}")}
+        assert set(drawn) == {field.title for field in fields}
+        for field in fields:
+            assert drawn[field.title].key == f"by_hand_{field.name}_{customer}"
+            assert drawn[field.title].value is not None, field.name
+        assert len(drawn["Device"].options) > 3 and "grocery" in drawn["Merchant category"].options
+
     def test_a_customer_without_a_state_is_scored_as_a_first_payment(self, shop_with_champion):
         app = opened("views/performance.py")
         other = app.selectbox(key="by_hand_customer").options[5]
@@ -291,8 +304,8 @@ class TestScoredByHand:
 
     def test_what_a_stream_would_refuse_is_refused_here(self):
         app = opened("views/performance.py")
-        text = said(self.sent(app, home="x" * 300))
-        assert "**This would become a dead letter**" in text and "too_long" in text.replace("\\", "")
+        text = said(self.sent(app, timestamp=datetime.now() + timedelta(days=9)))
+        assert "**This would become a dead letter**" in text and "in_the_future" in text.replace("\\", "")
 
     def test_a_tampered_model_is_refused(self, shop_with_champion):
         with psycopg.connect(shop_with_champion.conninfo("owner"), autocommit=True) as connection:

@@ -1,7 +1,5 @@
 -- One stored transaction. Names and e-mail come out masked: `personal_data` has them.
-select t.transaction_id, t.user_id, t.timestamp, t.amount::double precision as amount, t.currency,
-       t.merchant_id, t.merchant_category, t.location, t.transaction_location, t.device, t.latitude, t.longitude,
-       t.late, t.broker_time, t.stored_at, c.name, c.email, l.is_fraud, l.known_at
+select {columns}, t.late, t.broker_time, t.stored_at, c.name, c.email, l.is_fraud, l.known_at
 from shop.transactions t
 join monitoring.masked_customers c on c.transaction_id = t.transaction_id
 left join lateral (
