@@ -17,6 +17,7 @@ from psycopg.errors import (
     WrongObjectType,
 )
 
+from include.events.transaction import FIELDS
 from include.platform import postgres as postgres_server
 from include.platform import secrets
 from include.platform.temporary import running, temporary_settings
@@ -77,18 +78,13 @@ RELATIONS: dict[str, dict[str, str]] = {
     "monitoring.masked_customers": {"app": "select"},
     "public.migrations": {},
 }
+PERSONAL = " ".join(field.name for field in FIELDS if field.personal)
+UNNAMED = " ".join(field.name for field in FIELDS if not field.personal)
 # Where a role has some columns only ("some columns" above), these and no others.
 COLUMNS: dict[tuple[str, str, str], str] = {
-    (
-        "trainer",
-        "select",
-        "shop.transactions",
-    ): "transaction_id user_id timestamp location transaction_location "
-    "amount device merchant_id merchant_category currency latitude longitude topic partition offset",
-    ("app", "select", "shop.transactions"): "transaction_id user_id timestamp location transaction_location "
-    "amount device merchant_id merchant_category currency latitude longitude late topic partition offset "
-    "broker_time stored_at",
-    ("personal", "select", "shop.transactions"): "transaction_id first_name last_name full_name email",
+    ("trainer", "select", "shop.transactions"): f"{UNNAMED} topic partition offset",
+    ("app", "select", "shop.transactions"): f"{UNNAMED} late topic partition offset broker_time stored_at",
+    ("personal", "select", "shop.transactions"): f"transaction_id {PERSONAL}",
     ("stream_writer", "select", "shop.transactions"): "transaction_id timestamp merchant_id",
     ("trainer", "select", "shop.stream_offsets"): "stream topic partition next_offset stored",
     (
