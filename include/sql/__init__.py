@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+import psycopg
 
 from include.events.rows import SELECTED
 
 FOLDER = Path(__file__).parent
+
+Row = TypeVar("Row")
 
 
 @cache
@@ -25,3 +30,15 @@ def statement(name: str) -> str:
         present = ", ".join(sorted(other.stem for other in path.parent.glob("*.sql")))
         raise KeyError(f"no statement {path.stem!r} in {path.parent}; there are: {present}")
     return path.read_text().replace("{columns}", SELECTED)
+
+
+def one_row(cursor: psycopg.Cursor[Row]) -> Row:
+    """The next row of a query that always has one, such as an aggregate.
+
+    Raises:
+        LookupError: it has none.
+    """
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("a query that always has a row has none")
+    return row

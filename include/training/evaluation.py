@@ -3,16 +3,18 @@
 Everything here is numpy on arrays of equal length; only `evaluate` reads PostgreSQL. Days are UTC days of the
 event, times are seconds since 1970, amounts are added up as stored, whatever their currency.
 
-Which label a transaction has: the latest one known at the time of the evaluation. A transaction without a label
-counts as not fraud, but only when it is settled, that is older than the maturity of labels. Before that, frauds
-among the unlabelled have not been reported yet, and where only fraud is reported, the labels that have arrived
-are all frauds: precision would be wrong in one direction and recall in the other.
+A transaction's label is the latest one known at the time of the evaluation. A transaction without a label counts as
+not fraud, but only when it is settled, that is older than the maturity of labels. Younger ones are left out, since
+their frauds are not all reported yet: unlabelled frauds would count as honest and lower the precision, and where only
+fraud is ever reported, the labels that have arrived are all frauds and raise the recall.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import psycopg
@@ -22,15 +24,99 @@ from include.registry import loading
 from include.settings import Settings
 from include.training import stored_rows
 
-LABEL_MATURITY = timedelta(days=3)  # at least; longer when the known labels took longer
-ARRIVED = 0.9  # of the known fraud labels arrived within the maturity
+LABEL_MATURITY = timedelta(days=3)  # the shortest; longer when the known labels took longer
+ARRIVED = 0.9  # share of the known fraud labels that arrived within the maturity
 FULLY_LABELLED = 0.95  # transactions younger than the maturity count when this share of them has a label
 DRAWS = 200
-DAY = 86_400.0
+DAY = 86_400.0  # seconds
 
 
 class NothingToEvaluate(ValueError):
-    """No settled transaction in the range; the message says what there is and what to do."""
+    """No settled transaction in the range; the message says how many scores there are and what to do."""
+
+
+class AtK(TypedDict):
+    """Means over days, when k are investigated a day."""
+
+    precision: float | None
+    recall: float | None
+
+
+class Detection(TypedDict):
+    """Defrauded customers, and hours from their first fraud to the first one with an alert."""
+
+    customers: int
+    detected: int
+    median_hours: float | None
+    mean_hours: float | None
+
+
+class Money(TypedDict):
+    """Amounts of fraud."""
+
+    fraud: float
+    caught: float
+    lost_before_detection: float
+    stopped: float
+
+
+class DetectionAndMoney(TypedDict):
+    detection: Detection
+    money: Money
+
+
+class ScenarioRecall(TypedDict):
+    """The alerts among the transactions of one kind of fraud."""
+
+    frauds: int
+    caught: int
+    recall: float | None
+
+
+class Day(TypedDict):
+    """Counts and measures of one UTC day."""
+
+    day: str
+    transactions: int
+    frauds: int
+    alerts: int
+    caught: int
+    precision: float | None
+    recall: float | None
+    average_precision: float | None
+
+
+class Metrics(DetectionAndMoney):
+    """Every measure of labelled decisions, None where it is not defined; intervals are 95 % bounds."""
+
+    transactions: int
+    frauds: int
+    fraud_rate: float | None
+    alerts: int
+    alert_rate: float | None
+    caught: int
+    auc: float | None
+    average_precision: float | None
+    precision_at_threshold: float | None
+    recall_at_threshold: float | None
+    intervals: dict[str, list[float]]
+    k: int
+    at_k: AtK
+    customers_at_k: AtK
+    per_scenario: dict[str, ScenarioRecall]
+    per_day: list[Day]
+
+
+Range = TypedDict("Range", {"from": str, "to": str})  # ISO 8601; `to` is excluded
+
+
+class Evaluation(Range, Metrics):
+    """Metrics of the stored scores of a range; times are ISO 8601."""
+
+    as_of: str
+    versions: list[int]
+    settled_until: str
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -63,9 +149,8 @@ class Ranking:
         self.order = np.argsort(-score, kind="stable")
         self.fraud = fraud[self.order].astype(float)
         ranked = score[self.order]
-        self.ends = (
-            np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1) if len(ranked) else []
-        )
+        steps = np.flatnonzero(ranked[1:] != ranked[:-1])
+        self.ends = np.append(steps, len(ranked) - 1) if len(ranked) else steps
 
     def areas(self, weight: np.ndarray | None = None) -> tuple[float, float]:
         """(ROC AUC, average precision); NaN where a class is missing."""
@@ -90,7 +175,7 @@ def ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else np.nan
 
 
-def bootstrap_weights(user: np.ndarray, draws: int, rng: np.random.Generator):
+def bootstrap_weights(user: np.ndarray, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yields `draws` arrays (N,): how often each row is drawn when whole customers are drawn with replacement.
 
     Rows of one customer depend on one another; drawing rows would make the intervals too narrow.
@@ -142,11 +227,11 @@ def days_of(timestamp: np.ndarray) -> np.ndarray:
     return np.floor(timestamp / DAY).astype(np.int64)
 
 
-def at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
+def at_k_per_day(scored: LabelledScores, k: int) -> AtK:
     """Precision and recall when the k highest scores of each day are investigated, as means over days.
 
-    Precision divides by the transactions that were investigated (fewer than k on a quiet day); recall is the
-    mean over the days that have a fraud.
+    Precision divides by the investigated transactions (fewer than k on a quiet day); recall is the mean over the
+    days with a fraud. NaN where there is no such day.
     """
     day = days_of(scored.timestamp)
     order = np.lexsort((-scored.score, day))
@@ -161,10 +246,10 @@ def at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
     }
 
 
-def customers_at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
+def customers_at_k_per_day(scored: LabelledScores, k: int) -> AtK:
     """The same for the k customers with the highest score of each day.
 
-    A customer whose fraud was found is left out of the days after: the account is blocked and counts no more.
+    A customer whose fraud was caught is left out of the following days: the account is blocked.
     """
     day = days_of(scored.timestamp)
     caught: np.ndarray = np.array([], dtype=scored.user.dtype)
@@ -188,10 +273,10 @@ def customers_at_k_per_day(scored: LabelledScores, k: int) -> dict[str, float]:
     }
 
 
-def per_day(scored: LabelledScores) -> list[dict]:
+def per_day(scored: LabelledScores) -> list[Day]:
     """One entry a UTC day: counts, precision and recall of the alerts, and average precision."""
     day = days_of(scored.timestamp)
-    series = []
+    series: list[Day] = []
     for today in np.unique(day):
         rows = scored[day == today]
         caught = int((rows.alert & rows.fraud).sum())
@@ -210,40 +295,41 @@ def per_day(scored: LabelledScores) -> list[dict]:
     return series
 
 
-def per_scenario(scored: LabelledScores) -> dict[str, dict]:
-    """Recall of the alerts for each kind of fraud whose name came with the labels ('unknown' otherwise)."""
+def per_scenario(scored: LabelledScores) -> dict[str, ScenarioRecall]:
+    """Recall of the alerts for each kind of fraud that the labels name, 'unknown' where they name none."""
     names = np.where(scored.scenario == "", "unknown", scored.scenario)
-    found = {}
+    scenarios: dict[str, ScenarioRecall] = {}
     for name in np.unique(names[scored.fraud]):
         rows = scored.fraud & (names == name)
         caught = int(scored.alert[rows].sum())
-        found[str(name)] = {"frauds": int(rows.sum()), "caught": caught, "recall": ratio(caught, rows.sum())}
-    return found
+        frauds = int(rows.sum())
+        scenarios[str(name)] = {"frauds": frauds, "caught": caught, "recall": ratio(caught, frauds)}
+    return scenarios
 
 
-def detection(scored: LabelledScores) -> dict[str, dict]:
+def detection(scored: LabelledScores) -> DetectionAndMoney:
     """Time until a defrauded customer's first fraud with an alert, and the money before and after it.
 
-    `detection`: hours from a customer's first fraud to the first fraud that raised an alert, over customers in
-    whom one did. `money`: amounts of fraud; "lost_before_detection" is what was taken before that alert (all of
-    it when there was none), "stopped" is the rest: the transaction that raised it and all that followed.
+    `detection`: hours from a customer's first fraud to the first fraud with an alert, over customers with such an
+    alert. `money`: amounts of fraud; "lost_before_detection" was taken before that alert (all of it without an
+    alert), "stopped" is the rest: the transaction with the alert and all later ones.
     """
     frauds = scored[scored.fraud]
     users, index = np.unique(frauds.user, return_inverse=True)
-    first = np.full(len(users), np.inf)
-    detected = np.full(len(users), np.inf)
-    np.minimum.at(first, index, frauds.timestamp)
-    np.minimum.at(detected, index[frauds.alert], frauds.timestamp[frauds.alert])
-    found = np.isfinite(detected)
-    hours = (detected[found] - first[found]) / 3600
-    before = frauds.timestamp < detected[index]
+    first_fraud = np.full(len(users), np.inf)
+    first_alert = np.full(len(users), np.inf)
+    np.minimum.at(first_fraud, index, frauds.timestamp)
+    np.minimum.at(first_alert, index[frauds.alert], frauds.timestamp[frauds.alert])
+    detected = np.isfinite(first_alert)
+    hours = (first_alert[detected] - first_fraud[detected]) / 3600
+    before = frauds.timestamp < first_alert[index]
     total = frauds.amount.sum()
     return {
         "detection": {
             "customers": len(users),
-            "detected": int(found.sum()),
-            "median_hours": float(np.median(hours)) if found.any() else np.nan,
-            "mean_hours": float(hours.mean()) if found.any() else np.nan,
+            "detected": int(detected.sum()),
+            "median_hours": float(np.median(hours)) if detected.any() else np.nan,
+            "mean_hours": float(hours.mean()) if detected.any() else np.nan,
         },
         "money": {
             "fraud": float(total),
@@ -254,7 +340,7 @@ def detection(scored: LabelledScores) -> dict[str, dict]:
     }
 
 
-def metrics(scored: LabelledScores, *, k: int = 100, draws: int = DRAWS, rng: np.random.Generator) -> dict:
+def metrics(scored: LabelledScores, *, k: int = 100, draws: int = DRAWS, rng: np.random.Generator) -> Metrics:
     """Every measure of these decisions, ready for JSON (None where a measure is not defined).
 
     `draws` bootstrap draws make the intervals; 0 leaves them out.
@@ -262,7 +348,7 @@ def metrics(scored: LabelledScores, *, k: int = 100, draws: int = DRAWS, rng: np
     auc, average_precision = Ranking(scored.fraud, scored.score).areas()
     caught = int((scored.alert & scored.fraud).sum())
     frauds, alerts = int(scored.fraud.sum()), int(scored.alert.sum())
-    return without_nan(
+    return _without_nan(
         {
             "transactions": len(scored),
             "frauds": frauds,
@@ -285,13 +371,17 @@ def metrics(scored: LabelledScores, *, k: int = 100, draws: int = DRAWS, rng: np
     )
 
 
-def without_nan(value):
-    """The value with None for every NaN in it, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {name: without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+def _without_nan(metrics: Metrics) -> Metrics:
+    """The metrics with None for every NaN in them, since JSON has no NaN."""
+
+    def without_nan(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without_nan(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [without_nan(item) for item in value]
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    return cast(Metrics, without_nan(metrics))
 
 
 def settled_until(
@@ -301,11 +391,11 @@ def settled_until(
     as_of: float,
     maturity: timedelta | None = None,
 ) -> float:
-    """The time (seconds) before which the label of every transaction is settled, as the module's head explains.
+    """The time (seconds) before which the label of every transaction is settled; see the module's docstring.
 
-    That is `as_of` minus the maturity: unless given, the delay within which `ARRIVED` of the known frauds were
-    reported, and at least `LABEL_MATURITY`. It is `as_of` itself when labels come with the events: when at least
-    `FULLY_LABELLED` of the transactions (N,) that are younger are `labelled`.
+    That is `as_of` minus the maturity. The maturity, unless given, is the delay within which `ARRIVED` of the known
+    frauds were reported, and at least `LABEL_MATURITY`. Where labels come with the events, that is when at least
+    `FULLY_LABELLED` of the younger transactions (N,) are `labelled`, it is `as_of` itself.
     """
     if maturity is None:
         delay = labels.delay[labels.fraud]
@@ -333,14 +423,19 @@ def evaluate(
     maturity: timedelta | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> dict:
+) -> Evaluation:
     """Measures of the stored scores with event time in [start, end), against the labels known at `as_of`.
 
-    Without `version` these are the decisions as they were made, by whichever model was champion then; with it, the
-    logged feature vectors are scored again by that version. `as_of` is the newest event's time unless given,
-    `end` is `as_of`, and `start` is 30 days before `end`. `maturity` is how old a transaction must be for its
-    label to be settled (see `settled_until`). The result is ready for JSON; `left_out` counts the scores whose
-    label is not settled yet.
+    Args:
+        start: 30 days before `end` unless given.
+        end: just after `as_of` unless given.
+        version: score the logged feature vectors again with this version; without it the stored decisions are
+            measured, by whichever model was champion then.
+        as_of: the newest event's time unless given.
+        maturity: how old a transaction must be for its label to be settled (see `settled_until`).
+
+    Returns:
+        a result that is ready for JSON; `left_out` counts the scores whose label is not settled yet.
 
     Raises:
         NothingToEvaluate: no score in the range is settled.
@@ -355,22 +450,13 @@ def evaluate(
             )
         end = end or as_of + timedelta(microseconds=1)
         start = start or end - timedelta(days=30)
-        if version is None:
-            rows = stored_rows.scored_rows(connection, start, end)
-        else:
-            scorer = loading.load_scorer(settings, version)
-            rows = rescored(connection, start, end, scorer)
+        rows = _decisions(settings, connection, start, end, version)
         labels = stored_rows.labels(connection, start, end, as_of)
     labelled, _, _ = labels.of(rows.key)
     until = settled_until(rows.timestamp, labels, labelled, as_of.timestamp(), maturity)
     settled = rows[rows.timestamp <= until]
     if not len(settled):
-        what = "scores" if version is None else f"feature vectors that version {version} understands"
-        raise NothingToEvaluate(
-            f"{len(rows)} {what} between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M} UTC, none with a settled "
-            f"label: labels are settled until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M}. Choose an earlier "
-            f"range, wait, or shorten the maturity."
-        )
+        raise NothingToEvaluate(_none_settled(len(rows), start, end, version, until))
     return {
         "from": start.isoformat(),
         "to": end.isoformat(),
@@ -382,16 +468,31 @@ def evaluate(
     }
 
 
-def rescored(connection: psycopg.Connection, start: datetime, end: datetime, scorer) -> stored_rows.Rows:
-    """The logged feature vectors of [start, end), scored by `scorer` instead of the model of that time."""
+def _none_settled(scores: int, start: datetime, end: datetime, version: int | None, until: float) -> str:
+    """Why nothing of a range can be evaluated, and what to do."""
+    rows = "scores" if version is None else f"feature vectors that version {version} understands"
+    return (
+        f"{scores} {rows} between {start:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M} UTC, none with a settled "
+        f"label: labels are settled until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M}. Choose an earlier "
+        "range, wait, or shorten the maturity."
+    )
+
+
+def _decisions(
+    settings: Settings,
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    version: int | None,
+) -> stored_rows.Rows:
+    """The stored decisions, or those that `version` makes on the logged feature vectors."""
+    if version is None:
+        return stored_rows.scored_rows(connection, start, end)
+    scorer = loading.load_scorer(settings, version)
     rows = stored_rows.feature_rows(
         connection, start, end, feature_set=behaviour.FEATURE_SET, width=len(behaviour.FEATURES)
     )
     score = scorer.score(rows.features)
-    return replace(
-        rows,
-        score=score,
-        alert=scorer.is_alert(score),
-        version=np.full(len(rows), scorer.version),
-        features=None,
-    )
+    versions = np.full(len(rows), scorer.version)
+    alert = scorer.is_alert(score)
+    return stored_rows.Rows(rows.key, rows.user, rows.timestamp, rows.amount, score, alert, versions)

@@ -65,7 +65,9 @@ class Replay:
 
 
 def recompute(
-    transactions: Sequence[Transaction], partitions: Sequence[int], frauds: KnownFrauds | None = None
+    transactions: Sequence[Transaction],
+    partitions: Sequence[int] | np.ndarray,
+    frauds: KnownFrauds | None = None,
 ) -> np.ndarray:
     """Feature vectors of scored transactions, replayed from the first one.
 
@@ -78,10 +80,10 @@ def recompute(
         (N, len(FEATURES)) float32 in the order of `transactions`.
     """
     replay = Replay(frauds)
-    partitions = np.asarray(partitions)
+    partition_of = np.asarray(partitions)
     result = np.empty((len(transactions), len(FEATURES)), np.float32)
-    for partition in np.unique(partitions).tolist():
-        rows = np.flatnonzero(partitions == partition)
+    for partition in np.unique(partition_of).tolist():
+        rows = np.flatnonzero(partition_of == partition)
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             result[batch] = replay.vectors(partition, [transactions[row] for row in batch])
@@ -102,13 +104,13 @@ def compare(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLER
     difference = np.abs(logged - recomputed)
     difference[np.isnan(difference)] = np.inf
     wrong = difference > tolerance * (1 + np.abs(np.nan_to_num(logged)))
-    found = [
+    mismatches = [
         Mismatch(
             FEATURES[j], int(wrong[:, j].sum()), float(difference[:, j].max()), int(difference[:, j].argmax())
         )
         for j in np.flatnonzero(wrong.any(axis=0))
     ]
-    return sorted(found, key=lambda mismatch: -mismatch.largest)
+    return sorted(mismatches, key=lambda mismatch: -mismatch.largest)
 
 
 def require(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLERANCE) -> None:

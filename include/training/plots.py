@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from include.training.evaluation import LabelledScores, Ranking
+from include.training.evaluation import Day, LabelledScores, Ranking
 
 HONEST, FRAUD, LINE = "#4c78a8", "#e45756", "#54585f"
 
 
-def training(later: LabelledScores, threshold: float, per_day: list[dict]) -> dict[str, Figure]:
-    """The figures of a model's later time, by name; only those for which there is something to show."""
-    figures = {}
+def training(later: LabelledScores, threshold: float, per_day: Sequence[Day]) -> dict[str, Figure]:
+    """The figures of a model's later time, by name; only those with data to show."""
+    figures: dict[str, Figure] = {}
     if len(later):
         figures["score_distribution"] = score_distribution(later, threshold)
     if later.fraud.any():
@@ -26,7 +27,9 @@ def training(later: LabelledScores, threshold: float, per_day: list[dict]) -> di
 def score_distribution(scored: LabelledScores, threshold: float) -> Figure:
     """Scores of honest and of fraudulent transactions, and the threshold; counts on a logarithmic scale."""
     figure, axes = _axes("Scores on later transactions", "score (higher is more suspicious)", "transactions")
-    bins = np.linspace(min(scored.score.min(), threshold), max(scored.score.max(), threshold) + 1e-9, 60)
+    bins = np.linspace(
+        min(scored.score.min(), threshold), max(scored.score.max(), threshold) + 1e-9, 60
+    ).tolist()
     axes.hist(scored.score[~scored.fraud], bins, color=HONEST, alpha=0.7, label="not fraud")
     if scored.fraud.any():
         axes.hist(scored.score[scored.fraud], bins, color=FRAUD, alpha=0.7, label="fraud")
@@ -40,7 +43,7 @@ def precision_recall(scored: LabelledScores) -> Figure:
     """Precision against recall for every threshold, and the point of the threshold in use."""
     ranking = Ranking(scored.fraud, scored.score)
     caught = np.cumsum(ranking.fraud)[ranking.ends]
-    flagged = np.asarray(ranking.ends) + 1
+    flagged = ranking.ends + 1
     figure, axes = _axes(
         f"Precision and recall, average precision {ranking.areas()[1]:.3f}", "recall", "precision"
     )
@@ -56,20 +59,24 @@ def precision_recall(scored: LabelledScores) -> Figure:
     return figure
 
 
-def daily(per_day: list[dict]) -> Figure:
+def daily(per_day: Sequence[Day]) -> Figure:
     """Precision, recall and average precision of each UTC day."""
     figure, axes = _axes("Each day of the later time", "day (UTC)", "")
-    days = [date.fromisoformat(day["day"]) for day in per_day]
-    for name, color in (("precision", HONEST), ("recall", FRAUD), ("average_precision", LINE)):
-        values = [np.nan if day[name] is None else day[name] for day in per_day]
-        axes.plot(days, values, "o-", color=color, label=name.replace("_", " "))
+    days = np.array([day["day"] for day in per_day], "datetime64[D]")
+    for label, color, values in (
+        ("precision", HONEST, [day["precision"] for day in per_day]),
+        ("recall", FRAUD, [day["recall"] for day in per_day]),
+        ("average precision", LINE, [day["average_precision"] for day in per_day]),
+    ):
+        numbers = [np.nan if value is None else value for value in values]
+        axes.plot(days, numbers, "o-", color=color, label=label)
     axes.set_ylim(0, 1.02)
     axes.legend()
     figure.autofmt_xdate(bottom=0.2)
     return figure
 
 
-def _axes(title: str, x: str, y: str):
+def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)

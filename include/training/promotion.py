@@ -7,7 +7,7 @@ import psycopg
 from include.features.behaviour import FEATURE_SET
 from include.registry import aliases
 from include.settings import Role, Settings
-from include.sql import statement
+from include.sql import one_row, statement
 from include.training.parity import FeatureDifference
 
 
@@ -39,9 +39,9 @@ def obstacle(settings: Settings, role: Role = "trainer") -> str:
     any vector of that set although the stream logs such. Before the stream logs any there is nothing to compare.
     """
     with psycopg.connect(settings.conninfo(role)) as connection:
-        logged, checked_at, mismatches = connection.execute(
-            statement("parity/last"), {"feature_set": FEATURE_SET}
-        ).fetchone()
+        logged, checked_at, mismatches = one_row(
+            connection.execute(statement("parity/last"), {"feature_set": FEATURE_SET})
+        )
     if mismatches:
         named = "; ".join(str(FeatureDifference(**mismatch)) for mismatch in mismatches)
         return (

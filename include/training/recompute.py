@@ -39,18 +39,16 @@ class States:
 
     def __init__(self, new: Callable[[int], np.ndarray]) -> None:
         self.new = new
-        self.place: dict[str, int] = {}
+        self.row_of: dict[str, int] = {}
         self.states = new(1024)
 
     def index(self, ids: Sequence[str | None]) -> np.ndarray:
-        """(N,) where each id's state is; -1 for None."""
-        place = self.place
-        found = np.array(
-            [-1 if each is None else place.setdefault(each, len(place)) for each in ids], np.int64
-        )
-        while len(place) > len(self.states):
+        """(N,) the row of each id's state; -1 for None."""
+        row_of = self.row_of
+        rows = np.array([-1 if id_ is None else row_of.setdefault(id_, len(row_of)) for id_ in ids], np.int64)
+        while len(row_of) > len(self.states):
             self.states = np.concatenate([self.states, self.new(len(self.states))])
-        return found
+        return rows
 
 
 class Log:
@@ -76,7 +74,7 @@ class Log:
 
 def replay(
     connection: psycopg.Connection, start: datetime, end: datetime, *, share: float = 1.0
-) -> stored_rows.Rows:
+) -> stored_rows.FeatureRows:
     """Rows with vectors (N, F) of the transactions with event time in [start, end), in order of event time.
 
     Every customer is replayed, since merchants' states need all of them; only a fixed `share` of them is returned.
@@ -87,7 +85,7 @@ def replay(
         np.concatenate(column) for column in zip(_none(), *parts, strict=True)
     )
     order = np.lexsort((key, timestamp))
-    return stored_rows.Rows(
+    return stored_rows.FeatureRows(
         key=key[order],
         user=user[order],
         timestamp=timestamp[order],
@@ -107,13 +105,13 @@ def _none() -> tuple[np.ndarray, ...]:
 def _vectors(
     connection: psycopg.Connection, start: datetime, end: datetime, share: float, wanted_from: float
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    partition, log = None, None
     frauds = known_frauds.in_time(connection, start, end)
+    current, log = None, Log(frauds)
     for batch in _batches(connection, start, end, share):
-        for place, group in groupby(batch, key=lambda row: (row[0].topic, row[0].partition)):
+        for partition, group in groupby(batch, key=lambda row: (row[0].topic, row[0].partition)):
             heads, transactions = zip(*group, strict=True)
-            if place != partition:
-                partition, log = place, Log(frauds)
+            if partition != current:
+                current, log = partition, Log(frauds)
             columns = behaviour.columns(transactions)
             vectors = log.vectors(transactions, columns)
             timestamp = columns.time / 1e6

@@ -23,6 +23,7 @@ from include.registry.errors import ModelRejected
 from include.registry.loading import load_scorer
 from include.registry.versions import CHALLENGER, CHAMPION
 from include.settings import Settings
+from include.sql import one_row
 from include.training import evaluation, plots, promotion, split
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class TrainingResult:
     rows: dict[str, int]
     trained_from: datetime
     trained_to: datetime
-    metrics: dict[str, Any]
-    champion_metrics: dict[str, Any] | None
+    metrics: Mapping[str, Any]
+    champion_metrics: Mapping[str, Any] | None
     seconds: float
 
     def summary(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Decision(NamedTuple):
 
     alias: str
     reason: str
-    champion_metrics: dict[str, Any] | None = None
+    champion_metrics: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Candidate:
     detector: Detector
     scorer: Scorer
     later: evaluation.LabelledScores
-    metrics: dict[str, Any]
+    metrics: Mapping[str, Any]
     rows: dict[str, int]
 
 
@@ -172,7 +173,9 @@ def fit(
     scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
     scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
     later = data.later(scorer)
-    metrics = evaluation.metrics(later, rng=rng) if later.fraud.any() else {"transactions": len(later)}
+    metrics: Mapping[str, Any] = {"transactions": len(later)}
+    if later.fraud.any():
+        metrics = evaluation.metrics(later, rng=rng)
     return Candidate(detector, scorer, later, metrics, data.parts.sizes() | {"fit": len(X)})
 
 
@@ -273,7 +276,8 @@ def _incumbent(settings: Settings) -> tuple[Incumbent | None, str | None]:
 def _only_one(settings: Settings, wait_seconds: float) -> Iterator[psycopg.Connection]:
     """Holds the lock of retraining in a session of its own; PostgreSQL frees it when this process dies."""
     with psycopg.connect(settings.conninfo("trainer"), autocommit=True) as connection:
-        if not connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)).fetchone()[0]:
+        (free,) = one_row(connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)))
+        if not free:
             logger.warning("another retraining runs: waiting up to %.0f s for it to end", wait_seconds)
             limit = max(1, round(wait_seconds * 1000))  # 0 would mean no limit
             connection.execute("select set_config('lock_timeout', %s, false)", (f"{limit}ms",))

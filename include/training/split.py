@@ -56,7 +56,7 @@ class Parts(NamedTuple):
 class TrainingData:
     """Rows with vectors in order of event time, their parts, and the labels known at `as_of` and at the split."""
 
-    rows: stored_rows.Rows
+    rows: stored_rows.FeatureRows
     parts: Parts
     as_of: datetime
     settled_until: float
@@ -113,10 +113,10 @@ class TrainingData:
 def read(
     settings: Settings, *, window_days: int, as_of: datetime | None = None, maturity: timedelta | None = None
 ) -> TrainingData:
-    """The window of `window_days` before `as_of` (the newest transaction's time unless given).
+    """The `window_days` days before `as_of` (the newest transaction's time unless given).
 
-    The vectors are those that the stream logged; when it logged fewer than `LOGGED_SHARE` of them with this feature
-    set (before the first champion, or after a change of features) all are recomputed by the same code.
+    The vectors are those that the stream logged. When it logged fewer than `LOGGED_SHARE` of them with this feature
+    set (before the first champion, or after a change of features), all are recomputed by the same code.
 
     Raises:
         NotEnoughData: fewer than `MIN_FIT` rows to fit or `MIN_AFTER` after the split.
@@ -154,9 +154,9 @@ def read(
 
 
 def divide(timestamp: np.ndarray, settled_until: float) -> Parts:
-    """The parts of rows with these times (N,), in order; rows of one instant stay together.
+    """The parts of rows with these ascending times (N,); rows with equal times stay together.
 
-    With fewer settled rows than could be fitted there is no later part: all but the newest rows are fitted.
+    Where too few rows are settled to be split, there is no later part: all but the newest rows are fitted.
     """
     rows = len(timestamp)
     settled = int(np.searchsorted(timestamp, settled_until, side="right"))
@@ -164,10 +164,10 @@ def divide(timestamp: np.ndarray, settled_until: float) -> Parts:
     first = round(settled * (1 - LATER_SHARE) if measured else rows * (1 - UNMEASURED_SHARE))
     if not 0 < first < rows:
         return Parts(slice(0, rows), slice(rows, rows), slice(rows, rows), 0.0)
-    at = float(timestamp[first])
-    first = int(np.searchsorted(timestamp, at))
+    split = float(timestamp[first])
+    first = int(np.searchsorted(timestamp, split))
     last = settled if measured else first
-    return Parts(slice(0, first), slice(first, last), slice(last, rows), at)
+    return Parts(slice(0, first), slice(first, last), slice(last, rows), split)
 
 
 def from_seconds(seconds: float) -> datetime:

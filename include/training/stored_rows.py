@@ -6,14 +6,15 @@ rows, where fetching Python objects takes a minute. Customers and transactions a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import psycopg
 
-from include.sql import statement
+from include.sql import one_row, statement
 
 COLUMNS = (
     ("key", ">i8"),
@@ -34,7 +35,7 @@ class UnreadableRows(ValueError):
 
 @dataclass(frozen=True)
 class Rows:
-    """N transactions in order of event time: hashes, seconds since 1970, the decision, and vectors (N, F) if read."""
+    """N transactions in order of event time: hashes, seconds since 1970, and the decision."""
 
     key: np.ndarray
     user: np.ndarray
@@ -43,14 +44,22 @@ class Rows:
     score: np.ndarray
     alert: np.ndarray
     version: np.ndarray
-    features: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.key)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Rows:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Rows(**{name: None if part is None else part[rows] for name, part in parts.items()})
+    def __getitem__(self, rows: np.ndarray | slice) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class FeatureRows(Rows):
+    """The same with feature vectors (N, F) float32."""
+
+    features: np.ndarray
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
 @dataclass(frozen=True)
@@ -74,22 +83,26 @@ class Labels:
 
 def newest_event(connection: psycopg.Connection) -> datetime | None:
     """The newest event time stored, or None when there is no transaction."""
-    return connection.execute(statement("training/newest_event")).fetchone()[0]
+    newest: datetime | None = one_row(connection.execute(statement("training/newest_event")))[0]
+    return newest
 
 
 def counts(
     connection: psycopg.Connection, start: datetime, end: datetime, feature_set: int, width: int
 ) -> tuple[int, int]:
     """(transactions, logged vectors of this feature set) with event time in [start, end)."""
-    wanted = {"start": start, "end": end, "feature_set": feature_set, "width": width}
-    return connection.execute(statement("training/counts"), wanted).fetchone()
+    arguments = {"start": start, "end": end, "feature_set": feature_set, "width": width}
+    transactions, logged = one_row(connection.execute(statement("training/counts"), arguments))
+    return transactions, logged
 
 
 def scored_rows(
     connection: psycopg.Connection, start: datetime, end: datetime, *, share: float = 1.0
 ) -> Rows:
     """Decisions with event time in [start, end), of all customers or of a fixed `share` of them."""
-    return _read(connection, "scored_rows", {"start": start, "end": end, "share": share}, None)
+    layout = _layout()
+    arguments = {"start": start, "end": end, "share": share}
+    return _in_order(Rows(**_columns(_records(connection, "scored_rows", arguments, layout), layout)))
 
 
 def feature_rows(
@@ -100,10 +113,17 @@ def feature_rows(
     feature_set: int,
     width: int,
     share: float = 1.0,
-) -> Rows:
+) -> FeatureRows:
     """The same with the vectors (N, width) float32 that were scored, for one feature set."""
-    wanted = {"start": start, "end": end, "share": share, "feature_set": feature_set, "width": width}
-    return _read(connection, "feature_rows", wanted, width)
+    layout = _layout(width)
+    arguments = {"start": start, "end": end, "share": share, "feature_set": feature_set, "width": width}
+    records = list(_records(connection, "feature_rows", arguments, layout))
+    for record in records:
+        if not (record["features_head"][:, [0, 1, 3]] == (1, 0, width)).all():
+            raise UnreadableRows(f"feature_rows: a feature vector is not a plain array of {width} numbers")
+    vectors = [np.empty((0, width), np.float32), *(record["features"]["value"] for record in records)]
+    features = np.concatenate(vectors).astype(np.float32)
+    return _in_order(FeatureRows(**_columns(records, layout), features=features))
 
 
 def labels(connection: psycopg.Connection, start: datetime, end: datetime, as_of: datetime) -> Labels:
@@ -111,56 +131,51 @@ def labels(connection: psycopg.Connection, start: datetime, end: datetime, as_of
     cursor = connection.execute(
         statement("training/labels"), {"start": start, "end": end, "as_of": as_of}, binary=True
     )
-    found = cursor.fetchall()
-    key = np.array([row[0] for row in found], np.int64)
+    rows = cursor.fetchall()
+    key = np.array([row[0] for row in rows], np.int64)
     order = np.argsort(key)
-    fraud = np.array([row[1] for row in found], bool)
-    scenario = np.array([row[2] for row in found], object)
-    delay = np.array([row[3] for row in found], np.float64)
+    fraud = np.array([row[1] for row in rows], bool)
+    scenario = np.array([row[2] for row in rows], object)
+    delay = np.array([row[3] for row in rows], np.float64)
     return Labels(key[order], fraud[order], scenario[order], delay[order])
 
 
-def _read(connection: psycopg.Connection, name: str, wanted: dict, width: int | None) -> Rows:
-    layout = _layout(width)
-    parts = [np.empty(0, layout), *_records(connection, name, wanted, layout)]
-    for part in parts:
-        if width and not (part["features_head"][:, [0, 1, 3]] == (1, 0, width)).all():
-            raise UnreadableRows(f"{name}: a feature vector is not a plain array of {width} numbers")
+def _columns(records: Iterable[np.ndarray], layout: np.dtype) -> dict[str, np.ndarray]:
+    """The columns of `Rows` from chunks of records."""
+    parts = [np.empty(0, layout), *records]
     columns = {
-        column: np.concatenate([part[column] for part in parts]).astype(kind[1:]) for column, kind in COLUMNS
+        name: np.concatenate([part[name] for part in parts]).astype(kind[1:]) for name, kind in COLUMNS
     }
-    columns["alert"] = columns["alert"].astype(bool)
-    features = (
-        np.concatenate([part["features"]["value"] for part in parts]).astype(np.float32) if width else None
-    )
-    rows = Rows(**columns, features=features)
-    return rows[np.lexsort((rows.key, rows.timestamp))]  # wide rows sort faster here than in PostgreSQL
+    return columns | {"alert": columns["alert"].astype(bool)}
 
 
-def _layout(width: int | None) -> np.dtype:
+def _in_order(rows: AnyRows) -> AnyRows:
+    """The rows in order of event time; numpy sorts wide rows faster than PostgreSQL."""
+    return rows[np.lexsort((rows.key, rows.timestamp))]
+
+
+def _layout(width: int | None = None) -> np.dtype:
     """One row in COPY's binary format: the number of fields, then each field's length and its bytes."""
-    layout: list[tuple] = [("fields", ">i2")]
+    layout: list[tuple[Any, ...]] = [("fields", ">i2")]
     for column, kind in COLUMNS:
         layout += [(f"{column}_length", ">i4"), (column, kind)]
-    if (
-        width
-    ):  # an array: dimensions, has nulls, element type, size, lower bound; then length and bytes of each
+    if width is not None:
         element = np.dtype([("length", ">i4"), ("value", ">f4")])
         layout += [
             ("features_length", ">i4"),
-            ("features_head", ">i4", (5,)),
+            ("features_head", ">i4", (5,)),  # dimensions, has nulls, element type, size, lower bound
             ("features", element, (width,)),
         ]
     return np.dtype(layout)
 
 
 def _records(
-    connection: psycopg.Connection, name: str, wanted: dict, layout: np.dtype
+    connection: psycopg.Connection, name: str, arguments: Mapping[str, object], layout: np.dtype
 ) -> Iterator[np.ndarray]:
     """The rows of a query in chunks, each an array of `layout`."""
     query = statement(f"training/{name}")
     copying = f"copy ({query}) to stdout (format binary)"
-    with connection.cursor() as cursor, cursor.copy(copying, wanted) as copy:
+    with connection.cursor() as cursor, cursor.copy(copying, arguments) as copy:
         buffer = bytearray()
         started = False
         for block in copy:
@@ -181,7 +196,7 @@ def _checked(name: str, raw: bytes, layout: np.dtype) -> np.ndarray:
             f"{name}: {len(raw)} bytes are no whole number of rows of {layout.itemsize} bytes"
         )
     records = np.frombuffer(raw, layout)
-    expected = len([field for field in layout.names if field.endswith("_length")])
+    expected = len([field for field in layout.names or () if field.endswith("_length")])
     if (records["fields"] != expected).any():
         raise UnreadableRows(f"{name}: a row does not have {expected} fields of fixed width")
     return records
