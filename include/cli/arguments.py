@@ -1,4 +1,4 @@
-"""Kinds of command-line arguments: durations, moments, speeds."""
+"""Types of command-line arguments: durations, times, speeds."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ import click
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """`90s`, `15m`, `36h` or `7d`, at most ten years."""
 
     name = "duration"
 
-    def convert(self, value: str | timedelta, param, ctx) -> timedelta:
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", value)
-        duration = timedelta(**{UNITS[found[2]]: float(found[1])}) if found else None
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", value)
+        duration = timedelta(**{UNITS[match[2]]: float(match[1])}) if match else None
         if duration is None or duration > timedelta(days=3650):
             self.fail(f"{value!r} is no duration such as 90s, 15m, 36h or 7d, at most 3650d", param, ctx)
         return duration
 
 
-class Moment(click.ParamType):
-    """A date or a time as ISO 8601 writes it; without an offset it is UTC."""
+class Time(click.ParamType[datetime]):
+    """A date or a time in ISO 8601; without an offset it is UTC."""
 
     name = "time"
 
-    def convert(self, value: str | datetime, param, ctx) -> datetime:
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
         if isinstance(value, datetime):
             return value
         try:
-            moment = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is no time such as 2026-11-24 or 2026-11-24T08:00", param, ctx)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-class Speed(click.ParamType):
+class Speed(click.ParamType[float | None]):
     """A number above 0, or `max`, which is None."""
 
     name = "number|max"
 
-    def convert(self, value: str | float | None, param, ctx) -> float | None:
-        if value in (None, "max"):
+    def convert(
+        self, value: str | float | None, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value is None or value == "max":
             return None
         try:
             speed = float(value)

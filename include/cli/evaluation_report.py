@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 
-MEASURES = {
-    "auc": "ROC AUC",
-    "average_precision": "average precision",
-    "precision_at_threshold": "precision at the threshold",
-    "recall_at_threshold": "recall at the threshold",
-}
+from include.training.evaluation import Day, Evaluation, ScenarioRecall
 
 
-def tables(result: dict) -> Iterator[Table | str]:
+def tables(result: Evaluation) -> Iterator[Table | str]:
     """What to print, in order."""
     versions = ", ".join(str(version) for version in result["versions"])
     yield (
@@ -39,46 +34,56 @@ def tables(result: dict) -> Iterator[Table | str]:
     yield _days(result["per_day"])
 
 
-def _measures(result: dict) -> Table:
+def _measures(result: Evaluation) -> Table:
     table = Table(
         "Measure", "Value", "95 % interval", title="How well scores separate fraud", title_justify="left"
     )
-    for name, words in MEASURES.items():
-        bounds = result["intervals"].get(name) or []
-        table.add_row(words, _number(result[name]), " to ".join(_number(bound) for bound in bounds))
-    k = result["k"]
-    for name, what in (("at_k", "transactions"), ("customers_at_k", "customers not yet caught")):
-        for measure in ("precision", "recall"):
-            table.add_row(f"{measure} of the {k:,} highest {what} a day", _number(result[name][measure]), "")
-    return table
-
-
-def _money(result: dict) -> Table:
-    found, money = result["detection"], result["money"]
-    table = Table("Detection", "", title="Defrauded customers and their money", title_justify="left")
-    table.add_row("customers detected", f"{found['detected']:,} of {found['customers']:,}")
-    if found["detected"]:
-        table.add_row(
-            "hours to detection", f"median {found['median_hours']:.1f}, mean {found['mean_hours']:.1f}"
-        )
-    for name, words in (
-        ("fraud", "amount of fraud"),
-        ("caught", "in transactions with an alert"),
-        ("lost_before_detection", "lost before detection"),
-        ("stopped", "from detection on"),
+    for measure, name, value in (
+        ("ROC AUC", "auc", result["auc"]),
+        ("average precision", "average_precision", result["average_precision"]),
+        ("precision at the threshold", "precision_at_threshold", result["precision_at_threshold"]),
+        ("recall at the threshold", "recall_at_threshold", result["recall_at_threshold"]),
     ):
-        table.add_row(words, f"{money[name]:,.2f}")
+        bounds = result["intervals"].get(name) or []
+        table.add_row(measure, _number(value), " to ".join(_number(bound) for bound in bounds))
+    k = result["k"]
+    for investigated, at_k in (
+        ("transactions", result["at_k"]),
+        ("customers not yet caught", result["customers_at_k"]),
+    ):
+        table.add_row(f"precision of the {k:,} highest {investigated} a day", _number(at_k["precision"]), "")
+        table.add_row(f"recall of the {k:,} highest {investigated} a day", _number(at_k["recall"]), "")
     return table
 
 
-def _scenarios(found: dict[str, dict]) -> Table:
+def _money(result: Evaluation) -> Table:
+    detection, money = result["detection"], result["money"]
+    table = Table("Detection", "", title="Defrauded customers and their money", title_justify="left")
+    table.add_row("customers detected", f"{detection['detected']:,} of {detection['customers']:,}")
+    if detection["detected"]:
+        table.add_row(
+            "hours to detection",
+            f"median {detection['median_hours']:.1f}, mean {detection['mean_hours']:.1f}",
+        )
+    for measure, amount in (
+        ("amount of fraud", money["fraud"]),
+        ("in transactions with an alert", money["caught"]),
+        ("lost before detection", money["lost_before_detection"]),
+        ("from detection on", money["stopped"]),
+    ):
+        table.add_row(measure, f"{amount:,.2f}")
+    return table
+
+
+def _scenarios(scenarios: Mapping[str, ScenarioRecall]) -> Table:
     table = Table("Scenario", "Frauds", "Caught", "Recall", title="By kind of fraud", title_justify="left")
-    for name, each in sorted(found.items(), key=lambda item: -item[1]["frauds"]):
-        table.add_row(name, f"{each['frauds']:,}", f"{each['caught']:,}", _number(each["recall"]))
+    for name, scenario in sorted(scenarios.items(), key=lambda item: -item[1]["frauds"]):
+        frauds, caught = f"{scenario['frauds']:,}", f"{scenario['caught']:,}"
+        table.add_row(name, frauds, caught, _number(scenario["recall"]))
     return table
 
 
-def _days(days: list[dict]) -> Table:
+def _days(days: Sequence[Day]) -> Table:
     columns = (
         "Day",
         "Transactions",
@@ -90,10 +95,10 @@ def _days(days: list[dict]) -> Table:
         "Average precision",
     )
     table = Table(*columns, title="By day", title_justify="left")
-    for each in days:
-        counts = (f"{each[name]:,}" for name in ("transactions", "frauds", "alerts", "caught"))
-        shares = (_number(each[name]) for name in ("precision", "recall", "average_precision"))
-        table.add_row(each["day"], *counts, *shares)
+    for day in days:
+        counts = (day["transactions"], day["frauds"], day["alerts"], day["caught"])
+        shares = (day["precision"], day["recall"], day["average_precision"])
+        table.add_row(day["day"], *(f"{count:,}" for count in counts), *map(_number, shares))
     return table
 
 
@@ -105,5 +110,5 @@ def _percent(value: float | None) -> str:
     return "none" if value is None else f"{value:.2%}"
 
 
-def _minute(moment: str) -> str:
-    return moment[:16].replace("T", " ")
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from include import __version__
-from include.cli.arguments import Duration, Moment, Speed
+from include.cli.arguments import Duration, Speed, Time
 from include.events.strict_json import Reason
 from include.settings import Settings, SettingsError, load
 
@@ -229,12 +229,12 @@ def import_(
 
 
 @cli.command()
-@click.option("--from", "start", type=Moment(), help="First event time; 30 days before --to unless given.")
-@click.option("--to", "end", type=Moment(), help="End of the event times, itself left out.")
+@click.option("--from", "start", type=Time(), help="First event time; 30 days before --to unless given.")
+@click.option("--to", "end", type=Time(), help="End of the event times, itself left out.")
 @click.option("--model", type=int, help="Score the logged features again with this version of the registry.")
 @click.option("--k", type=click.IntRange(1), default=100, show_default=True, help="Investigated a day.")
 @click.option(
-    "--as-of", type=Moment(), help="Use only labels known by then; the newest event's time unless given."
+    "--as-of", type=Time(), help="Use only labels known by then; the newest event's time unless given."
 )
 @JSON
 def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> None:
@@ -242,7 +242,7 @@ def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> Non
     import psycopg
 
     from include.cli import evaluation_report
-    from include.registry import RegistryError
+    from include.registry.errors import RegistryError
     from include.training import evaluation
 
     settings = load()

@@ -1,4 +1,4 @@
-"""What longer commands show on the terminal."""
+"""Signals and progress of longer commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -28,11 +30,11 @@ def stop_on_signals() -> Iterator[Event]:
     """An event that SIGINT and SIGTERM set while the block runs; a second SIGINT interrupts as usual."""
     stopping = Event()
 
-    def stop(number: int, _frame) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         stopping.set()
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopping
     finally:
@@ -44,7 +46,7 @@ def stop_on_signals() -> Iterator[Event]:
 def end_on_signals() -> Iterator[None]:
     """SIGTERM ends the block as SIGINT does, by an exception, so that it stops what it started."""
 
-    def end(number: int, _frame) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
@@ -56,7 +58,7 @@ def end_on_signals() -> Iterator[None]:
 
 @contextmanager
 def import_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each phase of an import, on standard error; nothing where that is no terminal."""
+    """A bar for each phase of an import, on standard error; none where standard error is no terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -64,7 +66,7 @@ def import_progress() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
 
         def show(phase: str, done: int, total: int) -> None:
@@ -76,9 +78,9 @@ def import_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def import_report(report: Report, dry_run: bool) -> str:
-    """What an import found and sent, in words."""
+    """The content of an imported file and what was sent of it, in words."""
     lines = [f"{report.transactions:,} transactions"]
-    if report.first:
+    if report.first and report.last:
         lines[0] += f" from {report.first:%Y-%m-%d %H:%M:%S} to {report.last:%Y-%m-%d %H:%M:%S} UTC"
     lines.append(f"{report.labels:,} labels, {report.frauds:,} of them fraud")
     if report.bad_rows:

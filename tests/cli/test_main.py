@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from include.cli import main
-from include.cli.arguments import Duration, Moment, Speed
+from include.cli.arguments import Duration, Speed, Time
 from include.settings import Settings, load
 from tests import sample_data
 
@@ -200,8 +200,8 @@ def test_import_checks_a_file_and_says_what_to_mend(use, empty, tmp_path):
         (Duration(), "1.5h", timedelta(minutes=90)),
         (Duration(), "0d", timedelta(0)),
         (Duration(), "3650d", timedelta(days=3650)),
-        (Moment(), "2026-11-24", datetime(2026, 11, 24, tzinfo=UTC)),
-        (Moment(), "2026-11-24T08:00+02:00", datetime(2026, 11, 24, 6, tzinfo=UTC)),
+        (Time(), "2026-11-24", datetime(2026, 11, 24, tzinfo=UTC)),
+        (Time(), "2026-11-24T08:00+02:00", datetime(2026, 11, 24, 6, tzinfo=UTC)),
         (Speed(), "max", None),
         (Speed(), "3600", 3600.0),
     ],
@@ -214,8 +214,8 @@ def test_arguments(kind, text, value):
     ("kind", "text"),
     [
         *((Duration(), each) for each in ("7", "d", "-1d", "3651d", "1w", "1e3s")),
-        (Moment(), "noon"),
-        (Moment(), ""),
+        (Time(), "noon"),
+        (Time(), ""),
     ]
     + [(Speed(), each) for each in ("0", "-1", "fast", "nan", "inf")],
 )
