@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.events.fields import declared
+from include.events.label import LabelEvent
 from include.events.times import from_micros
+from include.events.transaction import TransactionEvent
 from include.generator.volume import SECOND
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
@@ -23,17 +29,26 @@ TRUTH = pa.schema(
         ("oddity", pa.string()),
     ]
 )
-LABELS = pa.schema(
-    [
-        ("transaction_id", pa.string()),
-        ("user_id", pa.string()),
-        ("timestamp", MICROSECONDS),
-        ("is_fraud", pa.bool_()),
-        ("known_at", MICROSECONDS),
-        ("scenario_id", pa.string()),
-        ("merchant_id", pa.string()),
-    ]
-)
+_ARROW_TYPES = {str: pa.string(), float: pa.float64(), datetime: MICROSECONDS, bool: pa.bool_()}
+
+
+def _schema(record: type[msgspec.Struct]) -> pa.Schema:
+    return pa.schema([(field.name, _ARROW_TYPES[field.kind]) for field in declared(record)])
+
+
+EVENTS = _schema(TransactionEvent)
+LABELS = _schema(LabelEvent)
+
+
+def event_rows(columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Events with these columns, in the order of the declaration; a field that is not given stays out of the JSON.
+
+    Raises:
+        ValueError: a column is no field of an event.
+    """
+    if unknown := columns.keys() - set(EVENTS.names):
+        raise ValueError(f"an event has no field {', '.join(sorted(unknown))}")
+    return pa.table({name: columns[name] for name in EVENTS.names if name in columns})
 
 
 Record = tuple[int, bytes, bytes]
@@ -46,7 +61,7 @@ class Batch:
 
     Attributes:
         time: (N,) int64 event times, microseconds since 1970 UTC.
-        events: one row each, columns as in the JSON; repeated texts as codes (see `coded` and `plain`).
+        events: one row each, see `event_rows`; repeated texts as codes (see `coded` and `plain`).
         truth: one row each, see `TRUTH`; `oddity` names what is odd about an honest one.
         labels: what the shop gets to know, see `LABELS`: late, incomplete and sometimes wrong, in order of `timestamp`.
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, event_rows, uuids
 from include.generator.config import Config
 from include.generator.population import COUNTRY_NAMES, names_of
 from include.generator.simulation import Simulation
@@ -65,19 +65,8 @@ class Original(Simulation):
         labels = LABELS.empty_table()
         if not self.config.truth_in_events:  # as soon as the transaction happens
             fraud = truth.filter(pa.array(kind > 0))
+            known = {"known_at": fraud["timestamp"], "merchant_id": pa.nulls(len(fraud), pa.string())}
             labels = pa.table(
-                [
-                    fraud[name]
-                    for name in (
-                        "transaction_id",
-                        "user_id",
-                        "timestamp",
-                        "is_fraud",
-                        "timestamp",
-                        "scenario_id",
-                    )
-                ]
-                + [pa.nulls(len(fraud), pa.string())],
-                schema=LABELS,
+                {**dict(zip(fraud.column_names, fraud.columns, strict=True)), **known}, schema=LABELS
             )
-        return Batch(times, pa.table(columns), truth, labels)
+        return Batch(times, event_rows(columns), truth, labels)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from include.events.times import micros
 from include.generator import scenarios
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, event_rows, uuids
 from include.generator.config import Config
 from include.generator.draft import ODD, ODDITIES, CampaignPayments, Draft
 from include.generator.hashing import again, hashed, salt
@@ -296,7 +296,7 @@ class World(Simulation):
             ],
             schema=TRUTH,
         )  # fmt: skip
-        return Batch(draft.time, pa.table(columns), truth, self._labels(draft, truth, rng))
+        return Batch(draft.time, event_rows(columns), truth, self._labels(draft, truth, rng))
 
     def _labels(self, draft: Draft, truth: pa.Table, rng: np.random.Generator) -> pa.Table:
         """What becomes known: most fraud, hours to days later; a little that is wrong, half of it put right."""
@@ -314,11 +314,11 @@ class World(Simulation):
         is_fraud = np.concatenate([np.ones(len(i), bool), np.zeros(len(wrong), bool)])
         order = np.argsort(row, kind="stable")
         chosen = truth.take(pa.array(row[order]))
-        return pa.table(
-            [
-                chosen["transaction_id"], chosen["user_id"], chosen["timestamp"], pa.array(is_fraud[order]),
-                pa.array(known[order], MICROSECONDS), chosen["scenario_id"],
-                self.merchants.ids.take(pa.array(draft.merchant[row[order]])),
-            ],
-            schema=LABELS,
-        )  # fmt: skip
+        columns = {
+            name: chosen[name] for name in ("transaction_id", "user_id", "timestamp", "scenario_id")
+        } | {
+            "is_fraud": pa.array(is_fraud[order]),
+            "known_at": pa.array(known[order], MICROSECONDS),
+            "merchant_id": self.merchants.ids.take(pa.array(draft.merchant[row[order]])),
+        }
+        return pa.table(columns, schema=LABELS)

@@ -24,13 +24,15 @@ grant select (channel) on shop.transactions to trainer, app;
 # Runs in the copy: one event with the field, and one that was written before there was such a field.
 PROGRAM = f"""
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
-import msgspec
+import psycopg
+import pyarrow
 
 from include.events import mapping, rows
-from include.events.transaction import FIELDS, decode, encode
+from include.events.transaction import decode, encode
+from include.generator.batch import event_rows
 from include.platform import postgres
 from include.settings import Settings
 from include.streams import ingest, store
@@ -54,7 +56,6 @@ assert written.stored == 2, written
 class Head(NamedTuple):
     offset: int
 
-import psycopg
 with psycopg.connect(settings.conninfo("trainer")) as connection:
     cursor = connection.cursor(row_factory=rows.with_transactions(Head))
     query = f'select t."offset", {{rows.SELECTED}} from shop.transactions t order by t."offset"'
@@ -62,6 +63,7 @@ with psycopg.connect(settings.conninfo("trainer")) as connection:
 
 document = {{"fields": {{"transaction_id": "a", "user_id": "b", "timestamp": "c", "amount": "d", "channel": "e"}}}}
 assert mapping.parse(document).fields["channel"] == mapping.Source(column="e")
+assert event_rows({{"channel": pyarrow.array(["web"])}}).to_pylist() == [{{"channel": "web"}}]
 """
 
 

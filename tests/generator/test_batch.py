@@ -4,13 +4,25 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from include.events.label import decode_label
 from include.events.times import from_micros, micros
 from include.events.transaction import decode
-from include.generator.batch import coded, json_lines, plain, text_of_times, uuids
+from include.generator.batch import (
+    EVENTS,
+    LABELS,
+    coded,
+    event_rows,
+    json_lines,
+    plain,
+    text_of_times,
+    uuids,
+)
+from include.generator.config import Config
+from include.generator.profiles import simulation
 from tests.generator.worlds import START, default_world
 
 LATEST = START + timedelta(days=60)
@@ -53,6 +65,24 @@ def test_json_of_coded_columns_is_that_of_their_texts():
     for some in (rows, rows.slice(1, 2), pa.concat_tables([rows, rows]), rows.select(["c", "b"])):
         assert [json.loads(line) for line in json_lines(some).to_pylist()] == some.to_pylist()
         assert plain(some).to_pylist() == some.to_pylist()
+
+
+@pytest.mark.parametrize("profile", ["world", "original"])
+@pytest.mark.parametrize("truth_in_events", [False, True])
+def test_records_have_declared_fields_of_the_declared_types_in_order(profile, truth_in_events):
+    config = Config(profile=profile, truth_in_events=truth_in_events, rate=1.0)
+    batch = next(iter(simulation(config).between(START, START + timedelta(hours=1), events=100)))
+    events = plain(batch.events)
+    assert events.schema == pa.schema(
+        [EVENTS.field(name) for name in EVENTS.names if name in events.column_names]
+    )
+    assert ("is_fraud" in events.column_names) == truth_in_events
+    assert batch.labels.schema == LABELS
+
+
+def test_a_column_that_is_no_field_is_refused():
+    with pytest.raises(ValueError, match="an event has no field colour"):
+        event_rows({"transaction_id": pa.array(["a"]), "colour": pa.array(["red"])})
 
 
 def test_every_transaction_passes_the_strict_reader():
