@@ -41,14 +41,14 @@ def fingerprint(config: Config) -> int:
     return zlib.crc32(repr(config).encode())
 
 
-class Progress(NamedTuple):
+class PublishedHistory(NamedTuple):
     """What the topic has: nothing at all, or the marks of an unfinished history; else the history is done."""
 
     empty: bool
     unfinished: Mark | None
 
 
-def progress(settings: Settings, timeout: float = 20.0) -> Progress:
+def published_history(settings: Settings, timeout: float = 20.0) -> PublishedHistory:
     """Reads the last record of each partition of the transactions topic.
 
     A history is unfinished when every partition ends with one of its records; `unfinished.slot` is the earliest
@@ -59,15 +59,15 @@ def progress(settings: Settings, timeout: float = 20.0) -> Progress:
     """
     ends = end_offsets(settings, settings.transactions_topic)
     if not any(ends.values()):
-        return Progress(True, None)
+        return PublishedHistory(True, None)
     begins = begin_offsets(settings, settings.transactions_topic)
     wanted = {partition: end - 1 for partition, end in ends.items() if end > begins[partition]}
     marks = [Mark.read(message.headers()) for message in _last_records(settings, wanted, timeout)]
     if not marks or None in marks:
-        return Progress(False, None)
+        return PublishedHistory(False, None)
     # a partition without records: where the history stopped there is unknown
     slot = 0 if 0 in ends.values() else min(mark.slot for mark in marks)
-    return Progress(False, marks[0]._replace(slot=slot))
+    return PublishedHistory(False, marks[0]._replace(slot=slot))
 
 
 def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -> list[Message]:
@@ -75,17 +75,17 @@ def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -
     consumer = Consumer(client_config(settings, group_id="fraudstream-progress", enable_auto_commit=False))
     try:
         consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
-        found: dict[int, Message] = {}
+        last: dict[int, Message] = {}
         deadline = time.monotonic() + timeout
-        while len(found) < len(offsets):
+        while len(last) < len(offsets):
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
-                found.setdefault(message.partition(), message)
+                last.setdefault(message.partition(), message)
             if time.monotonic() > deadline:
                 raise KafkaUnavailable(
                     f"the last records of {topic} at {settings.kafka_bootstrap_servers} could not be read within "
                     f"{timeout:.0f} s: see the broker's log"
                 )
-        return list(found.values())
+        return list(last.values())
     finally:
         consumer.close()

@@ -30,7 +30,7 @@ from include.broker.kafka import (
     writer_config,
 )
 from include.broker.publish import DeliveryFailed, Publisher
-from include.generator.resume import Progress, progress
+from include.generator.resume import PublishedHistory, published_history
 from include.operations import dead_letters
 from include.platform import broker as kafka_server
 from include.platform import jars
@@ -278,4 +278,4 @@ def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clea
         before = query(settings, letters)[0][0]
         assert sum(dead_letters.replay(settings).values()) == before > 0
         storing.until(lambda: query(settings, letters) == [(2 * before,)])
-    assert progress(settings) == Progress(empty=False, unfinished=None)
+    assert published_history(settings) == PublishedHistory(empty=False, unfinished=None)

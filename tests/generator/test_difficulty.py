@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from include.generator.config import Config
-from include.generator.difficulty import measure
+from tests.generator.difficulty import measure
 from tests.generator.worlds import default_world, numbers, stretch
 
 

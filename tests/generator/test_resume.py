@@ -6,7 +6,7 @@ import pytest
 
 from include.broker.publish import Publisher
 from include.generator.config import Config
-from include.generator.resume import Mark, Progress, fingerprint, progress
+from include.generator.resume import Mark, PublishedHistory, fingerprint, published_history
 from include.settings import Settings
 from tests.generator.topics import own_topics
 
@@ -29,22 +29,22 @@ def put(settings: Settings, *records: tuple[int, Mark | None]) -> None:
 
 
 def test_an_empty_topic_has_nothing(topics):
-    assert progress(topics) == Progress(True, None)
+    assert published_history(topics) == PublishedHistory(True, None)
 
 
 def test_a_live_record_at_any_end_means_that_the_history_is_done(topics):
     put(topics, (0, Mark(100, 5, 1)), (1, Mark(100, 6, 1)), (1, None))
-    assert progress(topics) == Progress(False, None)
+    assert published_history(topics) == PublishedHistory(False, None)
 
 
 def test_an_interrupted_history_goes_on_from_the_earliest_last_slot(topics):
     put(topics, (0, Mark(100, 5, 1)), (1, Mark(100, 6, 1)), (1, Mark(100, 7, 1)))
-    assert progress(topics) == Progress(False, Mark(100, 5, 1))
+    assert published_history(topics) == PublishedHistory(False, Mark(100, 5, 1))
 
 
 def test_a_partition_that_got_nothing_means_from_the_start(topics):
     put(topics, (1, Mark(100, 6, 1)))
-    assert progress(topics) == Progress(False, Mark(100, 0, 1))
+    assert published_history(topics) == PublishedHistory(False, Mark(100, 0, 1))
 
 
 def test_configurations_have_their_own_fingerprints():

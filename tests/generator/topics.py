@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -36,3 +38,28 @@ def _read(settings: Settings, topic: str) -> Iterator[Message]:
         left -= 1
         yield message
     consumer.close()
+
+
+WORLD = {
+    "customers": 200,
+    "merchants": 50,
+    "history_days": 5,
+    "history_events": 3_000,
+    "rate_per_second": 20.0,
+}
+
+
+def ids(settings: Settings) -> list[str]:
+    records = read_all(settings, settings.transactions_topic)
+    return [json.loads(record.value())["transaction_id"] for record in records]
+
+
+def sent(settings: Settings) -> int:
+    return sum(end_offsets(settings, settings.transactions_topic).values())
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
