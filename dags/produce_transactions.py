@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, Param
 
 from include.platform.spark_submit import spark_job
-from include.settings import load
+from include.settings import limits, load
 
 DOC = """
 ### Produces synthetic transactions
@@ -25,14 +25,14 @@ with DAG(
     tags=["producer"],
     doc_md=DOC,
     params={
-        "rate": Param(settings.rate_per_second, type="number", exclusiveMinimum=0, maximum=100_000,
-                      title="Transactions per second"),
-        "fraud_rate": Param(None, type=["null", "number"], minimum=0, maximum=0.5,
+        "rate": Param(settings.rate_per_second, type="number", title="Transactions per second",
+                      **limits("rate_per_second")),
+        "fraud_rate": Param(None, type=["null", "number"], **limits("fraud_rate"),
                             title="Share of fraudulent transactions",
                             description="empty: the setting's, or the profile's own (world 1 %, original 10 %)"),
         "profile": Param(settings.profile, enum=["world", "original"], title="Profile",
                          description="world: persistent customers and hard fraud; original: the first design's"),
-        "seed": Param(settings.seed, type="integer", minimum=0, title="Seed of the simulated world"),
+        "seed": Param(settings.seed, type="integer", title="Seed of the simulated world", **limits("seed")),
         "history": Param(True, type="boolean", title="Publish the simulated history first",
                          description="does nothing when the topic has it already"),
     },

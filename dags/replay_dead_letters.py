@@ -28,7 +28,12 @@ with DAG(
     params={
         "reason": Param(ALL, enum=[ALL, *map(str, Reason)], title="Reason"),
         "limit": Param(
-            None, type=["null", "integer"], minimum=1, title="At most so many", description="empty: all"
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=2**31 - 1,
+            title="At most so many",
+            description="empty: all",
         ),
     },
 ):

@@ -2,7 +2,7 @@
 
 from airflow.sdk import DAG, Param, task
 
-from include.settings import load
+from include.settings import limits, load
 
 DOC = """
 ### Retrains the fraud detector
@@ -26,10 +26,11 @@ with DAG(
     tags=["model"],
     doc_md=DOC,
     params={
-        "window_days": Param(settings.training_window_days, type="integer", minimum=1, title="Training window in days"),
+        "window_days": Param(settings.training_window_days, type="integer", title="Training window in days",
+                             **limits("training_window_days")),
         "trees": Param(100, type="integer", minimum=10, maximum=2_000, title="Trees"),
-        "alert_rate": Param(settings.alert_rate, type="number", exclusiveMinimum=0, exclusiveMaximum=0.5,
-                            title="Share of transactions to alert on"),
+        "alert_rate": Param(settings.alert_rate, type="number", title="Share of transactions to alert on",
+                            **limits("alert_rate")),
     },
 ):  # fmt: skip
 

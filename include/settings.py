@@ -19,6 +19,8 @@ MLFLOW_USER = "admin"
 
 # Where a site is, without a path: its pages name their own paths.
 Address = Annotated[str, Field(pattern=r"^https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?$")]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Days = Annotated[int, Field(ge=0, le=36_500)]  # a hundred years: a date so long ago exists
 Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana", "airflow", "mlflow"]
 
 
@@ -40,15 +42,15 @@ class Settings(BaseSettings):
     )
 
     postgres_host: str = "127.0.0.1"
-    postgres_port: int = Field(5433, ge=1, le=65535)
+    postgres_port: Port = 5433
     postgres_database: str = "fraudstream"
     postgres_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     postgres_passfile: Path | None = Field(
         None, description="libpq password file; default: secrets/pgpass in home"
     )
 
-    kafka_port: int = Field(9092, ge=1, le=65535)
-    kafka_controller_port: int = Field(9093, ge=1, le=65535)
+    kafka_port: Port = 9092
+    kafka_controller_port: Port = 9093
     kafka_bootstrap_servers: str | None = Field(None, description="default: 127.0.0.1 and kafka_port")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
@@ -73,7 +75,7 @@ class Settings(BaseSettings):
         None, description="likewise; default: no links, as the embedded platform has no Grafana"
     )
 
-    mlflow_port: int = Field(5000, ge=1, le=65535)
+    mlflow_port: Port = 5000
     mlflow_tracking_uri: str | None = Field(None, description="default: 127.0.0.1 and mlflow_port")
     mlflow_password: SecretStr | None = Field(
         None,
@@ -81,21 +83,22 @@ class Settings(BaseSettings):
     )
     model_name: str = "fraud-detector"
 
-    airflow_port: int = Field(8080, ge=1, le=65535)
+    airflow_port: Port = 8080
     airflow_url: str | None = Field(None, description="Airflow's API; default: 127.0.0.1 and airflow_port")
     airflow_task_token_seconds: int = Field(
         30 * 86_400,
         ge=60,
+        le=10 * 366 * 86_400,
         description="a task's token for Airflow's API; renewed before it ends, unless the API is away that long",
     )
-    streamlit_port: int = Field(8501, ge=1, le=65535)
+    streamlit_port: Port = 8501
     app_show_personal_data: bool = Field(
         False, description="the app asks for customers' names and e-mail, as the role personal"
     )
 
     spark_master: str = "local[2]"
     trigger_interval_ms: int = Field(500, ge=0, le=60_000, description="pause between micro-batches")
-    max_offsets_per_trigger: int = Field(40_000, ge=1)
+    max_offsets_per_trigger: int = Field(40_000, ge=1, le=10_000_000)
     champion_poll_seconds: float = Field(
         5.0, gt=0, le=3600, description="how often the scorer asks for a champion"
     )
@@ -110,49 +113,54 @@ class Settings(BaseSettings):
     )
     fraud_rate: float = Field(0.01, ge=0, le=0.5)
     profile: Literal["world", "original"] = "world"
-    seed: int = Field(7, ge=0)
-    customers: int = Field(5_000, ge=10)
-    merchants: int = Field(2_000, ge=10)
+    seed: int = Field(7, ge=0, le=2**53)
+    customers: int = Field(5_000, ge=10, le=10_000_000)
+    merchants: int = Field(2_000, ge=10, le=10_000_000)
     history_days: int = Field(21, ge=0, le=730, description="simulated history before the first live event")
-    history_events: int = Field(150_000, ge=0, description="size of that history; volume grows towards today")
+    history_events: int = Field(
+        150_000, ge=0, le=1_000_000_000, description="size of that history; volume grows towards today"
+    )
 
     alert_rate: float = Field(
         0.01, gt=0, lt=0.5, description="share of transactions that the threshold flags"
     )
-    training_window_days: int = Field(30, ge=1)
+    training_window_days: int = Field(30, ge=1, le=3_650)
     retrain_schedule: str = "@daily"
 
     mapping: Path | None = Field(
         None, description="for a topic with other field names: the mapping file of docs/import.md"
     )
-    late_after_seconds: int = Field(3600, ge=1, description="older than the newest seen event: late")
+    late_after_seconds: int = Field(
+        3600, ge=1, le=366 * 86_400, description="older than the newest seen event: late"
+    )
     open_difference_minutes: int = Field(
-        10, ge=1, description="a record that has waited longer is an alarm of the reconciliation"
+        10,
+        ge=1,
+        le=366 * 1_440,
+        description="a record that has waited longer is an alarm of the reconciliation",
     )
-    keep_transactions_days: int = Field(
-        400, ge=0, description="since they happened and were stored; 0, as in all that follow: forever"
+    keep_transactions_days: Days = Field(
+        400, description="since they happened and were stored; 0, as in all that follow: forever"
     )
-    keep_scores_days: int = Field(400, ge=0, description="since the transaction happened and was scored")
-    keep_ids_days: int = Field(
+    keep_scores_days: Days = Field(400, description="since the transaction happened and was scored")
+    keep_ids_days: Days = Field(
         800,
-        ge=0,
         description="how long the same event again, or its id in another one, is known; at least as its row",
     )
-    keep_labels_days: int = Field(800, ge=0, description="since they were known; at least as the transaction")
-    keep_alerts_days: int = Field(800, ge=0, description="since they were raised; verdicts stay forever")
-    keep_dead_letters_days: int = Field(400, ge=0)
-    keep_replayed_dead_letters_days: int = Field(30, ge=0, description="since they were replayed")
-    keep_states_days: int = Field(
-        400, ge=0, description="behaviour of customers and merchants since they were last seen"
+    keep_labels_days: Days = Field(800, description="since they were known; at least as the transaction")
+    keep_alerts_days: Days = Field(800, description="since they were raised; verdicts stay forever")
+    keep_dead_letters_days: Days = 400
+    keep_replayed_dead_letters_days: Days = Field(30, description="since they were replayed")
+    keep_states_days: Days = Field(
+        400, description="behaviour of customers and merchants since they were last seen"
     )
-    keep_models_days: int = Field(
+    keep_models_days: Days = Field(
         400,
-        ge=0,
         description="versions of the model in MLflow, their runs and artifacts, since they were registered",
     )
-    keep_logs_days: int = Field(30, ge=0, description="logs of tasks and Airflow's records of ended runs")
-    future_tolerance_seconds: int = Field(300, ge=0)
-    max_event_bytes: int = Field(65_536, ge=256)
+    keep_logs_days: Days = Field(30, description="logs of tasks and Airflow's records of ended runs")
+    future_tolerance_seconds: int = Field(300, ge=0, le=366 * 86_400)
+    max_event_bytes: int = Field(65_536, ge=256, le=2**26)
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +243,12 @@ class Settings(BaseSettings):
             f"{database or self.postgres_database}?sslmode={self.postgres_sslmode}"
             f"&passfile={self.postgres_passfile}"
         )
+
+
+def limits(name: str) -> dict[str, float]:
+    """The bounds of a setting as a form needs them: `{"minimum": 1, "maximum": 3650}`, or `exclusive…`."""
+    declared = Settings.model_json_schema()["properties"][name]
+    return {key: bound for key, bound in declared.items() if key.lower().endswith(("minimum", "maximum"))}
 
 
 class IsolatedSettings(Settings):

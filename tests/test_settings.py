@@ -1,12 +1,20 @@
 """Settings come from the environment, fail early, and name the variable."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from include import settings as module
-from include.settings import Settings, SettingsError, load
+from include.events.transaction import decode
+from include.generator.config import Config
+from include.generator.hashing import salt
+from include.operations.housekeeping import kept_from
+from include.settings import Settings, SettingsError, limits, load
+from tests.builders import event_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +68,66 @@ def test_an_empty_variable_means_the_default(monkeypatch):
     settings = Settings(_env_file=None)
     monkeypatch.undo()
     assert settings == Settings(_env_file=None) and "fraud_rate" not in settings.model_fields_set
+
+
+NUMBERS = {
+    name: declared
+    for name, declared in Settings.model_json_schema()["properties"].items()
+    if declared.get("type") in ("integer", "number")
+}
+STEP = {"integer": 1, "number": 1e-9}
+
+
+def test_every_number_has_two_bounds_and_a_default_between_them():
+    bounds = {name: set(limits(name)) for name in NUMBERS}
+    assert len(bounds) > 30
+    lower, upper = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+    assert [name for name, keys in bounds.items() if not (keys & lower and keys & upper)] == []
+    assert Settings(**{name: declared["default"] for name, declared in NUMBERS.items()}) == Settings()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_beyond_a_bound_is_refused_and_its_variable_named(name, monkeypatch):
+    step = STEP[NUMBERS[name]["type"]]
+    for key, bound in limits(name).items():
+        beyond = bound if key.startswith("exclusive") else bound + (step if key == "maximum" else -step)
+        for value in (beyond, "nan", "inf", "-inf", str(10**30), str(-(10**30))):
+            monkeypatch.setenv(f"FRAUDSTREAM_{name.upper()}", str(value))
+            load.cache_clear()
+            with pytest.raises(SettingsError, match=f"FRAUDSTREAM_{name.upper()}: "):
+                load()
+
+
+def inside(name: str) -> st.SearchStrategy[float]:
+    """Numbers that a setting may have, its bounds among them."""
+    bounds, kind = limits(name), NUMBERS[name]["type"]
+    low = bounds.get("minimum", bounds.get("exclusiveMinimum"))
+    high = bounds.get("maximum", bounds.get("exclusiveMaximum"))
+    if kind == "integer":
+        return st.sampled_from([low, high]) | st.integers(low, high)
+    open_ends = {"exclude_min": "exclusiveMinimum" in bounds, "exclude_max": "exclusiveMaximum" in bounds}
+    return st.floats(low, high, **open_ends)
+
+
+DATES = st.datetimes(datetime(2000, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))
+
+
+@given(st.fixed_dictionaries({name: inside(name) for name in NUMBERS}), DATES)
+def test_what_is_reckoned_from_any_usable_numbers_exists(numbers, now):
+    settings = Settings(**numbers)
+    for name in (name for name in NUMBERS if name.endswith("_days")):
+        before = kept_from(getattr(settings, name), now)
+        assert before is None or before <= now
+    for seconds in (settings.late_after_seconds, settings.future_tolerance_seconds):
+        assert now - timedelta(seconds=seconds) <= now <= now + timedelta(seconds=seconds)
+    assert now - timedelta(minutes=settings.open_difference_minutes) < now
+    value = event_bytes(timestamp=now)
+    tolerance = timedelta(seconds=settings.future_tolerance_seconds)
+    if len(value) <= settings.max_event_bytes:
+        decoded = decode(value, now, max_bytes=settings.max_event_bytes, future_tolerance=tolerance)
+        assert decoded.transaction.timestamp == now
+    assert Config.from_settings(settings).seed == settings.seed
+    assert 0 <= int(salt(settings.seed, "any")) < 2**64
 
 
 @pytest.mark.parametrize("page", ["airflow", "streamlit", "mlflow"])

@@ -39,9 +39,9 @@ class Time(click.ParamType[datetime]):
             return value
         try:
             time = datetime.fromisoformat(value)
-        except ValueError:
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time such as 2026-11-24 or 2026-11-24T08:00", param, ctx)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 class Speed(click.ParamType[float | None]):

@@ -17,6 +17,7 @@ from include.events.strict_json import Reason
 from include.settings import Settings, SettingsError, load
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+MOST = 2**31 - 1  # an integer of PostgreSQL
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -231,8 +232,12 @@ def import_(
 @cli.command()
 @click.option("--from", "start", type=Time(), help="First event time; 30 days before --to unless given.")
 @click.option("--to", "end", type=Time(), help="End of the event times, itself left out.")
-@click.option("--model", type=int, help="Score the logged features again with this version of the registry.")
-@click.option("--k", type=click.IntRange(1), default=100, show_default=True, help="Investigated a day.")
+@click.option(
+    "--model",
+    type=click.IntRange(1, MOST),
+    help="Score the logged features again with this version of the registry.",
+)
+@click.option("--k", type=click.IntRange(1, MOST), default=100, show_default=True, help="Investigated a day.")
 @click.option(
     "--as-of", type=Time(), help="Use only labels known by then; the newest event's time unless given."
 )
@@ -274,7 +279,7 @@ def replay() -> None:
     metavar="REASON",
     help="Only dead letters of it, see docs/events.md.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, MOST), help="At most so many.")
 @JSON
 def replay_dead_letters(reason: str | None, limit: int | None, as_json: bool) -> None:
     """Write dead letters to their topics again, key and value untouched, once what was wrong is mended."""

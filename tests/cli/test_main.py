@@ -216,6 +216,8 @@ def test_arguments(kind, text, value):
         *((Duration(), each) for each in ("7", "d", "-1d", "3651d", "1w", "1e3s")),
         (Time(), "noon"),
         (Time(), ""),
+        (Time(), "0001-01-01T00:00+14:00"),
+        (Time(), "9999-12-31T23:59-14:00"),
     ]
     + [(Speed(), each) for each in ("0", "-1", "fast", "nan", "inf")],
 )
