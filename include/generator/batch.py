@@ -62,8 +62,8 @@ class Batch:
     Attributes:
         time: (N,) int64 event times, microseconds since 1970 UTC.
         events: one row each, see `event_rows`; repeated texts as codes (see `coded` and `plain`).
-        truth: one row each, see `TRUTH`; `oddity` names what is odd about an honest one.
-        labels: what the shop gets to know, see `LABELS`: late, incomplete and sometimes wrong, in order of `timestamp`.
+        truth: one row each, see `TRUTH`; `oddity` names what is unusual about an honest one.
+        labels: what the shop learns, see `LABELS`: late, incomplete and sometimes wrong, in order of `timestamp`.
     """
 
     time: np.ndarray
@@ -138,7 +138,7 @@ def uuids(rng: np.random.Generator, count: int) -> pa.Array:
 
 
 def coded(codes: pa.Array, values: pa.Array) -> pa.DictionaryArray:
-    """A column that says which of few values each row has: its JSON is made once for each value."""
+    """A column with few different values: the JSON of each value is made once."""
     return pa.DictionaryArray.from_arrays(codes, values, safe=False)
 
 
@@ -153,7 +153,7 @@ def plain(rows: pa.Table) -> pa.Table:
 
 def json_lines(rows: pa.Table) -> pa.Array:
     """JSON objects, one for each row; strings must need no escaping (see `catalogue`)."""
-    parts: list = []
+    parts: list[str | pa.Array] = []
     before = "{"
     group: dict[str, pa.Array] = {}  # neighbouring columns with the same codes
     columns = [(name, _one_chunk(rows[name])) for name in rows.column_names]
@@ -193,7 +193,7 @@ def _text(column: pa.Array) -> tuple[str, pa.Array]:
     return '"', column
 
 
-_made: dict[tuple, tuple[dict[str, pa.Array], pa.Array]] = {}
+_made: dict[tuple[object, ...], tuple[dict[str, pa.Array], pa.Array]] = {}
 
 
 def _fragments(before: str, group: dict[str, pa.Array]) -> pa.Array:
@@ -205,14 +205,14 @@ def _fragments(before: str, group: dict[str, pa.Array]) -> pa.Array:
     if key not in _made:
         if len(_made) > 100:
             _made.clear()
-        parts: list = []
+        parts: list[str | pa.Array] = []
         missing = []
         for name, values in group.items():
             parts += [f'{before}"{name}":"', values, '"']
             missing.append(f'{before}"{name}":null')
             before = ","
         text = pc.binary_join_element_wise(*parts, "")
-        # the values are kept too: while they live, no others have their address
+        # the values are kept too: while they live, no other values have their address
         _made[key] = group, pa.concat_arrays([text, pa.array(["".join(missing)])])
     return _made[key][1]
 

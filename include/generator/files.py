@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def write(batches: Iterable[Batch], path: Path, truth: bool = True) -> int:
         The number of transactions.
 
     Raises:
-        GeneratorError: another kind of file, or there are no transactions.
+        GeneratorError: another suffix, or no transactions.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise GeneratorError(f"{path}: a file's name must end in .csv or .parquet")
@@ -32,7 +32,7 @@ def write(batches: Iterable[Batch], path: Path, truth: bool = True) -> int:
     with ExitStack() as stack:
         for batch in batches:
             rows = _rows(batch, truth, as_text=path.suffix == ".csv")
-            writer = writer or stack.enter_context(_writer(path)(path, rows.schema))
+            writer = writer or stack.enter_context(_open(path, rows.schema))
             writer.write_table(rows)
             count += len(batch)
     if not count:
@@ -40,8 +40,10 @@ def write(batches: Iterable[Batch], path: Path, truth: bool = True) -> int:
     return count
 
 
-def _writer(path: Path) -> Callable:
-    return pyarrow.csv.CSVWriter if path.suffix == ".csv" else pyarrow.parquet.ParquetWriter
+def _open(path: Path, schema: pa.Schema) -> pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter:
+    if path.suffix == ".csv":
+        return pyarrow.csv.CSVWriter(path, schema)
+    return pyarrow.parquet.ParquetWriter(path, schema)
 
 
 def _rows(batch: Batch, truth: bool, as_text: bool) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Random numbers that belong to things (a customer, a week): the same for whoever asks, in any order."""
+"""Random numbers as hashes of what they belong to (a customer, a week): the same in any order of calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _30, _27, _31, _11 = (np.uint64(bits) for bits in (30, 27, 31, 11))
 
 
 def salt(seed: int, name: str) -> np.uint64:
-    """Start of a family of hashes: one for each purpose, so that purposes are independent."""
+    """Start value of a family of hashes; families of different names are independent."""
     start = np.array([seed * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()) & 0xFFFFFFFFFFFFFFFF], np.uint64)
     return mix(start)[0]
 
@@ -25,8 +25,8 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 
 def hashed(start: np.uint64, *columns: np.ndarray) -> np.ndarray:
-    """(N,) uint64 hashes of whole-number columns of shape (N,)."""
-    x: np.ndarray | np.uint64 = start
+    """(N,) uint64 hashes of whole-number columns of shape (N,), at least one."""
+    x = np.asarray(start)
     for column in columns:
         x = mix((column.astype(np.uint64) + _GOLDEN) ^ x)
     return x
@@ -38,5 +38,5 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def again(x: np.ndarray, which: int) -> np.ndarray:
-    """Further independent numbers in [0, 1) from the same hashes; `which` tells them apart."""
+    """Further independent numbers in [0, 1) from the same hashes, others for each `which`."""
     return unit(mix(x + np.uint64(0x9E3779B97F4A7C15 * which & 0xFFFFFFFFFFFFFFFF)))

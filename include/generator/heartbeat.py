@@ -1,4 +1,4 @@
-"""Tells PostgreSQL how the producer is doing, and hears there when it shall stop."""
+"""Writes the producer's state to PostgreSQL, and reads there whether to stop."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ where stream = 'producer' and epoch = %s returning stop_requested"""
 
 
 class Heartbeat:
-    """Writes the producer's row of shop.stream_leases every second; without PostgreSQL it tries on, and no more.
+    """Writes the producer's row of shop.stream_leases every second; while PostgreSQL does not answer it keeps trying.
 
-    Calls `stop` with the reason when somebody asked the producer to stop, or a newer producer took the row over.
+    Calls `stop` with the reason when a stop was requested, or when a newer producer took the row over.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Heartbeat:
             options = "-c statement_timeout=5000"
             self._connection = psycopg.connect(self._conninfo, autocommit=True, options=options)
         if self._epoch is None:
-            taken = self._connection.execute(TAKE, [f"{socket.gethostname()}:{os.getpid()}"]).fetchone()
-            self._epoch = taken and taken[0]
+            lease = self._connection.execute(TAKE, [f"{socket.gethostname()}:{os.getpid()}"]).fetchone()
+            self._epoch = lease[0] if lease else None
         row = self._connection.execute(REPORT, [*self._report(), self._epoch]).fetchone()
         if row is None:
             self._stop("a newer producer took over")

@@ -165,8 +165,9 @@ def names_of(country: np.ndarray, draw: np.ndarray, number: pa.Array) -> pa.Tabl
 
 @cache
 def _all_names() -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Each pair of names of each culture once; where those of a country begin, and how many they are."""
-    rows, first, size = [], [], []
+    """Each pair of names of each culture once; by country the row of its first pair, and the number of its pairs."""
+    rows: list[tuple[str, str, str, str]] = []
+    first, size = [], []
     begins: dict[str, int] = {}
     for culture, (given, family) in CULTURES.items():
         begins[culture] = len(rows)
@@ -193,7 +194,7 @@ class Merchants:
         self.category = rng.choice(len(CATEGORIES), count, p=weights / weights.sum())
         online = np.array([category.online for category in CATEGORIES])
         big = np.array([category.big for category in CATEGORIES])
-        # the first ones make sure that each kind of choice has a merchant
+        # the first merchants make sure that every selection below has a member
         needed = [
             0,
             GIFT_CARDS,
