@@ -7,7 +7,7 @@ import threading
 import time
 from operator import itemgetter
 
-from include.broker.publish import Publisher
+from include.broker.publish import Headers, Publisher
 from include.events.times import from_micros
 from include.generator.batch import Batch
 from include.generator.config import Config
@@ -24,7 +24,6 @@ PROGRESS_SECONDS = 10.0
 FLUSH_SECONDS = 30.0
 LONGEST_GAP = 600 * SECOND
 
-Headers = list[tuple[str, bytes]]
 TimedRecord = tuple[int, str, bytes, bytes]
 """When a record is due (microseconds since 1970), its topic, key and value."""
 

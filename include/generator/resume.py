@@ -1,4 +1,4 @@
-"""Finds out from the topic itself how far a history got: the producer keeps no state of its own."""
+"""Reads from the topic how far a history got: the producer keeps no state of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from include.broker.kafka import KafkaUnavailable, begin_offsets, client_config, end_offsets
+from include.broker.publish import Headers
 from include.generator.config import Config
 from include.settings import Settings
 
@@ -21,18 +22,18 @@ class Mark(NamedTuple):
     Attributes:
         end: of the history, microseconds since 1970.
         slot: start of the record's slot, likewise.
-        config: tells configurations apart.
+        config: fingerprint of the generator's configuration.
     """
 
     end: int
     slot: int
     config: int
 
-    def headers(self) -> list[tuple[str, bytes]]:
+    def headers(self) -> Headers:
         return [(HEADER, b"%d %d %d" % self)]
 
     @classmethod
-    def read(cls, headers: list[tuple[str, bytes]] | None) -> Mark | None:
+    def read(cls, headers: Headers | None) -> Mark | None:
         value = dict(headers or ()).get(HEADER)
         return None if value is None else cls(*map(int, value.split()))
 
@@ -42,7 +43,7 @@ def fingerprint(config: Config) -> int:
 
 
 class PublishedHistory(NamedTuple):
-    """What the topic has: nothing at all, or the marks of an unfinished history; else the history is done."""
+    """Whether the topic is empty, and the mark of an unfinished history; without one the history is done."""
 
     empty: bool
     unfinished: Mark | None
@@ -62,20 +63,21 @@ def published_history(settings: Settings, timeout: float = 20.0) -> PublishedHis
         return PublishedHistory(True, None)
     begins = begin_offsets(settings, settings.transactions_topic)
     wanted = {partition: end - 1 for partition, end in ends.items() if end > begins[partition]}
-    marks = [Mark.read(message.headers()) for message in _last_records(settings, wanted, timeout)]
-    if not marks or None in marks:
+    headers = [message.headers() for message in _last_records(settings, wanted, timeout)]
+    marks = [mark for mark in map(Mark.read, headers) if mark is not None]
+    if not marks or len(marks) < len(headers):
         return PublishedHistory(False, None)
     # a partition without records: where the history stopped there is unknown
     slot = 0 if 0 in ends.values() else min(mark.slot for mark in marks)
     return PublishedHistory(False, marks[0]._replace(slot=slot))
 
 
-def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -> list[Message]:
+def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -> list[Message[bytes, bytes]]:
     topic = settings.transactions_topic
     consumer = Consumer(client_config(settings, group_id="fraudstream-progress", enable_auto_commit=False))
     try:
         consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
-        last: dict[int, Message] = {}
+        last: dict[int | None, Message[bytes, bytes]] = {}
         deadline = time.monotonic() + timeout
         while len(last) < len(offsets):
             message = consumer.poll(0.2)
