@@ -1,8 +1,7 @@
 """Behaviour features of transactions: one function for the live stream, replay and training.
 
-Each customer has one `STATE` record of constant size. A sum over a window of length W is exponentially
-decayed: a payment of age a weighs exp(-a / W), so that a steady rate r gives a count of r W (forward form in
-Cormode et al., "Forward Decay", ICDE 2009). The cost of a row does not depend on the window.
+Each customer has one `STATE` record of constant size, each merchant one `MERCHANT_STATE`: include.features.aggregates
+says what they hold, include.features.definitions what each feature means.
 
 Time rules:
 - A row sees the rows before it in the log (its Kafka partition), never itself or later rows, except where a
@@ -28,47 +27,64 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from include.features import aggregates
+from include.features.aggregates import (
+    BURST,
+    DAY,
+    HABIT,
+    HOUR,
+    KNOWN,
+    LEVELS,
+    MONTH,
+    QUANTITIES,
+    TINY_AMOUNT,
+    VALUES,
+    WAVES,
+    WINDOWS,
+    Aggregates,
+)
+from include.features.definitions import (
+    CUSTOMER_FEATURES,
+    FEATURE_SET,
+    FEATURES,
+    MERCHANT_FEATURES,
+    NEUTRAL,
+    PRIOR_SPREAD,
+)
+from include.features.geography import country_of, kilometres
 from include.features.rounds import NEVER, Kept, Latest, Rounds, decayed_sums
+from include.features.words import TRAVEL_MEMORY
 
 if TYPE_CHECKING:
     from include.events.transaction import Transaction
 
-FEATURE_SET = 2
+__all__ = [
+    "FEATURES",
+    "FEATURE_SET",
+    "LAYOUT",
+    "MERCHANT_STATE",
+    "STATE",
+    "Columns",
+    "columns",
+    "compute",
+    "new_merchant_state",
+    "new_state",
+]
+
 LAYOUT = 1
 
-FEATURES = (
-    "amount", "amount_ratio", "amount_z",
-    "count_1h", "count_1d", "rate_1h", "rate_1d", "rate_7d",
-    "spend_1h", "spend_1d", "spend_7d",
-    "mean_1d", "mean_7d", "growth", "spread_1d", "spread_7d", "spread",
-    "since_last", "gap_ratio",
-    "new_device", "new_country", "new_category", "new_merchant", "newness",
-    "known_devices", "known_countries", "known_merchants", "history",
-    "foreign", "country_change", "speed", "distance",
-    "hour_surprise", "tiny_burst", "large_after_tiny",
-    "merchant_amount_z", "merchant_rate_1h", "merchant_rate_1d", "merchant_mean_1d", "merchant_tiny",
-    "merchant_history", "merchant_frauds", "merchant_fraud_share",
-)  # fmt: skip
-
-HOUR, DAY = 3600.0, 86400.0
-WINDOWS = (HOUR, DAY, 7 * DAY, 30 * DAY)
-HABIT = 90 * DAY  # memory of a customer's own usual amount and rate
-BURST = 1800.0  # memory of a burst of tiny amounts
-TINY_AMOUNT = 5.0
-TRAVEL_MEMORY = 6 * HOUR  # a change of country is told as long as it is this recent
 TRAVEL_SLACK = 0.25  # hours added to a journey: clocks and positions are rough
 TOP_SPEED = 2000.0  # km/h; faster says nothing more
 SHARE_PRIOR = 10.0  # payments that a merchant's share of known frauds is set against at least
-PRIOR_SPREAD, PRIOR_WEIGHT = 0.6, 4.0  # spread of log amounts that a short history is pulled towards
+PRIOR_WEIGHT = 4.0  # payments that PRIOR_SPREAD weighs as much as
 
-# Columns of the decayed sums: count, sum, sum of logs and of squared logs in each window; the same without the
-# sum for the habit; three harmonics of the hour of day; tiny amounts in a burst and in 30 days.
-_DECAY = np.array([*WINDOWS, HABIT, BURST])
-_DECAY_OF = np.array([0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 3 + [3] * 6 + [5, 3])
-_HABIT, _HOURS, _TINY, _TINY_30D = slice(16, 19), slice(19, 25), 25, 26
-_OF_CUSTOMER = np.arange(26)
-_OF_MERCHANT = np.array([*range(16), _TINY, _TINY_30D])
-_FEJER = 2 * np.repeat([0.75, 0.5, 0.25], 2)  # weights that keep a density of three harmonics non-negative
+_WINDOWS = np.array(WINDOWS)
+_DENSITY = 2 * np.array(
+    [0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
+)  # Fejér's weights: no density of three waves is negative
+_WAVES = [QUANTITIES.index(wave) for wave in WAVES]
+_LOG_AMOUNT = QUANTITIES.index("log_amount")
+_OF_COUNTRY = VALUES.index("country")
 _NAME = "S20"
 
 _COMMON = [
@@ -76,19 +92,19 @@ _COMMON = [
     ("count", "<u4"),  # payments so far
     ("first", "<i8"),  # microseconds since 1970
 ]
+_PAYMENT, _COUNTRY, _POSITION = range(3)  # kinds of latest events: any; with a country; with a position
 STATE = np.dtype([
     *_COMMON,
-    ("latest", "<i8", (3,)),  # latest event; latest with a country; latest with a position
+    ("latest", "<i8", (3,)),  # of each kind, microseconds
     ("country", _NAME),  # of the latest with a country
     ("position", "<f4", (2,)),  # degrees, of the latest with a position
-    ("sums", "<f8", (len(_OF_CUSTOMER),)),  # decayed to latest[0]
-    ("known", "<u8", (3, 8)),  # devices, countries, categories (include.features.rounds.Kept)
-    ("merchants", "<u8", (1, 16)),
+    ("sums", "<f8", (len(aggregates.CUSTOMER),)),  # decayed to the latest payment
+    *((name, "<u8", (len(values), size)) for name, (values, size) in KNOWN.items()),
 ])  # fmt: skip
 MERCHANT_STATE = np.dtype([
     *_COMMON,
     ("latest", "<i8", (1,)),
-    ("sums", "<f8", (len(_OF_MERCHANT),)),
+    ("sums", "<f8", (len(aggregates.MERCHANT),)),
 ])  # fmt: skip
 
 
@@ -96,8 +112,8 @@ MERCHANT_STATE = np.dtype([
 class Columns:
     """What features need of N transactions.
 
-    `time` int64 microseconds since 1970; `amount` float64; `hashes` uint32 (N, 4) of device, country,
-    category and merchant, 0 where missing; `home` uint32 hash of the home country; `country` bytes, empty
+    `time` int64 microseconds since 1970; `amount` float64; `hashes` uint32 (N, 4) of the values of
+    include.features.aggregates.VALUES, 0 where missing; `home` uint32 hash of the home country; `country` bytes, empty
     where missing; `position` float32 (N, 2) degrees, NaN where missing. `previous_country` is filled by
     `compute`: the country of the customer's last payment, for reasons in words.
     """
@@ -127,21 +143,19 @@ def _hash(text: str | None) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
-@lru_cache(maxsize=1 << 17)
-def country_of(location: str | None) -> str:
-    """The country of a location such as "Nairobi, Kenya": the text after the last comma, casefolded."""
-    return location.rpartition(",")[2].strip().casefold() if location else ""
-
-
 def columns(transactions: Sequence[Transaction]) -> Columns:
     """The columns of `transactions`, in their order."""
     n = len(transactions)
     countries = [country_of(t.transaction_location) for t in transactions]
-    hashes = np.empty((n, 4), np.uint32)
-    hashes[:, 0] = [_hash(t.device) for t in transactions]
-    hashes[:, 1] = [_hash(country) for country in countries]
-    hashes[:, 2] = [_hash(t.merchant_category) for t in transactions]
-    hashes[:, 3] = [_hash(t.merchant_id) for t in transactions]
+    used = {
+        "device": [_hash(t.device) for t in transactions],
+        "country": [_hash(country) for country in countries],
+        "category": [_hash(t.merchant_category) for t in transactions],
+        "merchant": [_hash(t.merchant_id) for t in transactions],
+    }
+    hashes = np.empty((n, len(VALUES)), np.uint32)
+    for number, value in enumerate(VALUES):
+        hashes[:, number] = used[value]
     position = np.empty((n, 2), np.float32)
     position[:, 0] = [np.nan if t.latitude is None else t.latitude for t in transactions]
     position[:, 1] = [np.nan if t.longitude is None else t.longitude for t in transactions]
@@ -157,12 +171,12 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
 
 
 def new_state(n: int) -> np.ndarray:
-    """States (n,) of customers who have not paid yet."""
+    """States (n,) of customers without payments."""
     return _empty(n, STATE)
 
 
 def new_merchant_state(n: int) -> np.ndarray:
-    """States (n,) of merchants whom nobody has paid yet, as one Kafka partition sees them."""
+    """States (n,) of merchants without payments, as one Kafka partition sees them."""
     return _empty(n, MERCHANT_STATE)
 
 
@@ -194,24 +208,23 @@ def compute(
         ValueError: shapes or dtypes do not fit, or a state has another layout.
     """
     _check(state, STATE, user_index, columns)
-    vectors = np.zeros((len(columns), len(FEATURES)), np.float32)
+    vectors = np.empty((len(columns), len(FEATURES)), np.float32)
     columns.previous_country = np.zeros(len(columns), _NAME)
     if len(columns) == 0:
         return vectors
-    log_amount, harmonics, amounts = _amounts(columns)
-    vectors[:, : -len(_MERCHANT_FEATURES)] = _customer(
-        state, user_index, columns, log_amount, harmonics, amounts
-    )
+    of_customer, of_merchant = vectors[:, : len(CUSTOMER_FEATURES)], vectors[:, len(CUSTOMER_FEATURES) :]
+    quantities = aggregates.quantities(columns.time, columns.amount)
+    of_customer[:] = _customer(state, user_index, columns, quantities)
+    of_merchant[:] = NEUTRAL[len(CUSTOMER_FEATURES) :]
     if merchant_state is not None:
         _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
         has = np.flatnonzero(np.asarray(merchant_index) >= 0)
         if len(has):
-            vectors[has, -len(_MERCHANT_FEATURES) :] = _merchant(
+            of_merchant[has] = _merchant(
                 merchant_state,
                 np.asarray(merchant_index)[has],
                 columns.time[has],
-                log_amount[has],
-                amounts[has],
+                quantities[has],
                 np.zeros(len(has)) if merchant_frauds is None else np.asarray(merchant_frauds, float)[has],
             )
     return vectors
@@ -232,109 +245,130 @@ def _check(state: np.ndarray, dtype: np.dtype, index: np.ndarray, columns: Colum
         raise ValueError(f"states have layout {set(state['layout'].tolist())}, this code has {LAYOUT}")
 
 
-def _amounts(columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log amounts (N,), harmonics of the hour (N, 6), and what a payment adds to every sum (N, 27)."""
-    amount, log_amount = columns.amount, np.log1p(columns.amount)
-    angle = (columns.time % int(DAY * 1e6)) * (2 * np.pi / (DAY * 1e6))
-    harmonics = np.stack([f(k * angle) for k in (1, 2, 3) for f in (np.cos, np.sin)], axis=1)
-    basic = np.stack([np.ones_like(amount), amount, log_amount, log_amount**2], axis=1)
-    added = np.empty((len(columns), len(_DECAY_OF)))
-    added[:, : 4 * len(WINDOWS)] = np.tile(basic, len(WINDOWS))
-    added[:, _HABIT] = basic[:, [0, 2, 3]]
-    added[:, _HOURS] = harmonics
-    added[:, _TINY] = added[:, _TINY_30D] = amount <= TINY_AMOUNT
-    return log_amount, harmonics, added
-
-
-class _Looked(NamedTuple):
+class _Past(NamedTuple):
     """What rows find in their entities' states."""
 
     count: np.ndarray  # payments before
-    now: np.ndarray  # where the state's clock stands, microseconds
     age: np.ndarray  # seconds since the first payment, at least a day
     sums: np.ndarray
+    aggregates: Aggregates  # which sums
+
+    def sum(self, quantity: str | tuple[str, ...], memory: float | tuple[float, ...]) -> np.ndarray:
+        """A sum, or several, before the row: as `Aggregates.read`."""
+        return self.aggregates.read(self.sums, quantity, memory)
+
+    def expected(self, rate: np.ndarray) -> np.ndarray:
+        """Payments (N, len(WINDOWS)) that a rate per second would have left in each window's sum."""
+        return rate[:, None] * (_WINDOWS * -np.expm1(-self.age[:, None] / _WINDOWS))
 
 
-def _look(
-    rounds: Rounds, latest: Latest, old: np.ndarray, new: np.ndarray, time: np.ndarray, amounts: np.ndarray,
-    columns: np.ndarray,
-) -> _Looked:  # fmt: skip
+def _past(
+    rounds: Rounds, latest: Latest, old: np.ndarray, new: np.ndarray, time: np.ndarray, quantities: np.ndarray,
+    specified: Aggregates,
+) -> _Past:  # fmt: skip
     """Run the decayed sums; `new` gets count, first, latest and sums. latest's last kind is minus the first."""
     count = old["count"][rounds.entity].astype(np.int64) + rounds.occurrence
-    stood = np.where(count > 0, latest.before[:, 0], time)
+    stood = np.where(count > 0, latest.before[:, _PAYMENT], time)
     now = np.maximum(stood, time)
-    decay_of = _DECAY_OF[columns]
-    added = amounts[:, columns]
+    added = specified.added(quantities)
     behind = (now - time) / 1e6
     if behind.any():
-        added *= np.exp(-behind[:, None] / _DECAY)[:, decay_of]
-    decay = np.exp((stood - now)[:, None] / (1e6 * _DECAY))[:, decay_of]
+        added *= specified.weights(behind)
     sums = old["sums"].copy()
-    before = decayed_sums(rounds, sums, decay, added)
+    before = decayed_sums(rounds, sums, specified.weights(now - stood, per_second=1e6), added)
     new["count"] = np.minimum(old["count"].astype(np.int64) + rounds.counts, 2**32 - 1)
     new["first"], new["latest"], new["sums"] = -latest.final[:, -1], latest.final[:, :-1], sums
     first = np.where(count > 0, -latest.before[:, -1], now)
-    return _Looked(count, now, np.maximum((now - first) / 1e6, DAY), before)
+    return _Past(count, np.maximum((now - first) / 1e6, DAY), before, specified)
 
 
-def _expected(rate: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Payments (N, 4) that a rate per second leaves in each decayed window after `age` seconds."""
-    return rate[:, None] * (_DECAY[:4] * -np.expm1(-age[:, None] / _DECAY[:4]))
-
-
-def _customer(
-    state: np.ndarray, index: np.ndarray, columns: Columns, log_amount: np.ndarray, harmonics: np.ndarray,
-    amounts: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    rounds = Rounds(index)
-    old, new = state[rounds.entities], state[rounds.entities]
-    row, log_amount, harmonics = columns[rounds.order], log_amount[rounds.order], harmonics[rounds.order]
-    located, given = ~np.isnan(row.position).any(axis=1), row.hashes != 0
-
-    happened = np.stack([np.ones_like(located), given[:, 1], located, np.ones_like(located)], axis=1)
-    times = np.where(happened, row.time[:, None] * np.array([1, 1, 1, -1]), NEVER)
-    latest = Latest(rounds, times, np.column_stack([old["latest"], -old["first"]]))
-    look = _look(rounds, latest, old, new, row.time, amounts[rounds.order], _OF_CUSTOMER)
-
-    second = np.clip(row.time // 1_000_000, 1, 2**32 - 1).astype(np.uint64) << np.uint64(32)
-    seen = np.where(given, second[:, None] | row.hashes, 0)
-    sets = Kept(rounds, old["known"], seen[:, :3]), Kept(rounds, old["merchants"], seen[:, 3:])
-    known = np.concatenate([kept.known for kept in sets], axis=1)
-    sizes = np.concatenate([kept.sizes for kept in sets], axis=1)
-
-    countries = np.concatenate([old["country"], row.country])
-    positions = np.concatenate([old["position"], row.position])
-    previous_country, previous_position = (
-        countries[latest.before_row[:, 1]],
-        positions[latest.before_row[:, 2]],
-    )
-    new["known"], new["merchants"] = sets[0].slots, sets[1].slots
-    new["country"], new["position"] = countries[latest.final_row[:, 1]], positions[latest.final_row[:, 2]]
-    state[rounds.entities] = new
-
-    features = _habits(look, row, log_amount, latest.before[:, 0])
-    features |= _novelty(look, given & ~known, sizes)
-    features |= _travel(row, latest.before, previous_country, previous_position)
-    features |= _hours_and_bursts(look, row.amount, log_amount, harmonics)
-    result = np.empty((len(index), len(features)), np.float32)
-    result[rounds.order] = np.stack([features[name] for name in FEATURES[: len(features)]], axis=1)
-    columns.previous_country[rounds.order] = previous_country
+def _in_order(rounds: Rounds, values: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Features (N, len(names)) float32 in the order of the log, from their values in the order of the rounds."""
+    result = np.empty((len(rounds.order), len(names)), np.float32)
+    result[rounds.order] = np.stack([values[name] for name in names], axis=1)
     return result
 
 
-def _habits(look: _Looked, row: Columns, log_amount: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
-    """Amounts and pace against the customer's own habit. A habit that has decayed away is no habit."""
-    count, spent, logs, squares = (look.sums[:, j:16:4] for j in range(4))
-    habit_count, habit_logs, habit_squares = look.sums[:, _HABIT].T
-    habit = (look.count > 0) & (habit_count > 1e-6)
-    weight = np.where(habit, habit_count, 1.0)
-    mean = np.where(habit, habit_logs / weight, log_amount)
-    variance = np.where(habit, np.maximum(habit_squares / weight - mean**2, 0), 0)
-    weighed = np.where(habit, habit_count, 0)
-    spread = np.sqrt((weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT))
+def _customer(state: np.ndarray, index: np.ndarray, columns: Columns, quantities: np.ndarray) -> np.ndarray:
+    """The features (N, len(CUSTOMER_FEATURES)) of payments against their customer's past."""
+    rounds = Rounds(index)
+    old, new = state[rounds.entities], state[rounds.entities]
+    row, quantities = columns[rounds.order], quantities[rounds.order]
+    located, given = ~np.isnan(row.position).any(axis=1), row.hashes != 0
+
+    happened = np.stack(
+        [np.ones_like(located), given[:, _OF_COUNTRY], located, np.ones_like(located)], axis=1
+    )
+    times = np.where(happened, row.time[:, None] * np.array([1, 1, 1, -1]), NEVER)
+    latest = Latest(rounds, times, np.column_stack([old["latest"], -old["first"]]))
+    past = _past(rounds, latest, old, new, row.time, quantities, aggregates.CUSTOMER)
+
+    known, sizes = _known(rounds, old, new, row)
+    countries = np.concatenate([old["country"], row.country])
+    positions = np.concatenate([old["position"], row.position])
+    last_country = countries[latest.before_row[:, _COUNTRY]]
+    last_position = positions[latest.before_row[:, _POSITION]]
+    new["country"] = countries[latest.final_row[:, _COUNTRY]]
+    new["position"] = positions[latest.final_row[:, _POSITION]]
+    state[rounds.entities] = new
+
+    log_amount = quantities[:, _LOG_AMOUNT]
+    features = _habits(past, row, log_amount, latest.before[:, _PAYMENT])
+    features |= _novelty(past, given & ~known, sizes)
+    features |= _travel(row, latest.before, last_country, last_position)
+    features |= _hours_and_bursts(past, row.amount, log_amount, quantities[:, _WAVES])
+    columns.previous_country[rounds.order] = last_country
+    return _in_order(rounds, features, CUSTOMER_FEATURES)
+
+
+def _known(rounds: Rounds, old: np.ndarray, new: np.ndarray, row: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each of a row's values was known, and how many were: (N, len(VALUES)) each; `new` gets the sets."""
+    second = np.clip(row.time // 1_000_000, 1, 2**32 - 1).astype(np.uint64) << np.uint64(32)
+    seen = np.where(row.hashes != 0, second[:, None] | row.hashes, 0)
+    known, sizes, first = [], [], 0
+    for name, (values, _) in KNOWN.items():
+        kept = Kept(rounds, old[name], seen[:, first : first + len(values)])
+        new[name], first = kept.slots, first + len(values)
+        known.append(kept.known)
+        sizes.append(kept.sizes)
+    return np.concatenate(known, axis=1), np.concatenate(sizes, axis=1)
+
+
+class _Habit(NamedTuple):
+    """The usual log amount of an entity and its spread, over a memory. One that has decayed away is no habit."""
+
+    there: np.ndarray
+    weight: np.ndarray  # payments that it rests on, 1 where there is none
+    count: np.ndarray  # the same, 0 where there is none
+    mean: np.ndarray  # the payment's own where there is none
+    spread: np.ndarray  # pulled towards PRIOR_SPREAD as if by PRIOR_WEIGHT payments
+    rate: np.ndarray  # payments per second
+
+    def deviations(self, log_amount: np.ndarray) -> np.ndarray:
+        """How many standard deviations an amount lies from the mean, which a short history knows less well."""
+        return (log_amount - self.mean) / (self.spread * np.sqrt(1 + 1 / self.weight))
+
+
+def _habit(past: _Past, memory: float, log_amount: np.ndarray) -> _Habit:
+    payments = past.sum("payments", memory)
+    there = (past.count > 0) & (payments > 1e-6)
+    weight = np.where(there, payments, 1.0)
+    mean = np.where(there, past.sum("log_amount", memory) / weight, log_amount)
+    variance = past.sum("squared_log_amount", memory) / weight - mean**2
+    variance = np.where(there, np.maximum(variance, 0), 0)
+    count = np.where(there, payments, 0)
+    spread = np.sqrt((count * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (count + PRIOR_WEIGHT))
+    rate = count / (memory * -np.expm1(-past.age / memory))
+    return _Habit(there, weight, count, mean, spread, rate)
+
+
+def _habits(past: _Past, row: Columns, log_amount: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
+    """Amounts and pace against the customer's own habit."""
+    count, spent, logs, squares = (past.sum(level, WINDOWS) for level in LEVELS)
+    habit = _habit(past, HABIT, log_amount)
+    mean, spread = habit.mean, habit.spread
     usual = np.maximum(np.expm1(mean), 1.0)
-    rate = weighed / (HABIT * -np.expm1(-look.age / HABIT))
-    expected = _expected(rate, look.age)
+    expected = past.expected(habit.rate)
 
     rates = np.log((count + 1) / (expected + 1))
     # Spending includes this payment, and one usual payment on both sides damps the ratio.
@@ -343,14 +377,16 @@ def _habits(look: _Looked, row: Columns, log_amount: np.ndarray, last: np.ndarra
     means = (logs - count * mean[:, None]) / (count + 1)
     deviation = np.maximum(squares - 2 * mean[:, None] * logs + count * (mean**2)[:, None], 0)
     spreads = np.maximum(0.5 * np.log((deviation / (spread**2)[:, None] + 1) / (count + 1)), -5)
-    rates, spends, means, spreads = (np.where(habit[:, None], x, 0) for x in (rates, spends, means, spreads))
+    rates, spends, means, spreads = (
+        np.where(habit.there[:, None], x, 0) for x in (rates, spends, means, spreads)
+    )
 
-    since = np.abs(row.time - np.where(look.count > 0, last, row.time)) / 1e6
-    gap = np.log((since + 60) / (1 / np.maximum(rate, 1e-9) + 60))
+    since = np.abs(row.time - np.where(past.count > 0, last, row.time)) / 1e6
+    gap = np.log((since + 60) / (1 / np.maximum(habit.rate, 1e-9) + 60))
     return {
         "amount": log_amount,
         "amount_ratio": log_amount - mean,
-        "amount_z": (log_amount - mean) / (spread * np.sqrt(1 + 1 / weight)),
+        "amount_z": habit.deviations(log_amount),
         "count_1h": np.log1p(count[:, 0]),
         "count_1d": np.log1p(count[:, 1]),
         "rate_1h": rates[:, 0],
@@ -365,40 +401,39 @@ def _habits(look: _Looked, row: Columns, log_amount: np.ndarray, last: np.ndarra
         "spread_1d": spreads[:, 1],
         "spread_7d": spreads[:, 2],
         "spread": spread,
-        "since_last": np.log1p(np.where(look.count > 0, np.minimum(since, 30 * DAY), DAY)),
-        "gap_ratio": np.where(habit, gap, 0),
+        "since_last": np.log1p(np.where(past.count > 0, np.minimum(since, 30 * DAY), DAY)),
+        "gap_ratio": np.where(habit.there, gap, 0),
     }
 
 
-def _novelty(look: _Looked, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+def _novelty(past: _Past, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
     """Values that the customer has not used lately; they mean more the longer the history: n / (n + 3)."""
-    newness = np.where(new, (look.count / (look.count + 3))[:, None], 0)
+    weight = past.count / (past.count + 3)
+    novelty = dict(zip(VALUES, np.where(new, weight[:, None], 0).T, strict=True))
+    known = dict(zip(VALUES, sizes.T, strict=True))
     return {
-        "new_device": newness[:, 0],
-        "new_country": newness[:, 1],
-        "new_category": newness[:, 2],
-        "new_merchant": newness[:, 3],
-        "newness": newness[:, 0] + newness[:, 1] + newness[:, 2] + newness[:, 3],
-        "known_devices": sizes[:, 0],
-        "known_countries": sizes[:, 1],
-        "known_merchants": sizes[:, 3],
-        "history": np.log1p(np.minimum(look.count, 500)),
+        **{f"new_{value}": novelty[value] for value in VALUES},
+        "newness": novelty["device"] + novelty["country"] + novelty["category"] + novelty["merchant"],
+        "known_devices": known["device"],
+        "known_countries": known["country"],
+        "known_merchants": known["merchant"],
+        "history": np.log1p(np.minimum(past.count, 500)),
     }
 
 
 def _travel(
-    row: Columns, latest: np.ndarray, previous_country: np.ndarray, previous_position: np.ndarray
+    row: Columns, latest: np.ndarray, last_country: np.ndarray, last_position: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Countries and positions against home and against the last ones that are known."""
     given = row.country != b""
-    changed = given & (previous_country != b"") & (previous_country != row.country)
-    since = np.abs(row.time - np.where(changed, latest[:, 1], row.time)) / 1e6
-    moved = ~np.isnan(row.position).any(axis=1) & (latest[:, 2] != NEVER)
-    here, there = (np.where(moved[:, None], p, 0) for p in (row.position, previous_position))
-    distance = _kilometres(here, there)
-    hours = np.abs(row.time - np.where(moved, latest[:, 2], row.time)) / 3.6e9
+    changed = given & (last_country != b"") & (last_country != row.country)
+    since = np.abs(row.time - np.where(changed, latest[:, _COUNTRY], row.time)) / 1e6
+    moved = ~np.isnan(row.position).any(axis=1) & (latest[:, _POSITION] != NEVER)
+    here, there = (np.where(moved[:, None], p, 0) for p in (row.position, last_position))
+    distance = kilometres(here, there)
+    hours = np.abs(row.time - np.where(moved, latest[:, _POSITION], row.time)) / 3.6e9
     return {
-        "foreign": given & (row.home != 0) & (row.home != row.hashes[:, 1]),
+        "foreign": given & (row.home != 0) & (row.home != row.hashes[:, _OF_COUNTRY]),
         "country_change": np.where(changed, np.exp(-since / TRAVEL_MEMORY), 0),
         "speed": np.log1p(np.minimum(distance / (hours + TRAVEL_SLACK), TOP_SPEED)),
         "distance": np.log1p(distance),
@@ -406,12 +441,13 @@ def _travel(
 
 
 def _hours_and_bursts(
-    look: _Looked, amount: np.ndarray, log_amount: np.ndarray, harmonics: np.ndarray
+    past: _Past, amount: np.ndarray, log_amount: np.ndarray, waves: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Rarity of the hour, as minus the log of a Fejér density of the own hours (1: even), and tiny amounts."""
-    terms, steady = look.sums[:, _HOURS] * harmonics * _FEJER, look.sums[:, 12]
-    density = steady + terms[:, 0] + terms[:, 1] + terms[:, 2] + terms[:, 3] + terms[:, 4] + terms[:, 5]
-    tiny = look.sums[:, _TINY]
+    steady = density = past.sum("payments", MONTH)
+    for term in (past.sum(WAVES, MONTH) * waves * _DENSITY).T:
+        density = density + term
+    tiny = past.sum("tiny_payments", BURST)
     return {
         "hour_surprise": -np.log((np.maximum(density, 0) + 3) / (steady + 3)),
         "tiny_burst": np.log1p(tiny + (amount <= TINY_AMOUNT)),
@@ -419,50 +455,38 @@ def _hours_and_bursts(
     }
 
 
-_MERCHANT_FEATURES = tuple(name for name in FEATURES if name.startswith("merchant_"))
-
-
 def _merchant(
-    state: np.ndarray, index: np.ndarray, time: np.ndarray, log_amount: np.ndarray, amounts: np.ndarray,
-    frauds: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """A payment against its merchant's habit over 30 days, and the merchant's last hour and day against it."""
+    state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities: np.ndarray, frauds: np.ndarray
+) -> np.ndarray:
+    """The features (N, len(MERCHANT_FEATURES)) of payments against their merchant's habit over 30 days."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
-    time, log_amount, frauds = time[rounds.order], log_amount[rounds.order], frauds[rounds.order]
+    time, quantities, frauds = time[rounds.order], quantities[rounds.order], frauds[rounds.order]
     latest = Latest(rounds, np.stack([time, -time], axis=1), np.column_stack([old["latest"], -old["first"]]))
-    look = _look(rounds, latest, old, new, time, amounts[rounds.order], _OF_MERCHANT)
+    past = _past(rounds, latest, old, new, time, quantities, aggregates.MERCHANT)
     state[rounds.entities] = new
 
-    count, logs, squares = (look.sums[:, j:16:4] for j in (0, 2, 3))
-    tiny, tiny_30d = look.sums[:, 16], look.sums[:, 17]
-    steady = count[:, 3]
-    habit = (look.count > 0) & (steady > 1e-6)
-    weight = np.where(habit, steady, 1.0)
-    mean = np.where(habit, logs[:, 3] / weight, log_amount)
-    variance = np.where(habit, np.maximum(squares[:, 3] / weight - mean**2, 0), 0)
-    weighed = np.where(habit, steady, 0)
-    spread = np.sqrt((weighed * variance + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (weighed + PRIOR_WEIGHT))
-    exposure = WINDOWS[3] * -np.expm1(-look.age / WINDOWS[3])
-    rates = np.log((count + 1) / (_expected(weighed / exposure, look.age) + 1))
-    expected_tiny = tiny_30d / exposure * BURST
+    log_amount = quantities[:, _LOG_AMOUNT]
+    habit = _habit(past, MONTH, log_amount)
+    rates = dict(
+        zip(
+            WINDOWS,
+            np.log((past.sum("payments", WINDOWS) + 1) / (past.expected(habit.rate) + 1)).T,
+            strict=True,
+        )
+    )
+    in_a_day = past.sum("payments", DAY)
+    mean_of_a_day = (past.sum("log_amount", DAY) - in_a_day * habit.mean) / (in_a_day + 1)
+    exposure = MONTH * -np.expm1(-past.age / MONTH)
+    expected_tiny = past.sum("tiny_payments", MONTH) / exposure * BURST
     values = {
-        "merchant_amount_z": (log_amount - mean) / (spread * np.sqrt(1 + 1 / weight)),
-        "merchant_rate_1h": np.where(habit, rates[:, 0], 0),
-        "merchant_rate_1d": np.where(habit, rates[:, 1], 0),
-        "merchant_mean_1d": np.where(habit, (logs[:, 1] - count[:, 1] * mean) / (count[:, 1] + 1), 0),
-        "merchant_tiny": np.log((tiny + 1) / (expected_tiny + 1)),
-        "merchant_history": np.log1p(np.minimum(look.count, 500)),
+        "merchant_amount_z": habit.deviations(log_amount),
+        "merchant_rate_1h": np.where(habit.there, rates[HOUR], 0),
+        "merchant_rate_1d": np.where(habit.there, rates[DAY], 0),
+        "merchant_mean_1d": np.where(habit.there, mean_of_a_day, 0),
+        "merchant_tiny": np.log((past.sum("tiny_payments", BURST) + 1) / (expected_tiny + 1)),
+        "merchant_history": np.log1p(np.minimum(past.count, 500)),
         "merchant_frauds": np.log1p(frauds),
-        "merchant_fraud_share": frauds / (frauds + weighed + SHARE_PRIOR),
+        "merchant_fraud_share": frauds / (frauds + habit.count + SHARE_PRIOR),
     }
-    result = np.empty((len(index), len(_MERCHANT_FEATURES)), np.float32)
-    result[rounds.order] = np.stack([values[name] for name in _MERCHANT_FEATURES], axis=1)
-    return result
-
-
-def _kilometres(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Great-circle distance (haversine, Earth's mean radius 6371 km) of (N, 2) degrees."""
-    (lat1, lon1), (lat2, lon2) = np.radians(here.astype(np.float64)).T, np.radians(there.astype(np.float64)).T
-    half = np.sin((lat2 - lat1) / 2) ** 2 + np.cos(lat1) * np.cos(lat2) * np.sin((lon2 - lon1) / 2) ** 2
-    return 12742.0 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
+    return _in_order(rounds, values, MERCHANT_FEATURES)

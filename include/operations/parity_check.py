@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from include.events.rows import with_transactions
 from include.events.transaction import Transaction
 from include.features import known_frauds
-from include.features.behaviour import FEATURE_SET, FEATURES
+from include.features.definitions import FEATURE_SET, FEATURES, MERCHANT_FEATURES
 from include.settings import Settings
 from include.sql import statement
 from include.training import parity
@@ -34,7 +34,7 @@ from include.training.recompute import BATCH
 
 MAX_ROWS = 1_000_000
 HISTORY = FEATURES.index("history")
-OF_MERCHANTS = np.array([name.startswith("merchant_") for name in FEATURES])
+OF_MERCHANTS = np.isin(FEATURES, MERCHANT_FEATURES)
 
 
 class LoggedEvent(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import numpy as np
@@ -11,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.features import behaviour
-from include.features.behaviour import DAY, FEATURES, HOUR
-from include.settings import PROJECT_ROOT
+from include.features.aggregates import DAY, HOUR
+from include.features.behaviour import FEATURES
+from include.features.geography import country_of
 from tests.builders import NOW, transaction
 
 START = NOW - timedelta(days=60)
@@ -156,8 +156,8 @@ def test_new_values(name, change):
 
 
 def test_country_is_the_last_part_of_a_location_in_any_case():
-    assert behaviour.country_of("Nairobi, Kenya ") == behaviour.country_of("KENYA") == "kenya"
-    assert behaviour.country_of(None) == behaviour.country_of("") == ""
+    assert country_of("Nairobi, Kenya ") == country_of("KENYA") == "kenya"
+    assert country_of(None) == country_of("") == ""
     vector = vectors([at(0, location="Kenya", transaction_location="Nairobi, kenya")])[0]
     assert vector["foreign"] == 0
     assert last([at(0, location="Kenya", transaction_location="Japan")], "foreign") == 1
@@ -328,21 +328,3 @@ def test_refuses_an_index_that_does_not_fit():
 
 def test_no_rows():
     assert vectors([]) == []
-
-
-def documented() -> dict[str, tuple[str, str, str]]:
-    text = (PROJECT_ROOT / "docs" / "features.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
-    return {name: (meaning, unit, neutral) for name, meaning, unit, neutral in rows}
-
-
-def test_every_feature_is_documented_in_order():
-    assert tuple(documented()) == FEATURES
-
-
-def test_neutral_values_are_as_documented():
-    """A first payment with nothing unusual: the documented value, unless it depends on the payment."""
-    vector = vectors([at(0, amount=42.5)])[0]
-    for name, (_, _, neutral) in documented().items():
-        if neutral != "the payment's":
-            assert vector[name] == pytest.approx(float(neutral), abs=1e-4), name

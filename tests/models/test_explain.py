@@ -9,14 +9,17 @@ import pytest
 
 from include.features import behaviour
 from include.features.behaviour import FEATURES
+from include.features.definitions import DEFINITIONS
+from include.features.words import ScoredPayment
 from include.models import explain
-from include.models.explain import Said
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
 from include.models.vectors import UnusableFeatures
 from tests.builders import NOW, transaction
 
 # How full a life, how well known a merchant: what other features are judged by, not suspicious in themselves.
 CONTEXT = {"history", "merchant_history", "known_devices", "known_countries", "known_merchants", "since_last"}
+DEFINITION = {feature.name: feature for feature in DEFINITIONS}
+TOPIC_OF = {feature.name: feature.topic for feature in DEFINITIONS}
 HOMES = ("Germany", "Japan", "Kenya", "Brazil")
 
 
@@ -97,7 +100,7 @@ def test_three_reasons_of_different_topics(ordinary, scorer):
     X, transactions = ordinary
     alerts = np.argsort(-scorer.score(X))[:50]
     for given in explain.reasons(scorer, X[alerts], [transactions[row] for row in alerts]):
-        topics = [explain._TOPIC_OF[reason["feature"]] for reason in given]
+        topics = [TOPIC_OF[reason["feature"]] for reason in given]
         assert len(given) == 3 and len(set(topics)) == 3
         assert all(set(reason) == {"feature", "value", "text"} and reason["text"] for reason in given)
 
@@ -115,17 +118,16 @@ def test_refuses_vectors_that_cannot_be_scored(scorer):
         explain.reasons(scorer, np.full((1, len(FEATURES)), np.nan), [transaction()])
 
 
-def said(feature, change=None, previous=b"", **fields):
-    """The words about the last of 40 daily payments; `change` are fields of that last one."""
+def told(feature, change=None, **fields):
+    """The reason of a feature about the last of 40 daily payments; `change` are fields of that last one."""
     rows = [transaction(timestamp=NOW + timedelta(days=day), amount=49.0) for day in range(40)]
     at = NOW + timedelta(days=39, minutes=40)
     rows.append(transaction(**{"timestamp": at, "amount": 49.0, **(change or {})}))
     columns = behaviour.columns(rows)
     vector = behaviour.compute(behaviour.new_state(1), np.zeros(41, int), columns)[-1]
-    words = Said(
-        dict(zip(FEATURES, vector.tolist(), strict=True)), rows[-1], bytes(columns.previous_country[-1])
-    )
-    return words.reason(feature)
+    country = columns.previous_country[-1].decode().title()
+    values = dict(zip(FEATURES, vector.tolist(), strict=True))
+    return explain.reason(ScoredPayment(values, rows[-1], country), DEFINITION[feature])
 
 
 @pytest.mark.parametrize(
@@ -151,13 +153,13 @@ def said(feature, change=None, previous=b"", **fields):
     ],
 )  # fmt: skip
 def test_words(feature, change, text):
-    assert said(feature, change)["text"].replace("6,369", "6,370").replace("6,371", "6,370") == text
+    assert told(feature, change)["text"].replace("6,369", "6,370").replace("6,371", "6,370") == text
 
 
 def test_values_are_in_the_unit_of_the_words():
-    assert said("amount_ratio", {"amount": 399.0})["value"] == pytest.approx(8, rel=1e-3)
-    assert said("new_country", {"transaction_location": "Kenya"})["value"] == pytest.approx(40)
-    assert said("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
+    assert told("amount_ratio", {"amount": 399.0})["value"] == pytest.approx(8, rel=1e-3)
+    assert told("new_country", {"transaction_location": "Kenya"})["value"] == pytest.approx(40)
+    assert told("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
         2 / 3, rel=1e-3
     )
 
@@ -172,20 +174,41 @@ def test_values_are_in_the_unit_of_the_words():
 )
 def test_words_of_known_frauds(frauds, text):
     vector = dict.fromkeys(FEATURES, 0.0) | {"merchant_frauds": float(np.float32(np.log1p(frauds)))}
-    reason = Said(vector, transaction()).reason("merchant_frauds")
+    reason = explain.reason(ScoredPayment(vector, transaction()), DEFINITION["merchant_frauds"])
     assert (reason["text"], reason["value"]) == (text, frauds)
-    share = Said(vector | {"merchant_fraud_share": 0.2}, transaction()).reason("merchant_fraud_share")
+    payment = ScoredPayment(vector | {"merchant_fraud_share": 0.2}, transaction())
+    share = explain.reason(payment, DEFINITION["merchant_fraud_share"])
     assert (share["text"], share["value"]) == (f"{text}, many for its size", frauds)
 
 
-def test_every_feature_has_words_and_one_topic():
-    assert set(explain._WORDS) == set(FEATURES)
-    assert sorted(name for names in explain.TOPICS.values() for name in names) == sorted(FEATURES)
+class Everything:
+    """A scorer for which every feature speaks for an alert, the later ones more."""
+
+    def evidence(self, X):
+        return np.tile(1.0 + np.arange(X.shape[1]), (len(X), 1))
+
+
+def test_a_value_that_says_that_nothing_is_known_is_no_reason(monkeypatch):
+    monkeypatch.setattr(explain, "MOST", 99)
+    columns = behaviour.columns([transaction()])
+    first = behaviour.compute(behaviour.new_state(1), np.zeros(1, int), columns)
+    (given,) = explain.reasons(Everything(), first, [transaction()])
+    assert [reason["feature"] for reason in given] == ["amount"]
+    changed = first.copy()
+    changed[0, FEATURES.index("since_last")] = np.log1p(60)
+    (given,) = explain.reasons(Everything(), changed, [transaction()])
+    assert [reason["text"] for reason in given] == [
+        "60 seconds after this customer's last payment",
+        "amount of 42.50 EUR",
+    ]
+
+
+def test_every_feature_has_words():
     for name in FEATURES:
-        assert said(name)["text"]
+        assert told(name)["text"]
 
 
 def test_no_person_is_named():
     for name in FEATURES:
-        text = said(name, {"transaction_location": "Kenya", "device": "Microwave"})["text"]
+        text = told(name, {"transaction_location": "Kenya", "device": "Microwave"})["text"]
         assert not any(word in text for word in ("Ada", "Byron", "example.com", "user-0001"))

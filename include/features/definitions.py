@@ -1,0 +1,137 @@
+"""Every feature: one entry says what it means, how an alert tells it, and where it stands in a vector.
+
+A feature is an entry here, its formula in include.features.behaviour, and a new FEATURE_SET. docs/features.md is
+compared with the entries; reasons take topics, neutral values and words from them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from include.features import words
+from include.features.aggregates import DAY
+from include.features.words import Words
+
+FEATURE_SET = 2
+
+PRIOR_SPREAD = 0.6  # spread of log amounts that a short history is pulled towards
+
+LOG_RATIO, LOG_COUNT, DEVIATIONS = "log ratio", "log(1 + count)", "standard deviations"
+FRACTION, LOG_COUNT_TO_500 = "0 to 1", "log(1 + count up to 500)"
+
+
+class Feature(NamedTuple):
+    """One number of a vector.
+
+    formula says in words what it is, in `unit`. neutral is its value where nothing is known: for a customer or merchant
+    without history, or a missing optional field; None where it depends on the payment alone. An alert has at most one
+    reason of a topic, told in `words`.
+    """
+
+    name: str
+    formula: str
+    unit: str
+    neutral: float | None
+    topic: str
+    words: Words
+
+
+# fmt: off
+OF_CUSTOMER = (
+    Feature("amount", "the amount", "log(1 + amount)", None, "amount", words.amount),
+    Feature("amount_ratio", "amount against the customer's usual", LOG_RATIO, 0, "amount", words.ratio("amount")),
+    Feature("amount_z", "amount against the customer's usual, in standard deviations of the customer's log amounts, "
+            "wider for a short history", DEVIATIONS, 0, "amount", words.deviations("this customer's")),
+    Feature("count_1h", "payments in the last hour, without this one", LOG_COUNT, 0, "pace",
+            words.count("about {} other payments in the last hour")),
+    Feature("count_1d", "payments in the last day, without this one", LOG_COUNT, 0, "pace",
+            words.count("about {} other payments in the last day")),
+    Feature("rate_1h", "payments in the last hour against the customer's own rate", LOG_RATIO, 0, "pace",
+            words.ratio("payments in the last hour", "this customer's own rate")),
+    Feature("rate_1d", "payments in the last day against the customer's own rate", LOG_RATIO, 0, "pace",
+            words.ratio("payments in the last day", "this customer's own rate")),
+    Feature("rate_7d", "payments in the last 7 days against the customer's own rate", LOG_RATIO, 0, "pace",
+            words.ratio("payments in the last 7 days", "this customer's own rate")),
+    Feature("spend_1h", "money spent in the last hour with this payment, against usual amount times own rate",
+            LOG_RATIO, 0, "spending", words.ratio("money spent in the last hour")),
+    Feature("spend_1d", "money spent in the last day with this payment, against usual amount times own rate",
+            LOG_RATIO, 0, "spending", words.ratio("money spent in the last day")),
+    Feature("spend_7d", "money spent in the last 7 days with this payment, against usual amount times own rate",
+            LOG_RATIO, 0, "spending", words.ratio("money spent in the last 7 days")),
+    Feature("mean_1d", "mean amount of the last day against usual", LOG_RATIO, 0, "recent amounts",
+            words.ratio("mean amount of the last day")),
+    Feature("mean_7d", "mean amount of the last 7 days against usual", LOG_RATIO, 0, "recent amounts",
+            words.ratio("mean amount of the last 7 days")),
+    Feature("growth", "mean amount of the last 7 days against the last 30", LOG_RATIO, 0, "recent amounts",
+            words.ratio("mean amount of the last 7 days", "that of the last 30 days")),
+    Feature("spread_1d", "how far amounts of the last day lie from usual, against the customer's own spread",
+            LOG_RATIO, 0, "spread", words.ratio("spread of amounts in the last day")),
+    Feature("spread_7d", "how far amounts of the last 7 days lie from usual, against the customer's own spread",
+            LOG_RATIO, 0, "spread", words.ratio("spread of amounts in the last 7 days")),
+    Feature("spread", f"the customer's own spread of log amounts, pulled towards {PRIOR_SPREAD} for a short history",
+            LOG_RATIO, PRIOR_SPREAD, "spread", words.spread),
+    Feature("since_last", "time to the customer's latest payment, at most 30 days; a day without history",
+            "log(1 + seconds)", float(np.log1p(DAY)), "pace", words.since_last),
+    Feature("gap_ratio", "time to the customer's latest payment against the customer's mean interval", LOG_RATIO, 0,
+            "pace", words.gap),
+    Feature("new_device", "a device that is not among the customer's latest 8: n / (n + 3) after n payments",
+            FRACTION, 0, "device", words.new(words.new_device, "known device")),
+    Feature("new_country", "a country that is not among the customer's latest 8: n / (n + 3) after n payments",
+            FRACTION, 0, "country", words.new(words.new_country, "known country")),
+    Feature("new_category", "a merchant category that is not among the customer's latest 8: n / (n + 3) after n "
+            "payments", FRACTION, 0, "merchant", words.new(words.new_category, "known merchant category")),
+    Feature("new_merchant", "a merchant that is not among the customer's latest 16: n / (n + 3) after n payments",
+            FRACTION, 0, "merchant", words.new(words.new_merchant, "known merchant")),
+    Feature("newness", "the sum of new_device, new_country, new_category and new_merchant", "0 to 4", 0, "newness",
+            words.newness),
+    Feature("known_devices", "devices known of the customer", "count up to 8", 0, "device", words.known("devices")),
+    Feature("known_countries", "countries known of the customer", "count up to 8", 0, "country",
+            words.known("countries")),
+    Feature("known_merchants", "merchants known of the customer", "count up to 16", 0, "merchant",
+            words.known("merchants")),
+    Feature("history", "payments before this one", LOG_COUNT_TO_500, 0, "history",
+            words.count("{} earlier payments of this customer")),
+    Feature("foreign", "the payment's country is not the customer's home country", "0 or 1", 0, "country",
+            words.foreign),
+    Feature("country_change", "another country than the last payment's: exp(-time between them / 6 hours)", FRACTION, 0,
+            "country", words.country_change),
+    Feature("speed", "distance to the last position over time plus 15 minutes, at most 2,000 km/h", "log(1 + km/h)", 0,
+            "travel", words.speed),
+    Feature("distance", "distance to the last position", "log(1 + km)", 0, "travel",
+            words.count("{} km from the position of the last payment")),
+    Feature("hour_surprise", "how rare this hour of the day (UTC) is among the customer's own, 0 if as frequent as any",
+            "minus log density", 0, "hour", words.hour),
+    Feature("tiny_burst", "amounts of at most 5 in the last half hour, with this one", LOG_COUNT, 0, "tiny amounts",
+            words.count("about {} tiny payments within half an hour")),
+    Feature("large_after_tiny", "tiny amounts in the last half hour, times how far this amount lies above 5",
+            "log(1 + count) × log ratio", 0, "tiny amounts", words.large_after_tiny),
+)
+OF_MERCHANT = (
+    Feature("merchant_amount_z", "amount against the merchant's mean of 30 days", DEVIATIONS, 0, "merchant's amounts",
+            words.deviations("this merchant's")),
+    Feature("merchant_rate_1h", "payments at the merchant in the last hour against its own rate", LOG_RATIO, 0,
+            "merchant's pace", words.ratio("payments at the merchant in the last hour", "its own rate")),
+    Feature("merchant_rate_1d", "payments at the merchant in the last day against its own rate", LOG_RATIO, 0,
+            "merchant's pace", words.ratio("payments at the merchant in the last day", "its own rate")),
+    Feature("merchant_mean_1d", "the merchant's mean amount of the last day against its 30 days", LOG_RATIO, 0,
+            "merchant's amounts", words.ratio("mean amount at the merchant in the last day", "its usual")),
+    Feature("merchant_tiny", "amounts of at most 5 at the merchant in the last half hour against its own rate of them",
+            LOG_RATIO, 0, "merchant's pace",
+            words.ratio("tiny payments at the merchant in the last half hour", "its own rate")),
+    Feature("merchant_history", "payments at the merchant before this one", LOG_COUNT_TO_500, 0, "merchant's pace",
+            words.count("{} earlier payments at this merchant")),
+    Feature("merchant_frauds", "payments at the merchant that were reported as fraud in the last 30 days", LOG_COUNT, 0,
+            "merchant's reports", words.merchant_frauds),
+    Feature("merchant_fraud_share", "frauds reported at the merchant against the partition's payments there, in the "
+            "last 30 days", "count / (count + payments + 10)", 0, "merchant's reports", words.merchant_fraud_share),
+)
+# fmt: on
+
+DEFINITIONS = (*OF_CUSTOMER, *OF_MERCHANT)
+FEATURES = tuple(feature.name for feature in DEFINITIONS)
+CUSTOMER_FEATURES, MERCHANT_FEATURES = FEATURES[: len(OF_CUSTOMER)], FEATURES[len(OF_CUSTOMER) :]
+NEUTRAL = np.array(
+    [np.nan if feature.neutral is None else feature.neutral for feature in DEFINITIONS], np.float32
+)

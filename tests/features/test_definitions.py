@@ -1,0 +1,52 @@
+"""Each feature has one entry; documentation and vectors agree with it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from include.features import behaviour
+from include.features.definitions import (
+    CUSTOMER_FEATURES,
+    DEFINITIONS,
+    FEATURES,
+    MERCHANT_FEATURES,
+    NEUTRAL,
+    Feature,
+)
+from include.models.isolation_forest import COLUMNS
+from include.settings import PROJECT_ROOT
+from tests.builders import transaction
+
+
+def row(feature: Feature) -> str:
+    """The line of a feature in the table of docs/features.md."""
+    neutral = "the payment's" if feature.neutral is None else f"{feature.neutral:.8g}"
+    return f"| `{feature.name}` | {feature.formula} | {feature.unit} | {neutral} |"
+
+
+def test_the_table_of_features_is_that_of_the_definitions():
+    text = (PROJECT_ROOT / "docs" / "features.md").read_text()
+    expected = list(map(row, DEFINITIONS))
+    assert re.findall(r"^\| `\w+` \| .*", text, re.MULTILINE) == expected, "\n".join(expected)
+
+
+def test_names_are_distinct_and_merchants_features_are_named_so():
+    assert len(set(FEATURES)) == len(FEATURES)
+    assert (*CUSTOMER_FEATURES, *MERCHANT_FEATURES) == FEATURES
+    assert [name for name in FEATURES if name.startswith("merchant_")] == list(MERCHANT_FEATURES)
+    assert all(0 <= column < len(FEATURES) for column in COLUMNS)
+
+
+def test_a_first_payment_with_nothing_unusual_has_neutral_values():
+    columns, one = behaviour.columns([transaction()]), np.zeros(1, int)
+    without_merchants = behaviour.compute(behaviour.new_state(1), one, columns)
+    new_merchant = behaviour.compute(
+        behaviour.new_state(1), one, columns, behaviour.new_merchant_state(1), one, np.zeros(1)
+    )
+    given = ~np.isnan(NEUTRAL)
+    assert [feature.name for feature in DEFINITIONS if feature.neutral is None] == ["amount"]
+    for vectors in (without_merchants, new_merchant):
+        assert vectors[0, given] == pytest.approx(NEUTRAL[given], rel=1e-6)
