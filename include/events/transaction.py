@@ -162,7 +162,7 @@ _FIRST_8_BYTES = struct.Struct(">q").unpack_from
 _FINGERPRINT_FIELDS = 16
 
 
-def _fingerprint(names: Sequence[str], values: list) -> int:
+def _fingerprint(names: Sequence[str], values: list[object]) -> int:
     """The signed 64-bit hash of an event's values: one for each name, then is_fraud.
 
     Fingerprints are stored for years, so an event must keep its own when fields are added to Transaction. The first
@@ -173,7 +173,8 @@ def _fingerprint(names: Sequence[str], values: list) -> int:
     if added:
         first, is_fraud = values[:_FINGERPRINT_FIELDS], values[-1]
         values = [*first, is_fraud, *((names[i], values[i]) for i in added if values[i] is not None)]
-    return _FIRST_8_BYTES(blake2b(_PACK(values)).digest())[0]
+    fingerprint: int = _FIRST_8_BYTES(blake2b(_PACK(values)).digest())[0]
+    return fingerprint
 
 
 def encode(transaction: Transaction, is_fraud: bool | None = None) -> bytes:

@@ -130,8 +130,8 @@ class Columns:
         return len(self.time)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Columns:
-        values = [getattr(self, field.name) for field in fields(self)]
-        return Columns(*[None if value is None else value[rows] for value in values])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Columns(**{name: value[rows] for name, value in values.items() if value is not None})
 
 
 @lru_cache(maxsize=1 << 17)
@@ -214,7 +214,7 @@ def compute(
         return vectors
     of_customer, of_merchant = vectors[:, : len(CUSTOMER_FEATURES)], vectors[:, len(CUSTOMER_FEATURES) :]
     quantities = aggregates.quantities(columns.time, columns.amount)
-    of_customer[:] = _customer(state, user_index, columns, quantities)
+    of_customer[:], columns.previous_country = _customer(state, user_index, columns, quantities)
     of_merchant[:] = NEUTRAL[len(CUSTOMER_FEATURES) :]
     if merchant_state is not None:
         _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
@@ -238,9 +238,10 @@ def _empty(n: int, dtype: np.dtype) -> np.ndarray:
     return state
 
 
-def _check(state: np.ndarray, dtype: np.dtype, index: np.ndarray, columns: Columns) -> None:
-    if state.dtype != dtype or np.shape(index) != (len(columns),):
-        raise ValueError(f"got states of {state.dtype} and {np.shape(index)} indices for {len(columns)} rows")
+def _check(state: np.ndarray, dtype: np.dtype, index: np.ndarray | None, columns: Columns) -> None:
+    indices = 0 if index is None else len(index)
+    if state.dtype != dtype or indices != len(columns):
+        raise ValueError(f"got states of {state.dtype} and {indices} indices for {len(columns)} rows")
     if (state["layout"] != LAYOUT).any():
         raise ValueError(f"states have layout {set(state['layout'].tolist())}, this code has {LAYOUT}")
 
@@ -248,7 +249,7 @@ def _check(state: np.ndarray, dtype: np.dtype, index: np.ndarray, columns: Colum
 class _Past(NamedTuple):
     """What rows find in their entities' states."""
 
-    count: np.ndarray  # payments before
+    payments: np.ndarray  # how many before
     age: np.ndarray  # seconds since the first payment, at least a day
     sums: np.ndarray
     aggregates: Aggregates  # which sums
@@ -289,8 +290,10 @@ def _in_order(rounds: Rounds, values: dict[str, np.ndarray], names: Sequence[str
     return result
 
 
-def _customer(state: np.ndarray, index: np.ndarray, columns: Columns, quantities: np.ndarray) -> np.ndarray:
-    """The features (N, len(CUSTOMER_FEATURES)) of payments against their customer's past."""
+def _customer(
+    state: np.ndarray, index: np.ndarray, columns: Columns, quantities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features (N, len(CUSTOMER_FEATURES)) of payments against their customer's past, and the country before."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
     row, quantities = columns[rounds.order], quantities[rounds.order]
@@ -317,8 +320,9 @@ def _customer(state: np.ndarray, index: np.ndarray, columns: Columns, quantities
     features |= _novelty(past, given & ~known, sizes)
     features |= _travel(row, latest.before, last_country, last_position)
     features |= _hours_and_bursts(past, row.amount, log_amount, quantities[:, _WAVES])
-    columns.previous_country[rounds.order] = last_country
-    return _in_order(rounds, features, CUSTOMER_FEATURES)
+    previous_country = np.empty_like(last_country)
+    previous_country[rounds.order] = last_country
+    return _in_order(rounds, features, CUSTOMER_FEATURES), previous_country
 
 
 def _known(rounds: Rounds, old: np.ndarray, new: np.ndarray, row: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -339,7 +343,7 @@ class _Habit(NamedTuple):
 
     there: np.ndarray
     weight: np.ndarray  # payments that it rests on, 1 where there is none
-    count: np.ndarray  # the same, 0 where there is none
+    payments: np.ndarray  # the same, 0 where there is none
     mean: np.ndarray  # the payment's own where there is none
     spread: np.ndarray  # pulled towards PRIOR_SPREAD as if by PRIOR_WEIGHT payments
     rate: np.ndarray  # payments per second
@@ -351,7 +355,7 @@ class _Habit(NamedTuple):
 
 def _habit(past: _Past, memory: float, log_amount: np.ndarray) -> _Habit:
     payments = past.sum("payments", memory)
-    there = (past.count > 0) & (payments > 1e-6)
+    there = (past.payments > 0) & (payments > 1e-6)
     weight = np.where(there, payments, 1.0)
     mean = np.where(there, past.sum("log_amount", memory) / weight, log_amount)
     variance = past.sum("squared_log_amount", memory) / weight - mean**2
@@ -381,7 +385,7 @@ def _habits(past: _Past, row: Columns, log_amount: np.ndarray, last: np.ndarray)
         np.where(habit.there[:, None], x, 0) for x in (rates, spends, means, spreads)
     )
 
-    since = np.abs(row.time - np.where(past.count > 0, last, row.time)) / 1e6
+    since = np.abs(row.time - np.where(past.payments > 0, last, row.time)) / 1e6
     gap = np.log((since + 60) / (1 / np.maximum(habit.rate, 1e-9) + 60))
     return {
         "amount": log_amount,
@@ -401,14 +405,14 @@ def _habits(past: _Past, row: Columns, log_amount: np.ndarray, last: np.ndarray)
         "spread_1d": spreads[:, 1],
         "spread_7d": spreads[:, 2],
         "spread": spread,
-        "since_last": np.log1p(np.where(past.count > 0, np.minimum(since, 30 * DAY), DAY)),
+        "since_last": np.log1p(np.where(past.payments > 0, np.minimum(since, 30 * DAY), DAY)),
         "gap_ratio": np.where(habit.there, gap, 0),
     }
 
 
 def _novelty(past: _Past, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
     """Values that the customer has not used lately; they mean more the longer the history: n / (n + 3)."""
-    weight = past.count / (past.count + 3)
+    weight = past.payments / (past.payments + 3)
     novelty = dict(zip(VALUES, np.where(new, weight[:, None], 0).T, strict=True))
     known = dict(zip(VALUES, sizes.T, strict=True))
     return {
@@ -417,7 +421,7 @@ def _novelty(past: _Past, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.nd
         "known_devices": known["device"],
         "known_countries": known["country"],
         "known_merchants": known["merchant"],
-        "history": np.log1p(np.minimum(past.count, 500)),
+        "history": np.log1p(np.minimum(past.payments, 500)),
     }
 
 
@@ -485,8 +489,8 @@ def _merchant(
         "merchant_rate_1d": np.where(habit.there, rates[DAY], 0),
         "merchant_mean_1d": np.where(habit.there, mean_of_a_day, 0),
         "merchant_tiny": np.log((past.sum("tiny_payments", BURST) + 1) / (expected_tiny + 1)),
-        "merchant_history": np.log1p(np.minimum(past.count, 500)),
+        "merchant_history": np.log1p(np.minimum(past.payments, 500)),
         "merchant_frauds": np.log1p(frauds),
-        "merchant_fraud_share": frauds / (frauds + habit.count + SHARE_PRIOR),
+        "merchant_fraud_share": frauds / (frauds + habit.payments + SHARE_PRIOR),
     }
     return _in_order(rounds, values, MERCHANT_FEATURES)

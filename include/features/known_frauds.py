@@ -30,8 +30,8 @@ class KnownFrauds:
 
     def __init__(self, changes: Iterable[tuple[str, int, int, int]] = ()):
         self._changes: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-        for merchant_id, *change in changes:
-            self._changes[merchant_id].append(tuple(change))
+        for merchant_id, reported, counts_from, frauds in changes:
+            self._changes[merchant_id].append((reported, counts_from, frauds))
 
     def counts(self, merchants: Sequence[str | None], time: np.ndarray) -> np.ndarray:
         """As `counts` of this module."""

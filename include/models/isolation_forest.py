@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -87,7 +87,7 @@ class IsolationForestDetector(BaseEstimator):
         """The fast form."""
         return Scorer(self.to_onnx(), self.reference_, threshold, version, feature_set, self.family)
 
-    def _tree(self, tree) -> tree_ensemble.Tree:
+    def _tree(self, tree: Any) -> tree_ensemble.Tree:
         depth = np.zeros(tree.node_count)
         for parent in range(tree.node_count):  # a parent stands before its children
             if tree.children_left[parent] >= 0:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from include.models.reference import median, rarity
 from include.models.vectors import checked
 
-_SESSIONS: dict[tuple[int, str], object] = {}
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_SESSIONS: dict[tuple[int, str], InferenceSession] = {}
 _KEPT_SESSIONS = 4  # champion, challenger, and the ones they replace
 
 
@@ -89,7 +93,7 @@ class Scorer:
         """Features of a vector."""
         return self.reference.shape[1]
 
-    def _session(self):
+    def _session(self) -> InferenceSession:
         key = (self.version, self.sha256)
         session = _SESSIONS.get(key)
         if session is None:
@@ -99,7 +103,7 @@ class Scorer:
         return session
 
 
-def _open(onnx: bytes):
+def _open(onnx: bytes) -> InferenceSession:
     import onnxruntime  # a process that only carries a scorer does not pay for it
 
     options = onnxruntime.SessionOptions()

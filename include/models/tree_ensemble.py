@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -28,8 +28,7 @@ def model(trees: Iterable[Tree], *, width: int, base: float, scale: float, activ
     Args:
         activation: ONNX operator of one input, such as "Sigmoid" or "Exp".
     """
-    columns: dict[str, list] = {name: [] for name in _NODE}
-    leaves: dict[str, list] = {name: [] for name in ("target_treeids", "target_nodeids", "target_weights")}
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for number, tree in enumerate(trees):
         leaf = tree.left < 0
         size = len(leaf)
@@ -40,14 +39,19 @@ def model(trees: Iterable[Tree], *, width: int, base: float, scale: float, activ
         columns["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
         columns["nodes_truenodeids"] += np.where(leaf, 0, tree.left).tolist()
         columns["nodes_falsenodeids"] += np.where(leaf, 0, tree.right).tolist()
-        leaves["target_treeids"] += [number] * int(leaf.sum())
-        leaves["target_nodeids"] += np.flatnonzero(leaf).tolist()
-        leaves["target_weights"] += tree.value[leaf].tolist()
+        columns["target_treeids"] += [number] * int(leaf.sum())
+        columns["target_nodeids"] += np.flatnonzero(leaf).tolist()
+        columns["target_weights"] += tree.value[leaf].tolist()
+    attributes: dict[str, Any] = columns | {
+        "n_targets": 1,
+        "target_ids": [0] * len(columns["target_nodeids"]),
+        "aggregate_function": "SUM",
+        "post_transform": "NONE",
+        "base_values": [float(base)],
+    }
     ensemble = helper.make_node(
-        "TreeEnsembleRegressor", ["features"], ["sum"], domain="ai.onnx.ml", n_targets=1,
-        aggregate_function="SUM", post_transform="NONE", base_values=[float(base)],
-        target_ids=[0] * len(leaves["target_nodeids"]), **columns, **leaves,
-    )  # fmt: skip
+        "TreeEnsembleRegressor", ["features"], ["sum"], domain="ai.onnx.ml", **attributes
+    )
     graph = helper.make_graph(
         [
             ensemble,
@@ -63,9 +67,9 @@ def model(trees: Iterable[Tree], *, width: int, base: float, scale: float, activ
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(deterministic=True)
 
 
-_NODE = (
+_COLUMNS = (
     "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes", "nodes_truenodeids",
-    "nodes_falsenodeids",
+    "nodes_falsenodeids", "target_treeids", "target_nodeids", "target_weights",
 )  # fmt: skip
 
 
