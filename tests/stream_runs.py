@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from pyspark.sql import SparkSession
 
 from include.broker import kafka
@@ -31,6 +32,14 @@ def own(settings: Settings, home: Path, **more) -> Settings:
     changed = settings.model_copy(update={"home": home, "trigger_interval_ms": 50, **topics, **more})
     kafka.ensure_topics(changed)
     return changed
+
+
+def use_producer_time(settings: Settings) -> None:
+    """Lets the topic's records carry the time that their producer gives them, as topics of others may do."""
+    entry = ConfigEntry(kafka.TIME_OF_RECORDS, "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource("TOPIC", settings.transactions_topic, incremental_configs=[entry])
+    admin = AdminClient(kafka.client_config(settings))
+    admin.incremental_alter_configs([topic])[topic].result(30)
 
 
 def produce(

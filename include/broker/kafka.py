@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from confluent_kafka import KafkaError as ErrorCode
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetadata
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    TopicMetadata,
+)
 
 from include.settings import Settings
 
@@ -20,6 +28,9 @@ log = logging.getLogger(__name__)
 QUIET = logging.getLogger(f"{__name__}.librdkafka")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
+
+# Whose clock the time of a record comes from, a setting of its topic.
+TIME_OF_RECORDS, BROKERS_TIME = "message.timestamp.type", "LogAppendTime"
 
 # Session settings that keep the credentials in `spark_options` out of Spark's plans, logs and web pages.
 SPARK_REDACTION = {
@@ -128,7 +139,8 @@ def spark_options(settings: Settings) -> dict[str, str]:
 def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
     """Create the transactions and labels topics where missing, and wait until each partition has a leader.
 
-    An existing topic is left as it is.
+    Records of a topic that is made here carry the broker's time: no sender can set the clock by which its events are
+    judged. An existing topic is left as it is.
 
     Raises:
         KafkaUnavailable: no broker, or no leader, within `timeout` seconds.
@@ -137,9 +149,11 @@ def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
     broker = _Admin(settings, timeout)
     topics = [settings.transactions_topic, settings.labels_topic]
     present = broker.topics()
-    safe_copies = {"min.insync.replicas": "2"} if settings.kafka_replication_factor >= 3 else {}
+    config = {TIME_OF_RECORDS: BROKERS_TIME}
+    if settings.kafka_replication_factor >= 3:
+        config["min.insync.replicas"] = "2"
     missing = [
-        NewTopic(topic, settings.kafka_partitions, settings.kafka_replication_factor, config=safe_copies)
+        NewTopic(topic, settings.kafka_partitions, settings.kafka_replication_factor, config=config)
         for topic in topics
         if topic not in present
     ]
@@ -176,6 +190,45 @@ def topic_id(settings: Settings, topic: str, timeout: float = 10.0) -> str:
         return str(broker.call(future.result).topic_id)
     except KafkaException as error:
         raise broker.problem(error, f"topic {topic!r} cannot be described") from error
+
+
+def topics_with_producer_time(settings: Settings, timeout: float = 10.0) -> list[str]:
+    """Those of the two topics whose records carry the time of their producer's clock.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    broker = _Admin(settings, timeout)
+    asked = [_topic_config(topic) for topic in (settings.transactions_topic, settings.labels_topic)]
+    answers = broker.client.describe_configs(asked, request_timeout=timeout)
+    with_producer_time = []
+    for topic, future in answers.items():
+        try:
+            if broker.call(future.result)[TIME_OF_RECORDS].value != BROKERS_TIME:
+                with_producer_time.append(topic.name)
+        except KafkaException as error:
+            raise broker.problem(error, f"settings of topic {topic.name!r} cannot be read") from error
+    return with_producer_time
+
+
+def use_broker_time(settings: Settings, topics: Sequence[str], timeout: float = 10.0) -> None:
+    """Lets records that these topics get from now on carry the time of the broker's clock.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    broker = _Admin(settings, timeout)
+    entry = ConfigEntry(TIME_OF_RECORDS, BROKERS_TIME, incremental_operation=AlterConfigOpType.SET)
+    changed = [_topic_config(topic, entry) for topic in topics]
+    for topic, future in broker.client.incremental_alter_configs(changed, request_timeout=timeout).items():
+        try:
+            broker.call(future.result)
+        except KafkaException as error:
+            raise broker.problem(error, f"topic {topic.name!r} cannot be changed") from error
+
+
+def _topic_config(topic: str, *entries: ConfigEntry) -> ConfigResource:
+    return ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=list(entries))
 
 
 def end_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, int]:

@@ -166,14 +166,27 @@ def _coloured(state: str, good: str) -> str:
 
 
 @cli.command()
-def doctor() -> None:
-    """Check Python, Java, memory, disk and ports; each failure says what to do."""
-    from include.platform.doctor import examine
+@click.option(
+    "--broker-time", is_flag=True, help="Set topics whose records carry the producer's time to the broker's."
+)
+def doctor(broker_time: bool) -> None:
+    """Check Python, Java, memory, disk, ports and the topics' clock; each failure says what to do."""
+    from include.broker import kafka
+    from include.platform.doctor import advise, examine
 
-    checks = examine(load())
+    settings = load()
+    if broker_time:
+        try:
+            kafka.use_broker_time(settings, kafka.topics_with_producer_time(settings))
+        except kafka.KafkaError as error:
+            raise SystemExit(f"fraudstream doctor: {error}") from None
+    checks, advice = examine(settings), advise(settings)
     table = Table("Check", "", "Found")
-    for check in checks:
-        table.add_row(check.name, "[green]good[/]" if check.good else "[red]failed[/]", check.message)
+    for check, otherwise in (
+        *((check, "failed") for check in checks),
+        *((check, "advice") for check in advice),
+    ):
+        table.add_row(check.name, _coloured("good" if check.good else otherwise, "good"), check.message)
     _console().print(table)
     sys.exit(0 if all(check.good for check in checks) else 1)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from include.broker import kafka
 from include.platform import ports, supervisor
 from include.settings import Settings
 
@@ -32,6 +33,24 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend them."""
     return [check for group in (_python, _java, _memory, _disk, _state, _ports) for check in group(settings)]
+
+
+def advise(settings: Settings) -> list[Check]:
+    """What of a running broker should be changed; nothing when there is none yet."""
+    try:
+        topics = kafka.topics_with_producer_time(settings, timeout=5)
+    except (kafka.KafkaUnavailable, kafka.TopicMissing):
+        return []
+    except kafka.KafkaError as error:
+        return [Check("Time of records", False, f"not known: {error}")]
+    if not topics:
+        return [Check("Time of records", True, "the broker's clock")]
+    message = (
+        f"{', '.join(topics)}: the producer's clock. Events of a producer whose clock is ahead are accepted from the "
+        "future, and delays and waiting times are wrong by as much. `fraudstream doctor --broker-time` changes it to "
+        "the broker's for what comes from then on"
+    )
+    return [Check("Time of records", False, message)]
 
 
 def _python(settings: Settings) -> Iterator[Check]:

@@ -4,11 +4,20 @@ import gc
 import re
 import uuid
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import (
+    TIMESTAMP_CREATE_TIME,
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from include.broker.kafka import (
     QUIET,
@@ -21,6 +30,8 @@ from include.broker.kafka import (
     ensure_topics,
     spark_options,
     topic_id,
+    topics_with_producer_time,
+    use_broker_time,
 )
 from include.platform import ports
 from include.settings import Settings
@@ -85,6 +96,53 @@ def test_topics_are_created_once_and_never_altered(fresh):
     assert topic_id(fresh, fresh.transactions_topic) == first
     assert end_offsets(fresh, fresh.transactions_topic) == {0: 0, 1: 0}
     assert end_offsets(fresh, fresh.labels_topic) == {0: 0, 1: 0}
+
+
+def sent_at(settings: Settings, topic: str, at: datetime) -> tuple[int, datetime]:
+    """Kind and time of a record that a producer whose clock shows `at` sends."""
+    producer = Producer(client_config(settings))
+    producer.produce(topic, b"value", partition=0, timestamp=int(at.timestamp() * 1000))
+    assert producer.flush(30) == 0
+    consumer = Consumer(client_config(settings, group_id="test"))
+    consumer.assign([TopicPartition(topic, 0, end_offsets(settings, topic)[0] - 1)])
+    kind, milliseconds = consumer.poll(30).timestamp()
+    consumer.close()
+    return kind, datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+@pytest.mark.services
+def test_the_time_of_a_record_is_the_brokers_and_not_its_producers(fresh):
+    ensure_topics(fresh)
+    began = datetime.now(UTC)
+    for topic in (fresh.transactions_topic, fresh.labels_topic):
+        for wrong in (timedelta(minutes=30), timedelta(days=-800)):
+            kind, at = sent_at(fresh, topic, began + wrong)
+            assert kind == TIMESTAMP_LOG_APPEND_TIME
+            assert began <= at + timedelta(milliseconds=1) and at <= datetime.now(UTC)
+    assert topics_with_producer_time(fresh) == []
+
+
+@pytest.mark.services
+def test_topics_of_others_are_left_as_they_are_until_they_are_asked_to_change(fresh):
+    topics = [fresh.transactions_topic, fresh.labels_topic]
+    admin = AdminClient(client_config(fresh))
+    for future in admin.create_topics([NewTopic(name, 1) for name in topics]).values():
+        future.result(30)
+    ensure_topics(fresh)
+    assert topics_with_producer_time(fresh) == topics
+    use_broker_time(fresh, topics[:1])
+    assert topics_with_producer_time(fresh) == topics[1:]
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+    assert sent_at(fresh, topics[0], ahead)[0] == TIMESTAMP_LOG_APPEND_TIME
+    assert sent_at(fresh, topics[1], ahead) == (TIMESTAMP_CREATE_TIME, ahead)
+
+
+@pytest.mark.services
+def test_the_time_of_a_missing_topic_is_not_told(fresh):
+    with pytest.raises(TopicMissing, match=fresh.transactions_topic):
+        topics_with_producer_time(fresh)
+    with pytest.raises(TopicMissing, match=fresh.labels_topic):
+        use_broker_time(fresh, [fresh.labels_topic])
 
 
 @pytest.mark.services

@@ -20,7 +20,7 @@ from include.streams import ingest, scoring, store
 from include.streams.store import Range, Record, Writer
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector
-from tests.stream_runs import own, produce, query
+from tests.stream_runs import own, produce, query, use_producer_time
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 LIMIT = timedelta(minutes=10)
@@ -163,6 +163,7 @@ def test_a_stream_that_is_ahead_of_the_other_is_no_difference(shop, streams, ahe
 
 
 def test_a_record_may_wait_but_not_for_too_long(shop, streams):
+    use_producer_time(shop)
     streams.produce(events(3), partition=1, age=LIMIT * 2)
     streams.produce(events(4), partition=1)
     streams.write(STORES, events(1), partition=1)
