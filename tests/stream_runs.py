@@ -34,12 +34,16 @@ def own(settings: Settings, home: Path, **more) -> Settings:
     return changed
 
 
-def use_producer_time(settings: Settings) -> None:
-    """Lets the topic's records carry the time that their producer gives them, as topics of others may do."""
-    entry = ConfigEntry(kafka.TIME_OF_RECORDS, "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource("TOPIC", settings.transactions_topic, incremental_configs=[entry])
+def use_producer_time(settings: Settings, topic: str) -> None:
+    """Lets the topic's records carry any time that their producer gives them, as topics of others may do."""
+    values = {kafka.TIME_OF_RECORDS: "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in values.items()
+    ]
+    changed = ConfigResource("TOPIC", topic, incremental_configs=entries)
     admin = AdminClient(kafka.client_config(settings))
-    admin.incremental_alter_configs([topic])[topic].result(30)
+    admin.incremental_alter_configs([changed])[changed].result(30)
 
 
 def produce(

@@ -111,7 +111,8 @@ class ReadAhead:
         for message in messages:
             if message.error():
                 raise KafkaException(message.error())
-            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+            seconds = min(max(message.timestamp()[1] / 1000, store.EARLIEST_TIME), store.LATEST_TIME)
+            at = datetime.fromtimestamp(seconds, UTC)
             record = Record(message.offset(), at, message.key(), message.value())
             records.setdefault(message.partition(), []).append(record)
         for partition, those in sorted(records.items()):

@@ -385,8 +385,9 @@ def to_range(stream: str, topic_ids: Mapping[str, str], batch: pa.RecordBatch) -
     topics, partitions = batch["topic"].unique().to_pylist(), batch["partition"].unique().to_pylist()
     if len(topics) > 1 or len(partitions) > 1:
         raise MixedRange(f"{stream}: a task got records of several partitions: {partitions} of {topics}")
-    micros = batch["timestamp"].cast(pa.int64()).to_pylist()
-    times = [datetime.fromtimestamp(each / 1e6, UTC) for each in micros]
+    limits = store.EARLIEST_TIME * 10**6, store.LATEST_TIME * 10**6
+    micros = batch["timestamp"].cast(pa.int64()).to_numpy().clip(*limits)
+    times = [datetime.fromtimestamp(micro / 1e6, UTC) for micro in micros.tolist()]
     columns = batch["offset"].to_pylist(), times, batch["key"].to_pylist(), batch["value"].to_pylist()
     records = list(map(Record, *columns))
     return Range(stream, topics[0], topic_ids[topics[0]], partitions[0], records)

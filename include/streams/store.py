@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import psycopg
@@ -46,6 +46,11 @@ class OffsetGap(StoreError):
 
 class TopicRecreated(StoreError):
     """The topic was deleted and created again: its offsets count anew."""
+
+
+# In seconds since 1970. A sender may write any time into a record; one beyond these counts as the nearest of them,
+# so that every time is a date, and still is one when a tolerance is added.
+EARLIEST_TIME, LATEST_TIME = 0, int(datetime(9000, 1, 1, tzinfo=UTC).timestamp())
 
 
 class Record(NamedTuple):

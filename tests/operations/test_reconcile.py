@@ -163,7 +163,7 @@ def test_a_stream_that_is_ahead_of_the_other_is_no_difference(shop, streams, ahe
 
 
 def test_a_record_may_wait_but_not_for_too_long(shop, streams):
-    use_producer_time(shop)
+    use_producer_time(shop, shop.transactions_topic)
     streams.produce(events(3), partition=1, age=LIMIT * 2)
     streams.produce(events(4), partition=1)
     streams.write(STORES, events(1), partition=1)
