@@ -144,7 +144,15 @@ def _hash(text: str | None) -> int:
 
 
 def columns(transactions: Sequence[Transaction]) -> Columns:
-    """The columns of `transactions`, in their order."""
+    """The columns of `transactions`, in their order.
+
+    >>> from datetime import UTC, datetime
+    >>> from include.events.transaction import FIELDS, Transaction
+    >>> payment = Transaction(*[field.example for field in FIELDS])
+    >>> given = columns([payment])
+    >>> given.time.tolist(), given.amount.tolist(), given.country.tolist()
+    ([1795176000000000], [42.5], [b'germany'])
+    """
     n = len(transactions)
     countries = [country_of(t.transaction_location) for t in transactions]
     used = {
@@ -171,12 +179,20 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
 
 
 def new_state(n: int) -> np.ndarray:
-    """States (n,) of customers without payments."""
+    """States (n,) of customers without payments.
+
+    >>> new_state(2)["count"].tolist()
+    [0, 0]
+    """
     return _empty(n, STATE)
 
 
 def new_merchant_state(n: int) -> np.ndarray:
-    """States (n,) of merchants without payments, as one Kafka partition sees them."""
+    """States (n,) of merchants without payments, as one Kafka partition sees them.
+
+    >>> new_merchant_state(2)["count"].tolist()
+    [0, 0]
+    """
     return _empty(n, MERCHANT_STATE)
 
 
@@ -189,6 +205,8 @@ def compute(
     merchant_frauds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Feature vectors of rows in log order; each row's payment is then added to its states.
+
+    docs/features.md has the formula and unit of each feature.
 
     Args:
         state: (U,) of `STATE`, changed in place.
@@ -206,6 +224,25 @@ def compute(
 
     Raises:
         ValueError: shapes or dtypes do not fit, or a state has another layout.
+
+    A customer pays about 50 a day for 40 days, then 400:
+
+    >>> rng = np.random.default_rng(1)
+    >>> rows = Columns(
+    ...     time=np.arange(41) * 86_400_000_000,
+    ...     amount=np.append(50 * rng.lognormal(0, 0.2, 40), 400.0),
+    ...     hashes=np.ones((41, 4), np.uint32),
+    ...     home=np.ones(41, np.uint32),
+    ...     country=np.full(41, b"kenya"),
+    ...     position=np.full((41, 2), np.nan, np.float32),
+    ... )
+    >>> customer = new_state(1)
+    >>> vectors = compute(customer, np.zeros(41, int), rows)
+    >>> named = dict(zip(FEATURES, vectors[-1].tolist()))
+    >>> f"{np.exp(named['amount_ratio']):.1f} times the usual, {named['amount_z']:.1f} standard deviations above"
+    '7.9 times the usual, 7.6 standard deviations above'
+    >>> customer["count"].tolist()
+    [41]
     """
     _check(state, STATE, user_index, columns)
     vectors = np.empty((len(columns), len(FEATURES)), np.float32)

@@ -26,6 +26,12 @@ class KnownFrauds:
     Args:
         changes: merchant, the day after the report, the day from which that is known (both days since 1970), and
             by how many frauds.
+
+    Two frauds reported on day 99, and known on day 101, when there are three more payments:
+
+    >>> known = KnownFrauds([("m1", 100, 101, 2)])
+    >>> known.counts(["m1", "m1", "m2"], np.array([100, 101, 101]) * DAY).tolist()
+    [0.0, 2.0, 0.0]
     """
 
     def __init__(self, changes: Iterable[tuple[str, int, int, int]] = ()):

@@ -18,6 +18,12 @@ class Rounds:
     `entities` (U,) distinct values of the index, busiest first; `counts` (U,) rows of each; `order` (N,) rows by
     round; `entity` (N,) position in `entities` of each row in that order; `occurrence` (N,) its round;
     `slices` start and end of each round.
+
+    >>> rounds = Rounds(np.array([7, 9, 9, 7, 9]))
+    >>> rounds.entities.tolist(), rounds.counts.tolist()
+    ([9, 7], [3, 2])
+    >>> [rounds.order[start:end].tolist() for start, end in rounds.slices]
+    [[1, 0], [2, 3], [4]]
     """
 
     def __init__(self, index: np.ndarray):
@@ -45,6 +51,10 @@ class Latest:
     `before` (N, T) is the latest that each row finds, `final` (U, T) what remains. `before_row` and `final_row`
     say which row that was: U + row, or below U the entity's own number when it stood there from the start. At
     equal times the earlier row stays.
+
+    >>> latest = Latest(Rounds(np.array([0, 0, 0])), np.array([[5], [3], [8]]), np.array([[4]]))
+    >>> latest.before.T.tolist(), latest.final.tolist(), latest.final_row.tolist()
+    ([[4, 5, 5]], [[8]], [[3]])
     """
 
     def __init__(self, rounds: Rounds, times: np.ndarray, latest: np.ndarray):
@@ -67,6 +77,14 @@ def decayed_sums(rounds: Rounds, sums: np.ndarray, decay: np.ndarray, added: np.
     Args:
         decay: (N, S) factor for the time since the entity's clock last stood still.
         added: (N, S) what the row adds after it has looked.
+
+    Each row's sum is s ← s · decay, which it finds, and then s ← s + added.
+
+    >>> sums = np.array([[2.0]])
+    >>> decayed_sums(Rounds(np.array([0, 0])), sums, np.array([[0.5], [0.5]]), np.array([[1.0], [1.0]])).T
+    array([[1., 1.]])
+    >>> sums
+    array([[2.]])
     """
     before = np.empty_like(added)
     for a, b in rounds.slices:
@@ -88,6 +106,11 @@ class Kept:
         seen: (N, K) uint64, the slot of each row's value, 0 where it has none.
 
     `known` (N, K) bool and `sizes` (N, K) are what each row finds; `slots` (U, K, L) what remains.
+
+    >>> seen = np.array([[1 << 32 | 7], [2 << 32 | 8], [3 << 32 | 7]], np.uint64)
+    >>> kept = Kept(Rounds(np.array([0, 0, 0])), np.zeros((1, 1, 2), np.uint64), seen)
+    >>> kept.known.T.tolist(), kept.sizes.T.tolist()
+    ([[False, False, True]], [[0, 1, 2]])
     """
 
     def __init__(self, rounds: Rounds, slots: np.ndarray, seen: np.ndarray):

@@ -64,7 +64,11 @@ def number(value: float) -> str:
 
 
 def short(text: str | None) -> str:
-    """The text, cut to `LONGEST_NAME` characters; empty for None."""
+    """The text, cut to `LONGEST_NAME` characters; empty for None.
+
+    >>> len(short("a" * 50)), short(None)
+    (40, '')
+    """
     text = text or ""
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
@@ -83,7 +87,12 @@ def duration(seconds: float) -> str:
 
 
 def ratio(what: str, against: str = "this customer's usual") -> Words:
-    """Words of a log ratio."""
+    """Words of a log ratio.
+
+    >>> payment = ScoredPayment({}, None)
+    >>> ratio("amount")(payment, np.log(8))[1], ratio("amount")(payment, np.log(0.1))[1]
+    ("amount 8 times this customer's usual", "amount 10 % of this customer's usual")
+    """
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
         times = float(np.exp(value))
@@ -95,7 +104,11 @@ def ratio(what: str, against: str = "this customer's usual") -> Words:
 
 
 def deviations(whose: str) -> Words:
-    """Words of an amount in standard deviations."""
+    """Words of an amount in standard deviations.
+
+    >>> deviations("this merchant's")(ScoredPayment({}, None), 3.14)
+    (3.14, "amount 3.1 standard deviations above this merchant's usual")
+    """
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
         side = "above" if value >= 0 else "below"
@@ -105,7 +118,11 @@ def deviations(whose: str) -> Words:
 
 
 def count(text: str) -> Words:
-    """Words of log(1 + n), whose text has n in place of {}."""
+    """Words of log(1 + n), whose text has n in place of {}.
+
+    >>> count("{} earlier payments")(ScoredPayment({}, None), np.log(41))[1]
+    '40 earlier payments'
+    """
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
         n = float(np.expm1(value))
@@ -115,12 +132,21 @@ def count(text: str) -> Words:
 
 
 def known(what: str) -> Words:
-    """Words of a number of values known of the customer."""
+    """Words of a number of values known of the customer.
+
+    >>> known("devices")(ScoredPayment({}, None), 2.0)
+    (2.0, '2 devices known of this customer')
+    """
     return lambda payment, value: (value, f"{value:.0f} {what} known of this customer")
 
 
 def new(text: Callable[[ScoredPayment], str], otherwise: str) -> Words:
-    """Words of n / (n + 3) after n payments without this value, and of 0 for a known one; told in payments."""
+    """Words of n / (n + 3) after n payments without this value, and of 0 for a known one; told in payments.
+
+    >>> words = new(lambda payment: "first payment with this device", "known device")
+    >>> words(ScoredPayment({}, None), 0.75), words(ScoredPayment({}, None), 0.0)
+    ((9.0, 'first payment with this device'), (0.0, 'known device'))
+    """
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
         before = 3 * value / max(1 - value, 1e-6)

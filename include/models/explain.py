@@ -47,6 +47,16 @@ def reasons(
 
     Raises:
         UnusableFeatures: X is not finite or has another width.
+
+    >>> from include.events.transaction import FIELDS, Transaction
+    >>> from include.features.behaviour import FEATURE_SET
+    >>> from include.models.isolation_forest import IsolationForestDetector
+    >>> X = np.random.default_rng(1).normal(size=(1000, len(FEATURES))).astype(np.float32)
+    >>> scorer = IsolationForestDetector(seed=1).fit(X).scorer(threshold=0.6, version=1, feature_set=FEATURE_SET)
+    >>> odd = scorer.reference[:1].copy()
+    >>> odd[0, FEATURES.index("amount_ratio")] = np.log(300)
+    >>> reasons(scorer, odd, [Transaction(*[field.example for field in FIELDS])])[0][0]["text"]
+    "amount 300 times this customer's usual"
     """
     evidence = scorer.evidence(X)
     evidence[np.isclose(X, NEUTRAL)] = 0
@@ -65,6 +75,11 @@ def reasons(
 
 
 def reason(payment: ScoredPayment, feature: Feature) -> AlertReason:
-    """What a feature says of a payment."""
+    """What a feature says of a payment.
+
+    >>> history = DEFINITIONS[FEATURES.index("history")]
+    >>> reason(ScoredPayment({"history": float(np.log(41))}, None), history)
+    {'feature': 'history', 'value': 40.0, 'text': '40 earlier payments of this customer'}
+    """
     value, text = feature.words(payment, payment.values[feature.name])
     return {"feature": feature.name, "value": round(float(value), 4), "text": text}

@@ -23,6 +23,9 @@ def detector_class(family: str) -> type[Detector]:
 
     Raises:
         UnknownFamily: it is not in `FAMILIES`.
+
+    >>> detector_class("isolation_forest").supervised
+    False
     """
     if family not in FAMILIES:
         raise UnknownFamily(f"no family {family!r}: there are {', '.join(FAMILIES)}")

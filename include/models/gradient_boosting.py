@@ -17,12 +17,27 @@ from include.models.vectors import checked
 class GradientBoostingDetector(BaseEstimator):
     """Histogram gradient boosting; the score is its probability of fraud.
 
+    The score is 1 / (1 + e^-(b + sum of f_t(x))): b is the log odds of fraud in training, f_t(x) what tree t adds, each
+    fitted to the gradient of the log loss that the trees before it leave (Friedman, "Greedy function approximation",
+    Annals of Statistics 2001).
+
     Args:
         trees: number of boosting rounds.
         leaves: most leaves of a tree.
         learning_rate: shrinkage of each tree.
         regularization: L2 penalty of leaf values.
         seed: of every random choice.
+
+    >>> rng = np.random.default_rng(1)
+    >>> X = rng.normal(size=(2000, 3)).astype(np.float32)
+    >>> fraud = X[:, 0] > 2
+    >>> detector = GradientBoostingDetector(trees=20, seed=1).fit(X, fraud)
+    >>> scores = detector.score(X)
+    >>> bool(np.median(scores[fraud]) > 0.5 > scores[~fraud].max())
+    True
+    >>> fast = detector.scorer(threshold=0.5, version=1, feature_set=2)
+    >>> bool(np.allclose(fast.score(X), scores, atol=1e-6))
+    True
     """
 
     family = "gradient_boosting"

@@ -38,6 +38,17 @@ class IsolationForestDetector(BaseEstimator):
         columns: indices of the features to use. None takes `COLUMNS` of vectors of include.features.behaviour, and all
             columns of vectors of another width.
         seed: of every random choice.
+
+    >>> rng = np.random.default_rng(1)
+    >>> X = rng.normal(size=(1000, 3)).astype(np.float32)
+    >>> X[0] = 6
+    >>> detector = IsolationForestDetector(seed=1).fit(X)
+    >>> scores = detector.score(X)
+    >>> int(scores.argmax()), bool(scores[0] > 0.7), bool(np.median(scores) < 0.5)
+    (0, True, True)
+    >>> fast = detector.scorer(threshold=0.7, version=1, feature_set=2)
+    >>> bool(np.allclose(fast.score(X), scores, atol=1e-6)), np.flatnonzero(fast.is_alert(fast.score(X))).tolist()
+    (True, [0])
     """
 
     family = "isolation_forest"

@@ -29,6 +29,15 @@ class Scorer:
         version: of the registered model.
         feature_set: `include.features.behaviour.FEATURE_SET` that it was trained on.
         family: kind of detector.
+
+    >>> from include.models.isolation_forest import IsolationForestDetector
+    >>> X = np.random.default_rng(1).normal(size=(1000, 3)).astype(np.float32)
+    >>> scorer = IsolationForestDetector(seed=1).fit(X).scorer(threshold=0.6, version=7, feature_set=2)
+    >>> odd = np.array([[0.0, 6.0, 0.0]])
+    >>> scorer.is_alert(scorer.score(odd)).tolist()
+    [True]
+    >>> scorer.attributions(odd).argmax(axis=1), scorer.evidence(odd).argmax(axis=1)
+    (array([1]), array([1]))
     """
 
     onnx: bytes = field(repr=False)

@@ -27,6 +27,15 @@ def model(trees: Iterable[Tree], *, width: int, base: float, scale: float, activ
 
     Args:
         activation: ONNX operator of one input, such as "Sigmoid" or "Exp".
+
+    One tree, which adds 1 above 0.5 and nothing else:
+
+    >>> tree = Tree(*map(np.array, ([0, 0, 0], [0.5, 0.0, 0.0], [1, -1, -1], [2, -1, -1], [0.0, 0.0, 1.0])))
+    >>> onnx = model([tree], width=1, base=0, scale=2, activation="Sigmoid")
+    >>> import onnxruntime
+    >>> session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    >>> session.run(None, {"features": np.array([[0.5], [0.6]], np.float32)})[0].round(3).T
+    array([[0.5  , 0.881]], dtype=float32)
     """
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for number, tree in enumerate(trees):

@@ -14,6 +14,12 @@ def checked(X: np.ndarray, width: int | None = None) -> np.ndarray:
 
     Raises:
         UnusableFeatures: it is not one. scikit-learn and ONNX would score NaN without a word.
+
+    >>> checked(np.array([[1.0, 2.0]]), width=2).dtype
+    dtype('float32')
+    >>> checked(np.array([[1.0, np.nan]]))
+    Traceback (most recent call last):
+    include.models.vectors.UnusableFeatures: feature 1 of row 0 is nan, not a finite number
     """
     X = np.ascontiguousarray(X, dtype=np.float32)
     if X.ndim != 2 or (width is not None and X.shape[1] != width):
