@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -17,8 +17,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "FRAUDSTREAM_"
 MLFLOW_USER = "admin"
 
-# Where a site is, without a path: its pages name their own paths.
-Address = Annotated[str, Field(pattern=r"^https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?$")]
+# A site's address without a path, since its pages name their own paths; empty: the default.
+Address = Annotated[str, Field(pattern=r"^(https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?)?$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Days = Annotated[int, Field(ge=0, le=36_500)]  # a hundred years: a date so long ago exists
 Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana", "airflow", "mlflow"]
@@ -26,6 +26,16 @@ Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana"
 
 class SettingsError(ValueError):
     """A setting is missing or unusable; the message names its variable."""
+
+
+class KafkaUser(NamedTuple):
+    """Whom the brokers know, and the password."""
+
+    name: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"KafkaUser({self.name!r}, ***)"
 
 
 class Settings(BaseSettings):
@@ -45,13 +55,13 @@ class Settings(BaseSettings):
     postgres_port: Port = 5433
     postgres_database: str = "fraudstream"
     postgres_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
-    postgres_passfile: Path | None = Field(
-        None, description="libpq password file; default: secrets/pgpass in home"
+    postgres_passfile: Path = Field(
+        Path(), description="libpq password file; default: secrets/pgpass in home"
     )
 
     kafka_port: Port = 9092
     kafka_controller_port: Port = 9093
-    kafka_bootstrap_servers: str | None = Field(None, description="default: 127.0.0.1 and kafka_port")
+    kafka_bootstrap_servers: str = Field("", description="default: 127.0.0.1 and kafka_port")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
     kafka_sasl_username: str | None = None
@@ -66,17 +76,17 @@ class Settings(BaseSettings):
     transactions_topic: str = "transactions-data"
     labels_topic: str = "transaction-labels"
 
-    airflow_public_url: Address | None = Field(
-        None, description="where browsers reach Airflow's pages; default: 127.0.0.1 and airflow_port"
+    airflow_public_url: Address = Field(
+        "", description="where browsers reach Airflow's pages; default: 127.0.0.1 and airflow_port"
     )
-    streamlit_public_url: Address | None = Field(None, description="likewise, and streamlit_port")
-    mlflow_public_url: Address | None = Field(None, description="likewise, and mlflow_port")
-    grafana_public_url: Address | None = Field(
-        None, description="likewise; default: no links, as the embedded platform has no Grafana"
+    streamlit_public_url: Address = Field("", description="likewise, and streamlit_port")
+    mlflow_public_url: Address = Field("", description="likewise, and mlflow_port")
+    grafana_public_url: Address = Field(
+        "", description="likewise; default: no links, as the embedded platform has no Grafana"
     )
 
     mlflow_port: Port = 5000
-    mlflow_tracking_uri: str | None = Field(None, description="default: 127.0.0.1 and mlflow_port")
+    mlflow_tracking_uri: str = Field("", description="default: 127.0.0.1 and mlflow_port")
     mlflow_password: SecretStr | None = Field(
         None,
         description="MLflow asks for it, the user is admin; default: the mounted mlflow_admin, or no log-in",
@@ -84,7 +94,7 @@ class Settings(BaseSettings):
     model_name: str = "fraud-detector"
 
     airflow_port: Port = 8080
-    airflow_url: str | None = Field(None, description="Airflow's API; default: 127.0.0.1 and airflow_port")
+    airflow_url: str = Field("", description="Airflow's API; default: 127.0.0.1 and airflow_port")
     airflow_task_token_seconds: int = Field(
         30 * 86_400,
         ge=60,
@@ -174,30 +184,27 @@ class Settings(BaseSettings):
             self.mapping = PROJECT_ROOT / self.mapping.expanduser()
             if not self.mapping.is_file():
                 raise ValueError(f"FRAUDSTREAM_MAPPING: there is no file {self.mapping}")
-        if self.postgres_passfile is None:
+        if self.postgres_passfile == Path():
             self.postgres_passfile = self.home / "secrets" / "pgpass"
-        if self.kafka_bootstrap_servers is None:
+        if not self.kafka_bootstrap_servers:
             self.kafka_bootstrap_servers = f"127.0.0.1:{self.kafka_port}"
-        if self.mlflow_tracking_uri is None:
+        if not self.mlflow_tracking_uri:
             self.mlflow_tracking_uri = f"http://127.0.0.1:{self.mlflow_port}"
-        if self.airflow_url is None:
+        if not self.airflow_url:
             self.airflow_url = f"http://127.0.0.1:{self.airflow_port}"
         for page in ("airflow", "streamlit", "mlflow"):
             address = (
                 getattr(self, f"{page}_public_url") or f"http://127.0.0.1:{getattr(self, f'{page}_port')}"
             )
             setattr(self, f"{page}_public_url", address.rstrip("/"))
-        if self.grafana_public_url is not None:
-            self.grafana_public_url = self.grafana_public_url.rstrip("/")
+        self.grafana_public_url = self.grafana_public_url.rstrip("/")
         if self.kafka_sasl_password is None:
             self.kafka_sasl_password = self._mounted("kafka_sasl_password")
         if self.kafka_writer_sasl_password is None:
             self.kafka_writer_sasl_password = self._mounted("kafka_writer_sasl_password")
         if self.mlflow_password is None:
             self.mlflow_password = self._mounted("mlflow_admin")
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_username and self.kafka_sasl_password
-        ):
+        if self.kafka_security_protocol.startswith("SASL") and self.kafka_reader is None:
             raise ValueError(
                 "kafka_security_protocol asks for SASL: set FRAUDSTREAM_KAFKA_SASL_USERNAME and "
                 "FRAUDSTREAM_KAFKA_SASL_PASSWORD"
@@ -208,6 +215,22 @@ class Settings(BaseSettings):
                 "FRAUDSTREAM_KAFKA_WRITER_SASL_PASSWORD"
             )
         return self
+
+    @property
+    def kafka_reader(self) -> KafkaUser | None:
+        """The user who reads topics and creates them; None where the brokers ask for no log-in."""
+        return self._kafka_user(self.kafka_sasl_username, self.kafka_sasl_password)
+
+    @property
+    def kafka_writer(self) -> KafkaUser | None:
+        """The user who writes events: the reader, unless another one is set."""
+        writer = self._kafka_user(self.kafka_writer_sasl_username, self.kafka_writer_sasl_password)
+        return writer or self.kafka_reader
+
+    def _kafka_user(self, name: str | None, password: SecretStr | None) -> KafkaUser | None:
+        if not self.kafka_security_protocol.startswith("SASL") or not name or not password:
+            return None
+        return KafkaUser(name, password.get_secret_value())
 
     @property
     def in_containers(self) -> bool:

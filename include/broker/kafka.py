@@ -86,11 +86,11 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
         "security.protocol": settings.kafka_security_protocol,
         "client.id": "fraudstream",
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
+    if user := settings.kafka_reader:
         config |= {
             "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "sasl.username": settings.kafka_sasl_username,
-            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
+            "sasl.username": user.name,
+            "sasl.password": user.password,
         }
     if settings.kafka_security_protocol.endswith("SSL"):
         config["ssl.endpoint.identification.algorithm"] = "https"
@@ -108,9 +108,8 @@ def writer_config(settings: Settings, **more: Any) -> dict[str, Any]:
         more: as for `client_config`.
     """
     config = client_config(settings, enable_idempotence=True, acks="all", **more)
-    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_writer_sasl_username:
-        config["sasl.username"] = settings.kafka_writer_sasl_username
-        config["sasl.password"] = settings.kafka_writer_sasl_password.get_secret_value()
+    if user := settings.kafka_writer:
+        config |= {"sasl.username": user.name, "sasl.password": user.password}
     return config
 
 
@@ -120,15 +119,14 @@ def spark_options(settings: Settings) -> dict[str, str]:
         "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
         "kafka.security.protocol": settings.kafka_security_protocol,
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
+    if user := settings.kafka_reader:
         module = "plain.PlainLoginModule"
         if settings.kafka_sasl_mechanism.startswith("SCRAM"):
             module = "scram.ScramLoginModule"
-        username = _jaas_text(settings.kafka_sasl_username)
-        password = _jaas_text(settings.kafka_sasl_password.get_secret_value())
         options["kafka.sasl.mechanism"] = settings.kafka_sasl_mechanism
         options["kafka.sasl.jaas.config"] = (
-            f"org.apache.kafka.common.security.{module} required username={username} password={password};"
+            f"org.apache.kafka.common.security.{module} required "
+            f"username={_jaas_text(user.name)} password={_jaas_text(user.password)};"
         )
     if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ssl_ca_location is not None:
         options["kafka.ssl.truststore.type"] = "PEM"
