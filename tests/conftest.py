@@ -34,6 +34,12 @@ def postgres(settings: Settings) -> Iterator[Settings]:
         yield settings
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-docs", action="store_true", help="write the records of docs/architecture.md anew"
+    )
+
+
 EMPTY = """
 do $$
 declare
