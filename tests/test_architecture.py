@@ -174,7 +174,7 @@ def collect(settings: Settings) -> dict[str, dict[str, object]]:
     decoded = decode(
         json.dumps(in_topic["value"]).encode(),
         datetime.now(UTC),
-        max_bytes=settings.max_message_bytes,
+        max_bytes=settings.max_event_bytes,
         future_tolerance=timedelta(seconds=settings.future_tolerance_seconds),
     )
     score = row(settings, "select * from shop.fraud_scores where transaction_id = %s")
