@@ -40,7 +40,7 @@ faults: $(INSTALLED)  ## Kill, pause and cut, then count: nothing lost, nothing 
 	@$(BIN)/fraudstream faults
 
 audit: $(INSTALLED)  ## Known vulnerabilities of the locked packages
-	@$(BIN)/python -m include.platform.audit
+	@$(BIN)/python .ci/audit.py
 
 lint: $(INSTALLED)  ## Check the code's style and its types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

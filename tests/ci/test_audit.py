@@ -1,5 +1,6 @@
 """The audit of the locked packages: what fails, what is only said, and what is said when nothing could be asked."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import httpx
 import pytest
 
-from include.platform import audit
-from include.platform.audit import AuditFailed
 from include.settings import PROJECT_ROOT
+
+SPECIFICATION = importlib.util.spec_from_file_location("audit", PROJECT_ROOT / ".ci" / "audit.py")
+audit = importlib.util.module_from_spec(SPECIFICATION)
+SPECIFICATION.loader.exec_module(audit)
 
 
 def package(name: str = "alpha", *vulns: dict) -> dict:
@@ -25,20 +28,20 @@ def report(*packages: dict) -> dict:
     return {"dependencies": list(packages), "fixes": []}
 
 
-def test_a_vulnerability_that_a_newer_version_mends_fails():
+def test_a_vulnerability_that_a_newer_version_fixes_fails():
     found = audit.judge(report(package("alpha", vulnerability()), package("beta")), {})
-    assert found.failures == ["alpha 1.0: PYSEC-1: mended in 1.1"]
+    assert found.failures == ["alpha 1.0: PYSEC-1: fixed in 1.1"]
 
 
 @pytest.mark.parametrize("identity", ["PYSEC-1", "CVE-1"])
-def test_one_that_is_accepted_with_a_reason_or_cannot_be_mended_is_only_said(identity):
+def test_one_that_is_accepted_with_a_reason_or_cannot_be_fixed_is_only_said(identity):
     reasons = {("alpha", identity): "never parses such files"}
     assert audit.judge(report(package("alpha", vulnerability())), reasons) == (
         [],
         ["alpha 1.0: PYSEC-1: accepted, never parses such files"],
     )
     found = audit.judge(report(package("alpha", vulnerability(fixes=()))), {})
-    assert found.failures == [] and "no version mends it yet" in found.notes[0]
+    assert found.failures == [] and "no version fixes it yet" in found.notes[0]
 
 
 def test_what_is_accepted_for_one_package_is_not_for_another_and_not_for_ever():
@@ -58,7 +61,7 @@ def test_accepting_needs_a_reason(tmp_path):
     listed.write_text("# why\n\nalpha CVE-1 is never given such a file\n")
     assert audit.accepted(listed) == {("alpha", "CVE-1"): "is never given such a file"}
     listed.write_text("alpha CVE-1\n")
-    with pytest.raises(AuditFailed, match="a reason"):
+    with pytest.raises(audit.AuditFailed, match="a reason"):
         audit.accepted(listed)
     assert audit.accepted() is not None
 
@@ -78,18 +81,18 @@ def test_whether_the_advisories_can_be_asked():
 
 
 def test_an_audit_without_a_report_fails():
-    with pytest.raises(AuditFailed, match="no report: broken"):
+    with pytest.raises(audit.AuditFailed, match="no report: broken"):
         audit.audit([sys.executable, "-c", "import sys; sys.exit('broken')"])
     empty = audit.audit([sys.executable, "-c", 'print(\'{"dependencies": [], "fixes": []}\')'])
     assert empty == ([], [])
 
 
-@pytest.mark.parametrize(("found", "status"), [(["alpha 1.0: PYSEC-1: mended in 1.1"], 1), ([], 0)])
+@pytest.mark.parametrize(("found", "status"), [(["alpha 1.0: PYSEC-1: fixed in 1.1"], 1), ([], 0)])
 def test_the_command_fails_on_a_failure_and_only_then(monkeypatch, capsys, found, status):
     monkeypatch.setattr(audit, "unreachable", lambda: "")
-    monkeypatch.setattr(audit, "audit", lambda: audit.Found(found, ["a note"]))
+    monkeypatch.setattr(audit, "audit", lambda: audit.Verdict(found, ["a note"]))
     if status:
-        with pytest.raises(SystemExit, match="mended in 1.1"):
+        with pytest.raises(SystemExit, match="fixed in 1.1"):
             audit.main()
     else:
         audit.main()

@@ -28,11 +28,11 @@ COMMAND = (
 
 
 class AuditFailed(RuntimeError):
-    """A locked package has a vulnerability that a newer version mends, or the audit itself could not be done."""
+    """A locked package has a vulnerability that a newer version fixes, or the audit itself could not be done."""
 
 
-class Found(NamedTuple):
-    """failures must be mended; notes are for the reader."""
+class Verdict(NamedTuple):
+    """failures must be fixed; notes are for the reader."""
 
     failures: list[str]
     notes: list[str]
@@ -55,35 +55,40 @@ def accepted(path: Path = ACCEPTED) -> dict[tuple[str, str], str]:
     return reasons
 
 
-def judge(report: Mapping[str, Any], reasons: Mapping[tuple[str, str], str]) -> Found:
-    """Splits pip-audit's JSON report: a vulnerability that can be mended and is not accepted is a failure."""
-    failures, notes, used = [], [], set()
+def judge(report: Mapping[str, Any], reasons: Mapping[tuple[str, str], str]) -> Verdict:
+    """Splits pip-audit's JSON report: a vulnerability that can be fixed and is not accepted is a failure."""
+    failures: list[str] = []
+    notes: list[str] = []
+    used: set[tuple[str, str]] = set()
     for package in report["dependencies"]:
-        for each in package.get("vulns", ()):
-            name = f"{package['name']} {package['version']}: {each['id']}"
-            known = {(package["name"], one) for one in (each["id"], *each["aliases"])} & reasons.keys()
+        for vulnerability in package.get("vulns", ()):
+            name = f"{package['name']} {package['version']}: {vulnerability['id']}"
+            ids = (vulnerability["id"], *vulnerability["aliases"])
+            known = {(package["name"], identity) for identity in ids} & reasons.keys()
             used |= known
             if known:
                 notes.append(f"{name}: accepted, {reasons[min(known)]}")
-            elif each["fix_versions"]:
-                failures.append(f"{name}: mended in {', '.join(each['fix_versions'])}")
+            elif vulnerability["fix_versions"]:
+                failures.append(f"{name}: fixed in {', '.join(vulnerability['fix_versions'])}")
             else:
-                notes.append(f"{name}: no version mends it yet")
+                notes.append(f"{name}: no version fixes it yet")
     failures += [
-        f"{name} {one}: is accepted in {ACCEPTED.name} and no longer there"
-        for name, one in reasons.keys() - used
+        f"{name} {identity}: is accepted in {ACCEPTED.name} and no longer there"
+        for name, identity in reasons.keys() - used
     ]
     skipped = [package["name"] for package in report["dependencies"] if "skip_reason" in package]
     if skipped:
         notes.append(f"NOT audited, unknown to the advisories: {', '.join(sorted(skipped))}")
-        failures = [each for each in failures if each.split()[0] not in skipped]
-    return Found(sorted(failures), notes)
+        failures = [failure for failure in failures if failure.split()[0] not in skipped]
+    return Verdict(sorted(failures), notes)
 
 
 def unreachable(get: Callable[..., httpx.Response] = httpx.get) -> str:
     """Why PyPI's advisories cannot be asked, by one question; empty when they can be."""
-    name, version = re.search(r"^(uv)==(\S+)", LOCK.read_text(), re.MULTILINE).groups()
-    url = ADVISORIES.format(name=name, version=version)
+    locked = re.search(r"^uv==(\S+)", LOCK.read_text(), re.MULTILINE)
+    if locked is None:
+        return f"{LOCK.name} does not lock uv"
+    url = ADVISORIES.format(name="uv", version=locked[1])
     try:
         answer = get(url, timeout=15, follow_redirects=True)
         if answer.status_code != 200:
@@ -93,7 +98,7 @@ def unreachable(get: Callable[..., httpx.Response] = httpx.get) -> str:
         return f"{url}: {error}"
 
 
-def audit(command: Sequence[str] = COMMAND) -> Found:
+def audit(command: Sequence[str] = COMMAND) -> Verdict:
     """Runs pip-audit over the lock.
 
     Raises:
@@ -114,13 +119,13 @@ def main() -> None:
         print(f"NOT AUDITED: the advisories of PyPI cannot be asked from here: {problem}")
         return
     try:
-        found = audit()
+        verdict = audit()
     except AuditFailed as error:
         raise SystemExit(str(error)) from None
-    print("\n".join(found.notes or ["every locked package was audited"]))
-    if found.failures:
+    print("\n".join(verdict.notes or ["every locked package was audited"]))
+    if verdict.failures:
         advice = f"Upgrade (make lock), or accept it with a reason in {ACCEPTED.relative_to(PROJECT_ROOT)}."
-        raise SystemExit("\n".join([*found.failures, advice]))
+        raise SystemExit("\n".join([*verdict.failures, advice]))
 
 
 if __name__ == "__main__":
