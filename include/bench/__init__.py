@@ -2,3 +2,11 @@
 
 A figure of one machine says little; a ratio whose two sides took turns on it says more.
 """
+
+from datetime import UTC, datetime
+
+# Each is a module here with a function `measure`; `detection` is another kind of comparison and takes minutes.
+SUITES = ("generator", "decode", "score", "reasons", "customers", "store", "streams")
+DETECTION = "detection"
+
+START = datetime(2026, 1, 1, tzinfo=UTC)  # of the simulated time that is measured

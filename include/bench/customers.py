@@ -24,7 +24,9 @@ from include.streams.store import Range, Writer
 FILL = "copy shop.user_state (user_id, partition, layout, state) from stdin (format binary)"
 
 
-def run(rounds: int = 15, events: int = 5_000, few: int = 10_000, many: int = 1_000_000) -> list[Comparison]:
+def measure(
+    rounds: int = 15, events: int = 5_000, few: int = 10_000, many: int = 1_000_000
+) -> list[Comparison]:
     """Decoding, features, scores and the commit of ranges of `events` transactions by customers drawn at random.
 
     Each side has a partition in the same tables, where every one of its customers has a state. Elapsed time counts,

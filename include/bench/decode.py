@@ -11,9 +11,9 @@ from typing import Annotated
 import msgspec
 from pydantic import BaseModel, Field, create_model
 
+from include.bench import START
 from include.bench.compare import Comparison, Side, compare, timed
 from include.events.transaction import MAX_AMOUNT, Transaction, decode
-from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 
@@ -26,7 +26,7 @@ TEXTS = [
 ]
 
 
-def run(rounds: int = 9, events: int = 5_000) -> list[Comparison]:
+def measure(rounds: int = 9, events: int = 5_000) -> list[Comparison]:
     """The same events on each side. Only the decoder also refuses duplicate keys and hashes the content."""
     values = []
     batches = simulation(Config(rate=30.0)).live(START)

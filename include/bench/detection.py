@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from include.bench import START
 from include.events.transaction import Transaction
 from include.features.behaviour import FEATURES
 from include.features.known_frauds import KnownFrauds
 from include.generator.batch import plain
-from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.models.base import Detector
@@ -45,7 +45,7 @@ MEASURES = ("average_precision", "auc", "precision", "recall")
 
 
 @dataclass(frozen=True)
-class World:
+class Dataset:
     """N transactions in order of time with their vectors (N, F), truth, and codes (N, 3) as the first design's."""
 
     seed: int
@@ -68,19 +68,19 @@ class World:
         return slice(self.fit.stop, len(self.user))
 
 
-Scores = Callable[[World], np.ndarray]
-"""Scores (L,) of a world's later rows by a detector that learned from its earlier ones."""
+Scores = Callable[[Dataset], np.ndarray]
+"""Scores (L,) of a data set's later rows by a detector that learned from its earlier ones."""
 
 
-def world(seed: int, events: int = EVENTS, customers: int = CUSTOMERS, days: float = DAYS) -> World:
-    """The world of a seed, with what the shop knows of it at the split."""
+def dataset(seed: int, events: int = EVENTS, customers: int = CUSTOMERS, days: float = DAYS) -> Dataset:
+    """Transactions of the world of a seed, with what the shop knows of them at the split."""
     config = Config(seed=seed, fraud_rate=0.01, customers=customers)
     batches = list(simulation(config).between(START, START + timedelta(days=days), events=events))
     tables = [
-        pa.concat_tables(getattr(each, name) for each in batches) for name in ("events", "truth", "labels")
+        pa.concat_tables(getattr(batch, name) for batch in batches) for name in ("events", "truth", "labels")
     ]
     rows, truth, labels = (plain(table) for table in tables)
-    seconds = np.concatenate([each.time for each in batches]) / 1e6
+    seconds = np.concatenate([batch.time for batch in batches]) / 1e6
     columns = {name: rows[name].to_pylist() for name in Transaction.__struct_fields__ if name != "timestamp"}
     columns["timestamp"] = [datetime.fromtimestamp(at, UTC) for at in seconds.tolist()]
     transactions = [
@@ -93,7 +93,7 @@ def world(seed: int, events: int = EVENTS, customers: int = CUSTOMERS, days: flo
     labelled, known_fraud, _ = known.of(at)
     earlier = at < round(SPLIT * len(seconds))
     until = evaluation.settled_until(seconds[earlier], known, labelled[earlier], split)
-    return World(
+    return Dataset(
         seed=seed,
         user=np.unique(columns["user_id"], return_inverse=True)[1],
         seconds=seconds,
@@ -130,36 +130,38 @@ def _known_frauds(labels: pa.Table) -> KnownFrauds:
 
 
 def _codes(texts: Sequence[str | None]) -> np.ndarray:
-    """(N,) the place of each text in the alphabet."""
+    """(N,) the rank of each text in the alphabet."""
     return np.unique([text or "" for text in texts], return_inverse=True)[1]
 
 
-def amount_alone(world: World) -> np.ndarray:
-    return world.amount[world.later]
+def amount_alone(dataset: Dataset) -> np.ndarray:
+    return dataset.amount[dataset.later]
 
 
-def first_design(world: World) -> np.ndarray:
-    """scikit-learn's default forest on amount, device and location, texts as their places in the alphabet."""
-    detector = IsolationForestDetector(trees=100, samples=256).fit(world.codes[world.fit])
-    return detector.score(world.codes[world.later])
+def first_design(dataset: Dataset) -> np.ndarray:
+    """scikit-learn's default forest on amount, device and location, texts as their ranks in the alphabet."""
+    detector = IsolationForestDetector(trees=100, samples=256).fit(dataset.codes[dataset.fit])
+    return detector.score(dataset.codes[dataset.later])
 
 
-def unsupervised(detector: Callable[[], Detector]) -> Scores:
-    return lambda world: detector().fit(world.vectors[world.fit]).score(world.vectors[world.later])
+def learned(new: Callable[[], Detector]) -> Scores:
+    """A new detector on the vectors; one that learns from labels sees the settled transactions only."""
 
-
-def supervised(detector: Callable[[], Detector]) -> Scores:
-    def scores(world: World) -> np.ndarray:
-        rows = np.arange(world.fit.start, world.fit.stop)
-        rows = rows[world.settled[rows]]
-        fitted = detector().fit(world.vectors[rows], world.known_fraud[rows])
-        return fitted.score(world.vectors[world.later])
+    def scores(dataset: Dataset) -> np.ndarray:
+        detector = new()
+        rows = np.arange(dataset.fit.start, dataset.fit.stop)
+        if detector.supervised:
+            rows = rows[dataset.settled[rows]]
+            detector.fit(dataset.vectors[rows], dataset.known_fraud[rows])
+        else:
+            detector.fit(dataset.vectors[rows])
+        return detector.score(dataset.vectors[dataset.later])
 
     return scores
 
 
 def forest(**options) -> Scores:
-    return unsupervised(lambda: IsolationForestDetector(**options))
+    return learned(lambda: IsolationForestDetector(**options))
 
 
 def forest_on(*names: str, **options) -> Scores:
@@ -167,7 +169,7 @@ def forest_on(*names: str, **options) -> Scores:
 
 
 def ranks(score: np.ndarray) -> np.ndarray:
-    """(N,) each score's place among all, from 0 to 1."""
+    """(N,) each score's rank among all, from 0 to 1."""
     return np.argsort(np.argsort(score, kind="stable"), kind="stable") / max(1, len(score) - 1)
 
 
@@ -177,7 +179,7 @@ DETECTORS: dict[str, Scores] = {
     "the first design's forest: amount, device, location": first_design,
     "a forest on amount, new device, foreign": forest_on("amount", "new_device", "foreign", samples=256),
     OURS: forest(),
-    BOOSTED: supervised(GradientBoostingDetector),
+    BOOSTED: learned(GradientBoostingDetector),
 }
 TOGETHER = "mean of both ranks"
 STUDY: dict[str, Scores] = {
@@ -193,7 +195,7 @@ STUDY: dict[str, Scores] = {
 }
 
 
-def run(
+def compare_detectors(
     seeds: Sequence[int] = SEEDS,
     events: int = EVENTS,
     customers: int = CUSTOMERS,
@@ -204,59 +206,59 @@ def run(
 
     A draw takes customers with replacement in each world, and is the mean over the worlds.
     """
-    found: dict[str, list[LabelledScores]] = {name: [] for name in (*DETECTORS, TOGETHER, *STUDY)}
+    results: dict[str, list[LabelledScores]] = {name: [] for name in (*DETECTORS, TOGETHER, *STUDY)}
     for seed in seeds:
         starting(f"detection in the world of seed {seed}")
-        made = world(seed, events, customers)
+        data = dataset(seed, events, customers)
         with threadpool_limits(1):  # threads that wait for one another crawl on a busy machine
-            scores = {name: detect(made) for name, detect in (DETECTORS | STUDY).items()}
+            scores = {name: detect(data) for name, detect in (DETECTORS | STUDY).items()}
         scores[TOGETHER] = (ranks(scores[OURS]) + ranks(scores[BOOSTED])) / 2
         for name, score in scores.items():
-            found[name].append(decided(made, score))
+            results[name].append(decided(data, score))
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "seeds": list(seeds),
-        "transactions": [len(each) for each in found[OURS]],
-        "frauds": [int(each.fraud.sum()) for each in found[OURS]],
+        "transactions": [len(scored) for scored in results[OURS]],
+        "frauds": [int(scored.fraud.sum()) for scored in results[OURS]],
         "alert_rate": ALERT_RATE,
         "k": K,
-        "detectors": {name: measured(worlds, draws) for name, worlds in found.items()},
+        "detectors": {name: measured(worlds, draws) for name, worlds in results.items()},
     }
 
 
-def decided(world: World, score: np.ndarray) -> LabelledScores:
+def decided(dataset: Dataset, score: np.ndarray) -> LabelledScores:
     """The later rows with the decisions of the threshold that `ALERT_RATE` of them reach."""
-    later = world.later
+    later = dataset.later
     return LabelledScores(
-        world.user[later], world.seconds[later], world.amount[later], score,
-        score >= threshold_at(score, ALERT_RATE), world.fraud[later], world.scenario[later],
+        dataset.user[later], dataset.seconds[later], dataset.amount[later], score,
+        score >= threshold_at(score, ALERT_RATE), dataset.fraud[later], dataset.scenario[later],
     )  # fmt: skip
 
 
 def measured(worlds: Sequence[LabelledScores], draws: int) -> dict:
     """Means over worlds: measures with intervals, precision and recall at k a day, recall by scenario."""
     rng = np.random.default_rng(0)
-    rankings = [evaluation.Ranking(each.fraud, each.score) for each in worlds]
-    drawn = [evaluation.bootstrap_weights(each.user, draws, rng) for each in worlds]
+    rankings = [evaluation.Ranking(scored.fraud, scored.score) for scored in worlds]
+    drawn = [evaluation.bootstrap_weights(scored.user, draws, rng) for scored in worlds]
     samples = [
-        np.mean([_measures(*each) for each in zip(worlds, rankings, weights, strict=True)], axis=0)
+        np.mean([_measures(*world) for world in zip(worlds, rankings, weights, strict=True)], axis=0)
         for weights in zip(*drawn, strict=True)
     ]
-    each_world = np.array([_measures(*each, None) for each in zip(worlds, rankings, strict=True)])
+    by_world = np.array([_measures(*world, None) for world in zip(worlds, rankings, strict=True)])
     bounds = np.percentile(samples, (2.5, 97.5), axis=0).T if samples else [[]] * len(MEASURES)
-    daily = [evaluation.at_k_per_day(each, K) for each in worlds]
+    daily = [evaluation.at_k_per_day(scored, K) for scored in worlds]
     scenarios: dict[str, list[int]] = {}
-    for each in worlds:
-        for name, counts in evaluation.per_scenario(each).items():
+    for scored in worlds:
+        for name, counts in evaluation.per_scenario(scored).items():
             total = scenarios.setdefault(name, [0, 0])
             total[0] += counts["frauds"]
             total[1] += counts["caught"]
     return {
-        **dict(zip(MEASURES, each_world.mean(axis=0).tolist(), strict=True)),
+        **dict(zip(MEASURES, by_world.mean(axis=0).tolist(), strict=True)),
         "intervals": {name: list(map(float, pair)) for name, pair in zip(MEASURES, bounds, strict=True)},
-        "average_precision_by_seed": each_world[:, 0].tolist(),
-        "precision_at_k": float(np.mean([each["precision"] for each in daily])),
-        "recall_at_k": float(np.mean([each["recall"] for each in daily])),
+        "average_precision_by_seed": by_world[:, 0].tolist(),
+        "precision_at_k": float(np.mean([day["precision"] for day in daily])),
+        "recall_at_k": float(np.mean([day["recall"] for day in daily])),
         "scenarios": {
             name: {"frauds": frauds, "recall": caught / frauds}
             for name, (frauds, caught) in sorted(scenarios.items())
@@ -288,13 +290,13 @@ def tables(result: dict) -> Iterator[Table | str]:
     )
     table = Table("Detector", "Average precision", "AUC", "Precision", "Recall", f"P at {result['k']}",
                   f"R at {result['k']}", "AP by seed")  # fmt: skip
-    for name, each in result["detectors"].items():
+    for name, measures in result["detectors"].items():
         table.add_row(
             name,
-            *(_with_interval(each, measure) for measure in MEASURES),
-            f"{each['precision_at_k']:.2f}",
-            f"{each['recall_at_k']:.2f}",
-            " ".join(f"{value:.2f}" for value in each["average_precision_by_seed"]),
+            *(_with_interval(measures, measure) for measure in MEASURES),
+            f"{measures['precision_at_k']:.2f}",
+            f"{measures['recall_at_k']:.2f}",
+            " ".join(f"{value:.2f}" for value in measures["average_precision_by_seed"]),
         )
     yield table
     compared = [name for name in result["detectors"] if name not in STUDY]
@@ -305,6 +307,6 @@ def tables(result: dict) -> Iterator[Table | str]:
     yield table
 
 
-def _with_interval(each: dict, measure: str) -> str:
-    low, high = each["intervals"][measure]
-    return f"{each[measure]:.3f} ({low:.3f}–{high:.3f})"
+def _with_interval(measures: dict, measure: str) -> str:
+    low, high = measures["intervals"][measure]
+    return f"{measures[measure]:.3f} ({low:.3f}–{high:.3f})"

@@ -28,7 +28,7 @@ STREAM = "fraud_stream"
 ALERT_RATE = 0.015
 
 
-def run(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
+def measure(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
     """Decoding, features, scores and the commit of ranges of `events` transactions of the world, of which 1.5 % alert.
 
     Each side has a partition, with states of its own, and reads the same ranges; both store their alerts. Processor

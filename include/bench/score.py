@@ -9,7 +9,7 @@ from include.features.behaviour import FEATURE_SET, FEATURES
 from include.models.isolation_forest import IsolationForestDetector
 
 
-def run(rounds: int = 9, rows: int = 10_000) -> list[Comparison]:
+def measure(rounds: int = 9, rows: int = 10_000) -> list[Comparison]:
     """One vector at a time, and `rows` at once, scored by the same forest."""
     X = np.random.default_rng(0).standard_normal((rows, len(FEATURES))).astype(np.float32)
     detector = IsolationForestDetector().fit(X)

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from msgspec.structs import astuple
 
+from include.bench import START
 from include.bench.compare import Comparison, Side, compare, timed
 from include.bench.services import services
 from include.events.transaction import Transaction, decode
-from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.settings import Settings
@@ -32,7 +32,7 @@ grant usage on schema bench to stream_writer;
 grant insert on bench.transactions to stream_writer"""
 
 
-def run(rounds: int = 7, events: int = 10_000) -> list[Comparison]:
+def measure(rounds: int = 7, events: int = 10_000) -> list[Comparison]:
     """Ranges of `events` new transactions: decoded, written and committed on both sides.
 
     Ours also checks the lease, keeps the ledger and the register of ids, and marks late rows; the other table

@@ -18,12 +18,12 @@ from confluent_kafka import Producer
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from include.bench import START
 from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
 from include.bench.services import services
 from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
 from include.broker import kafka
 from include.features.behaviour import FEATURE_SET, FEATURES
-from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.models.isolation_forest import IsolationForestDetector
@@ -40,7 +40,7 @@ truncate shop.transactions, shop.transaction_ids, shop.fraud_transactions, shop.
     shop.merchant_frauds, shop.stream_offsets, bench.transactions"""
 
 
-def run(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
+def measure(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
     """Cost of an event once a stream is under way: its first commit and what came before are left out.
 
     The plain side does no more than tutorials do: `from_json`, then `executemany` in each partition; it has no

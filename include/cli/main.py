@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from include import __version__
+from include.bench import DETECTION, SUITES
 from include.cli.arguments import Duration, Speed, Time
 from include.events.strict_json import Reason
 from include.settings import Settings, SettingsError, load
@@ -389,31 +390,30 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
 @cli.command()
 @click.argument(
     "suite",
-    type=click.Choice(
-        ["generator", "decode", "score", "reasons", "customers", "store", "streams", "detection", "all"]
-    ),
+    type=click.Choice([*SUITES, DETECTION, "all"]),
     default="all",
 )
 @JSON
 def bench(suite: str, as_json: bool) -> None:
     """Measure our ways beside the usual ones; detection (minutes, not in all) compares what detectors find."""
     from include.bench import command, detection
+    from include.bench.compare import BenchmarkFailed
     from include.cli.terminal import end_on_signals
     from include.platform.jars import JarsError
     from include.platform.temporary import ServerFailed
 
-    chosen = command.SUITES if suite == "all" else (suite,)
+    chosen = SUITES if suite == "all" else (suite,)
 
     def begins(name: str) -> None:
         click.echo(f"measuring {name} …", err=True)
 
     try:
         with end_on_signals():
-            if suite == "detection":
-                result, show = detection.run(starting=begins), detection.tables
+            if suite == DETECTION:
+                result, show = detection.compare_detectors(starting=begins), detection.tables
             else:
-                result, show = command.run(chosen, begins), command.tables
-    except (ServerFailed, command.BenchmarkFailed, JarsError) as error:
+                result, show = command.measure(chosen, begins), command.tables
+    except (ServerFailed, BenchmarkFailed, JarsError) as error:
         raise SystemExit(f"fraudstream bench: {error}") from None
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -19,7 +19,7 @@ from include.training.evaluation import Ranking
 
 @pytest.fixture(scope="module")
 def small():
-    return detection.world(seed=3, events=6_000, customers=100, days=30)
+    return detection.dataset(seed=3, events=6_000, customers=100, days=30)
 
 
 def test_a_world_is_in_order_with_its_truth_and_only_labels_known_at_the_split(small):
@@ -31,7 +31,7 @@ def test_a_world_is_in_order_with_its_truth_and_only_labels_known_at_the_split(s
     assert small.known_fraud[small.fit].sum() > 0 and small.known_fraud[small.later].sum() == 0
     assert small.settled[: small.fit.stop].any() and not small.settled[small.later].any()
     assert (small.vectors[:, FEATURES.index("merchant_frauds")] > 0).any()
-    again = detection.world(seed=3, events=6_000, customers=100, days=30)
+    again = detection.dataset(seed=3, events=6_000, customers=100, days=30)
     assert np.array_equal(again.vectors, small.vectors) and np.array_equal(again.fraud, small.fraud)
 
 
@@ -80,9 +80,11 @@ def test_ranks_go_from_zero_to_one():
 
 
 def test_the_command_compares_every_detector(monkeypatch):
-    whole = detection.run
+    whole = detection.compare_detectors
     monkeypatch.setattr(
-        detection, "run", lambda **given: whole(seeds=(3,), events=6_000, customers=100, draws=2, **given)
+        detection,
+        "compare_detectors",
+        lambda **given: whole(seeds=(3,), events=6_000, customers=100, draws=2, **given),
     )
     result = CliRunner().invoke(main.cli, ["bench", "detection", "--json"])
     found = json.loads(result.stdout)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 
 import psutil
 import psycopg
 import pytest
 from click.testing import CliRunner
 
-from include.bench import command, customers, decode, generator, reasons, score, store, streams
+from include.bench import START, SUITES, customers, decode, generator, reasons, score, store, streams
 from include.bench.compare import BenchmarkFailed
 from include.bench.services import services
 from include.cli import main
 from include.events.transaction import decode as strict_decode
-from include.generator.bench import START
 from include.generator.config import Config
 from include.generator.profiles import simulation
 
@@ -29,15 +30,16 @@ def of(comparisons) -> dict[tuple[str, str], object]:
 
 
 def test_generator():
-    found = of(generator.run(rounds=1, events=2_000))
+    found = of(generator.measure(rounds=1, events=2_000))
     assert found.keys() == {
         ("generator", "a loop of one record at a time"),
         ("generator", "a Faker record per event"),
     }
-    key, value = generator.faker_record()()
-    record = json.loads(value)
-    assert list(record) == next(simulation(Config()).live(START)).events.column_names
-    assert key.decode() == record["user_id"]
+    columns = next(simulation(Config()).live(START)).events.column_names
+    for key, value in (generator.faker_record()(), generator.plain_record(random.Random(1))):
+        record = json.loads(value)
+        assert list(record) == columns
+        assert key.decode() == record["user_id"]
 
 
 def test_without_faker_the_command_says_how_to_install_it(monkeypatch):
@@ -66,7 +68,7 @@ def asked_at_the_end(suite, monkeypatch, *queries: str) -> list[dict[int, tuple]
 def test_reasons_are_given_on_one_side_only(monkeypatch):
     query = "select partition, count(*), avg(jsonb_array_length(reasons)) from shop.fraud_alerts group by 1"
     (stored,) = asked_at_the_end(reasons, monkeypatch, query)
-    (found,) = of(reasons.run(rounds=2, events=1_000)).values()
+    (found,) = of(reasons.measure(rounds=2, events=1_000)).values()
     assert (found.what, found.rounds) == ("score, 1.5% alerts", 2)
     assert stored[0][0] == stored[1][0] == pytest.approx(0.015 * 3_000, abs=5)
     assert stored[0][1] > 1 and stored[1][1] == 0
@@ -77,7 +79,7 @@ def test_each_side_has_the_customers_that_it_says(monkeypatch):
     counted = "select partition, count(*), count(distinct user_id) from shop.{} group by 1"
     queries = counted.format("user_state"), counted.format("fraud_scores")
     states, scores = asked_at_the_end(customers, monkeypatch, *queries)
-    (found,) = of(customers.run(rounds=1, events=300, few=20, many=3_000)).values()
+    (found,) = of(customers.measure(rounds=1, events=300, few=20, many=3_000)).values()
     assert (found.ours, found.other) == ("3,000 customers", "20 customers")
     assert states == {0: (20, 20), 1: (3_000, 3_000)}  # none was made anew
     assert scores[0] == (600, 20)
@@ -85,7 +87,7 @@ def test_each_side_has_the_customers_that_it_says(monkeypatch):
 
 
 def test_decode():
-    found = of(decode.run(rounds=1, events=500))
+    found = of(decode.measure(rounds=1, events=500))
     assert found.keys() == {("decode", "json.loads and checks by hand"), ("decode", "pydantic")}
 
 
@@ -109,23 +111,27 @@ def test_all_decoders_accept_the_same_events_and_refuse_bad_ones():
 
 
 def test_score():
-    assert of(score.run(rounds=1, rows=500)).keys() == {
+    assert of(score.measure(rounds=1, rows=500)).keys() == {
         ("score 1 row", "scikit-learn"),
         ("score 500 rows", "scikit-learn"),
     }
 
 
 def test_command_shows_and_prints_json(monkeypatch):
-    monkeypatch.setattr(score, "run", lambda: score_run(rounds=1, rows=300))
+    monkeypatch.setattr(score, "measure", lambda: measure_score(rounds=1, rows=300))
     result = CliRunner().invoke(main.cli, ["bench", "score", "--json"])
     found = json.loads(result.stdout)
     assert [each["what"] for each in found["comparisons"]] == ["score 1 row", "score 300 rows"]
     assert found["cores"] >= 1 and result.stderr.startswith("measuring score")
     assert "Times faster" in CliRunner().invoke(main.cli, ["bench", "score"]).output
-    assert [*command.SUITES, "detection", "all"] == list(main.bench.params[0].type.choices)
 
 
-score_run = score.run
+measure_score = score.measure
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_of_the_command_is_a_module_here(suite):
+    assert callable(import_module(f"include.bench.{suite}").measure)
 
 
 @pytest.mark.services
@@ -143,7 +149,7 @@ def test_store_writes_the_same_rows_on_both_sides_and_stops_its_server(monkeypat
                     written.append(connection.execute(rows).fetchone())
 
     monkeypatch.setattr(store, "services", watched)
-    (found,) = of(store.run(rounds=2, events=300)).values()
+    (found,) = of(store.measure(rounds=2, events=300)).values()
     assert (found.what, found.rounds) == ("store", 2)
     assert written[0] == written[1] and written[0][0] == 900  # with a first range that is not measured
     assert {each.pid for each in psutil.Process().children(recursive=True)} == before
@@ -189,6 +195,6 @@ def test_streams_read_every_event_on_all_three_sides(spark, monkeypatch):
     monkeypatch.setattr(streams, "_reset", lambda settings, name: count(settings) or reset(settings, name))
     monkeypatch.setattr(streams, "services", counted_at_the_end)
     monkeypatch.setattr(streams, "spark_session", lambda: nullcontext(spark))
-    found = {each.ours: each for each in streams.run(rounds=1, events=4_000)}
+    found = {each.ours: each for each in streams.measure(rounds=1, events=4_000)}
     assert found.keys() == {"transaction_stream", "fraud_stream"}
     assert rows["shop.transactions"] == rows["shop.fraud_scores"] == rows["bench.transactions"] > 3_500
