@@ -3,6 +3,7 @@
 from airflow.sdk import DAG
 
 from include.platform.spark_submit import STREAM_START, spark_job
+from include.streams import FRAUD_STREAM
 
 DOC = """
 ### Scores the transactions
@@ -27,4 +28,4 @@ with DAG(
     tags=["stream"],
     doc_md=DOC,
 ):
-    spark_job("fraud_stream")
+    spark_job(FRAUD_STREAM)

@@ -3,6 +3,7 @@
 from airflow.sdk import DAG
 
 from include.platform.spark_submit import STREAM_START, spark_job
+from include.streams import TRANSACTION_STREAM
 
 DOC = """
 ### Stores the transactions
@@ -25,4 +26,4 @@ with DAG(
     tags=["stream"],
     doc_md=DOC,
 ):
-    spark_job("transaction_stream")
+    spark_job(TRANSACTION_STREAM)

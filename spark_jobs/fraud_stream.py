@@ -6,16 +6,16 @@ import argparse
 import sys
 
 from include.settings import load
-from include.streams import known_labels, runner
+from include.streams import FRAUD_STREAM, known_labels, runner
 from include.streams.current_model import CurrentModel
 
 
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="fraud_stream", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog=FRAUD_STREAM, description=__doc__).parse_args(argv)
     settings = load()
     model = CurrentModel(settings)
     definition = runner.StreamDefinition(
-        "fraud_stream",
+        FRAUD_STREAM,
         (settings.transactions_topic,),
         model.handlers,
         waits_for=model.waits_for,

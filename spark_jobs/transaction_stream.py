@@ -6,14 +6,14 @@ import argparse
 import sys
 
 from include.settings import load
-from include.streams import ingest, runner
+from include.streams import TRANSACTION_STREAM, ingest, runner
 
 
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(prog="transaction_stream", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog=TRANSACTION_STREAM, description=__doc__).parse_args(argv)
     settings = load()
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    definition = runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
+    definition = runner.StreamDefinition(TRANSACTION_STREAM, tuple(handlers), lambda spark: handlers)
     return runner.main(settings, definition)
 
 

@@ -6,6 +6,7 @@ import pandas
 
 from include.registry.errors import RegistryUnavailable
 from include.registry.versions import CHAMPION
+from include.streams import FRAUD_STREAM
 from streamlit_app import data
 
 SCORING = "scoring now"
@@ -14,7 +15,7 @@ SCORING = "scoring now"
 def roles(streams: pandas.DataFrame, aliases: dict[int, str]) -> dict[int, str]:
     """The roles of versions in words: their aliases, and which one the fraud stream scores with."""
     found = dict(aliases)
-    scoring = streams.set_index("stream")["model_version"].get("fraud_stream")
+    scoring = streams.set_index("stream")["model_version"].get(FRAUD_STREAM)
     if scoring is not None and not pandas.isna(scoring):
         found[int(scoring)] = ", ".join(filter(None, [found.get(int(scoring)), SCORING]))
     return found

@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from pyspark.sql import SparkSession
 
 from include.broker import kafka
-from include.platform import jars
-from include.settings import PROJECT_ROOT, Settings
+from include.platform import jars, spark
+from include.settings import Settings
 from include.streams import runner
 
 
@@ -145,16 +145,12 @@ class Submitted:
     """
 
     def __init__(self, settings: Settings, job: str, log: Path, **more: object):
-        options = f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
-        options += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # half the processor time of a start
-        options += (
-            f" -Djava.io.tmpdir={log.parent}"  # what a killed driver leaves goes with the test's folder
-        )
         command = [
-            str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]", "--driver-memory", "1g",
+            str(Path(sys.executable).with_name("spark-submit")), "--master", "local[2]",
+            "--driver-memory", spark.DRIVER_MEMORY,
             "--jars", ",".join(jars.spark_classpath()),
-            "--conf", f"spark.driver.extraJavaOptions={options}",
-            str(PROJECT_ROOT / "spark_jobs" / f"{job}.py"),
+            "--conf", f"spark.driver.extraJavaOptions={spark.java_options(log.parent)}",
+            str(spark.job_file(job)),
         ]  # fmt: skip
         own_settings = settings.model_copy(update=more).as_environment()
         self.log = log

@@ -12,13 +12,13 @@ from itertools import islice
 import psycopg
 
 from include.bench.compare import Comparison, Side, compare, held_objects_left_alone, timed
-from include.bench.reasons import STREAM, scorer_of
+from include.bench.reasons import scorer_of
 from include.bench.services import services
 from include.bench.store import ranges
 from include.features import behaviour
 from include.models.scorer import Scorer
 from include.settings import Settings
-from include.streams import scoring, store
+from include.streams import FRAUD_STREAM, scoring, store
 from include.streams.store import Range, Writer
 
 FILL = "copy shop.user_state (user_id, partition, layout, state) from stdin (format binary)"
@@ -73,7 +73,7 @@ def _scored(
     partition: int,
     customers: int,
 ) -> Callable[[], float]:
-    writer, handler = Writer(settings, STREAM, 0), partial(scoring.scores, scorer)
+    writer, handler = Writer(settings, FRAUD_STREAM, 0), partial(scoring.scores, scorer)
     own = _of_customers(spans, partition, customers)
 
     def cost() -> float:
@@ -95,4 +95,4 @@ def _of_customers(spans: list[Range], partition: int, customers: int) -> Iterato
             event = json.loads(record.value)
             event["user_id"] = customer(partition, draw.randrange(customers))
             records.append(record._replace(value=json.dumps(event).encode()))
-        yield span._replace(stream=STREAM, partition=partition, records=records)
+        yield span._replace(stream=FRAUD_STREAM, partition=partition, records=records)

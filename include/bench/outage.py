@@ -14,11 +14,10 @@ from typing import NamedTuple
 import psycopg
 
 from include.broker import kafka
-from include.operations import reconcile
 from include.platform import airflow
 from include.settings import Settings, load
+from include.streams import STREAMS
 
-STREAMS = (reconcile.STORES, reconcile.SCORES)
 EVERY = 0.5  # seconds between two looks
 CAUGHT_UP_SECONDS = 5  # a stream has no backlog when it lags less than what comes in this time
 CLEARING_SECONDS = 1800

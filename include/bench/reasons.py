@@ -19,12 +19,11 @@ from include.features.behaviour import FEATURE_SET
 from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.settings import Settings
-from include.streams import scoring, store
+from include.streams import FRAUD_STREAM, scoring, store
 from include.streams.store import Range, Writer
 from include.training.parity import Replay
 from include.training.retraining import threshold_at
 
-STREAM = "fraud_stream"
 ALERT_RATE = 0.015
 
 
@@ -60,7 +59,7 @@ def scorer_of(spans: list[Range], settings: Settings) -> Scorer:
 
 
 def _of_partition(spans: list[Range], partition: int) -> Iterator[Range]:
-    return iter([span._replace(stream=STREAM, partition=partition) for span in spans])
+    return iter([span._replace(stream=FRAUD_STREAM, partition=partition) for span in spans])
 
 
 def _no_reasons(_scorer, vectors: np.ndarray, *_) -> list[list[dict]]:
@@ -75,7 +74,7 @@ def _scored(
     reasons: Callable,
 ) -> Callable[[], float]:
     customers = scoring.CUSTOMERS._replace(moves=False)  # the two partitions have the same customers
-    writer, handler = Writer(settings, STREAM, 0), partial(scoring.scores, scorer)
+    writer, handler = Writer(settings, FRAUD_STREAM, 0), partial(scoring.scores, scorer)
 
     def cost() -> float:
         span = next(spans)

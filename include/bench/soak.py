@@ -22,11 +22,12 @@ from matplotlib.figure import Figure
 
 from include.platform import processes
 from include.settings import Settings, load
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 # The first whose word stands in a process's command line names it; children go to their parents' group otherwise.
 GROUPS = {
-    "transaction stream": "transaction_stream",
-    "fraud stream": "fraud_stream",
+    "transaction stream": TRANSACTION_STREAM,
+    "fraud stream": FRAUD_STREAM,
     "producer": "spark_jobs/producer",
     "Kafka": "kafka.Kafka",
     "PostgreSQL": "postgres",

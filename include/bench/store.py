@@ -16,10 +16,10 @@ from include.events.transaction import Transaction, decode
 from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.settings import Settings
-from include.streams import ingest, store
+from include.streams import TRANSACTION_STREAM, ingest, store
 from include.streams.store import Range, Record, Writer
 
-STREAM, TOPIC = "transaction_stream", "bench"
+TOPIC = "bench"
 COLUMNS = Transaction.__struct_fields__
 INSERT = (
     f"insert into bench.transactions ({', '.join(COLUMNS)}) values ({', '.join(['%s'] * len(COLUMNS))}) "
@@ -61,14 +61,13 @@ def ranges(events: int) -> Iterator[Range]:
         while len(values) < events:
             values += [value for _, _, value in next(batches).transactions()]
         chosen, values = values[:events], values[events:]
-        yield Range(
-            STREAM, TOPIC, "bench", 0, [Record(offset + i, now, b"", value) for i, value in enumerate(chosen)]
-        )
+        records = [Record(offset + i, now, b"", value) for i, value in enumerate(chosen)]
+        yield Range(TRANSACTION_STREAM, TOPIC, "bench", 0, records)
         offset += events
 
 
 def _copied(connection: psycopg.Connection, settings: Settings, span: Range) -> float:
-    writer = Writer(settings, STREAM, 0)
+    writer = Writer(settings, TRANSACTION_STREAM, 0)
     return timed(
         lambda: store.write(connection, writer, span, ingest.transactions),
         len(span.records),

@@ -29,8 +29,9 @@ from include.generator.profiles import simulation
 from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.platform import jars
-from include.settings import PROJECT_ROOT, Settings
-from include.streams import ingest, known_labels, runner, scoring
+from include.platform.spark import DRIVER_MEMORY, LOGGING
+from include.settings import Settings
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM, ingest, known_labels, runner, scoring
 
 KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
@@ -52,8 +53,8 @@ def measure(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
         settings = settings.model_copy(update={"max_offsets_per_trigger": min(40_000, max(1, events // 5))})
         count = fill(settings, events)
         sides = [
-            Side("transaction_stream", partial(_streamed, settings, spark, transaction_job(settings), count)),
-            Side("fraud_stream", partial(_streamed, settings, spark, fraud_job(settings), count)),
+            Side(TRANSACTION_STREAM, partial(_streamed, settings, spark, transaction_job(settings), count)),
+            Side(FRAUD_STREAM, partial(_streamed, settings, spark, fraud_job(settings), count)),
         ]
         return compare(
             "streams",
@@ -70,11 +71,11 @@ def spark_session() -> Iterator[SparkSession]:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options = {
         "spark.jars": ",".join(jars.spark_classpath()),
-        "spark.driver.memory": "1g",
+        "spark.driver.memory": DRIVER_MEMORY,
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING}",
     }
     spark = SparkSession.builder.master("local[2]").config(map=runner.SPARK | options).getOrCreate()
     try:
@@ -107,14 +108,14 @@ def fill(settings: Settings, events: int) -> int:
 
 def transaction_job(settings: Settings) -> runner.StreamDefinition:
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    return runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
+    return runner.StreamDefinition(TRANSACTION_STREAM, tuple(handlers), lambda spark: handlers)
 
 
 def fraud_job(settings: Settings) -> runner.StreamDefinition:
     read_ahead = {settings.labels_topic: known_labels.labels}
     topics = (settings.transactions_topic,)
     return runner.StreamDefinition(
-        "fraud_stream", topics, _Handlers(settings.transactions_topic), read_ahead=read_ahead
+        FRAUD_STREAM, topics, _Handlers(settings.transactions_topic), read_ahead=read_ahead
     )
 
 

@@ -22,9 +22,10 @@ from include.broker import kafka
 from include.events.rows import SELECTED, with_transactions
 from include.faults.acknowledged import Reader
 from include.faults.events import Event, Events, Kind
-from include.faults.stack import SCORES, Stack
+from include.faults.stack import Stack
 from include.features import known_frauds
 from include.settings import Settings
+from include.streams import FRAUD_STREAM
 from include.training import parity
 
 SHOWN = 5  # examples of each problem
@@ -99,7 +100,7 @@ def close(stack: Stack) -> Books:
     _labels(books, stack, log, fates)
     _ledgers(books, stack, log, fates)
     _journal(books, stack)
-    if SCORES in stack.streams:
+    if FRAUD_STREAM in stack.streams:
         _scores(books, stack, stored)
         _merchant_labels(books, stack, log, fates)
         if books.closed:  # or vectors would differ because rows do

@@ -21,10 +21,11 @@ import psycopg
 from include.faults.children import Child, members, send
 from include.faults.stack import CampaignFailed, Stack, Stream
 from include.platform import postgres
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 Family = Literal["kill", "pause", "cut"]
 PAUSE, BROKER_PAUSE = (5, 12), (5, 20)  # seconds, at least and at most
-LOCKED = {"transaction_stream": "shop.transactions", "fraud_stream": "shop.fraud_scores"}
+LOCKED = {TRANSACTION_STREAM: "shop.transactions", FRAUD_STREAM: "shop.fraud_scores"}
 IN_FLIGHT = 1.5  # seconds until a batch is surely being written: events flow all the while
 HOLDS_LEASE = """
 select pg_terminate_backend(pid) from pg_locks

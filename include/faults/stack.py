@@ -25,19 +25,14 @@ from include.faults.children import Child, Keeper
 from include.faults.events import Events
 from include.faults.proxy import Proxy
 from include.platform import broker as broker
-from include.platform import jars, ports, postgres, secrets
+from include.platform import jars, ports, postgres, secrets, spark
 from include.platform.temporary import environment, temporary_settings
-from include.settings import PROJECT_ROOT, Settings
+from include.settings import Settings
 from include.sql import statement
+from include.streams import STREAMS
 
-TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
-JOBS = {name: PROJECT_ROOT / "spark_jobs" / f"{name}.py" for name in (TRANSACTIONS, SCORES)}
+JOBS = {name: spark.job_file(name) for name in STREAMS}
 START_SECONDS = 180
-# As include.platform.spark_submit has it, which only Airflow can import.
-JVM = (
-    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
-    f"-Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties"
-)
 
 
 class CampaignFailed(RuntimeError):
@@ -79,7 +74,7 @@ class Stream(Child):
         return [
             str(Path(sys.prefix) / "bin" / "spark-submit"), "--master", "local[2]", "--driver-memory", "1g",
             "--jars", ",".join(jars.spark_classpath()),
-            "--conf", f"spark.driver.extraJavaOptions={JVM} -Djava.io.tmpdir={temporary}",
+            "--conf", f"spark.driver.extraJavaOptions={spark.java_options(temporary)}",
             str(self._job),
         ]  # fmt: skip
 

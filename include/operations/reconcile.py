@@ -20,8 +20,7 @@ from psycopg.rows import namedtuple_row
 from include.broker import kafka
 from include.settings import Settings
 from include.sql import statement
-
-STORES, SCORES = "transaction_stream", "fraud_stream"
+from include.streams import FRAUD_STREAM, STREAMS, TRANSACTION_STREAM
 
 ACCEPT = "if you know why and accept it: fraudstream reconcile --accept"
 
@@ -122,7 +121,7 @@ def _against_the_broker(
     says = {row.stream: f"it is {row.state}" + (f", {row.detail}" if row.detail else "") for row in ledger}
     found = []
     for (topic, partition), broker in brokers.items():
-        for stream in (STORES, SCORES):
+        for stream in STREAMS:
             row = rows.get((stream, topic, partition))
             following = row.next_offset if row else broker.begin
             place = stream, topic, partition
@@ -173,10 +172,12 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
             found.append(Difference(*place, row.next_offset, row.checked_offset, why))
             continue
         expected = (
-            {"dead_letters": row.dead_letters - row.checked_dead_letters} if row.stream == STORES else {}
+            {"dead_letters": row.dead_letters - row.checked_dead_letters}
+            if row.stream == TRANSACTION_STREAM
+            else {}
         )
         if row.topic == settings.transactions_topic:
-            kept_in = "transactions" if row.stream == STORES else "fraud_scores"
+            kept_in = "transactions" if row.stream == TRANSACTION_STREAM else "fraud_scores"
             expected[kept_in] = row.stored - row.checked_stored
         for kept_in, number in expected.items():
             there = counts[*place, kept_in]
@@ -193,8 +194,8 @@ def _unscored(
     rows = {(row.stream, row.partition): row for row in ledger if row.topic == settings.transactions_topic}
     ranges = []
     for (stream, partition), stored in rows.items():
-        scored = rows.get((SCORES, partition))
-        if stream == STORES and scored is not None:
+        scored = rows.get((FRAUD_STREAM, partition))
+        if stream == TRANSACTION_STREAM and scored is not None:
             first = max(min(stored.checked_offset, scored.checked_offset), scored.first_offset)
             ranges.append((stored.topic, partition, first, min(stored.next_offset, scored.next_offset)))
     if not ranges or since is None:
@@ -203,7 +204,12 @@ def _unscored(
     arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
     return [
         Difference(
-            SCORES, topic, partition, first, last + 1, f"{number} stored transactions have no score; {ACCEPT}"
+            FRAUD_STREAM,
+            topic,
+            partition,
+            first,
+            last + 1,
+            f"{number} stored transactions have no score; {ACCEPT}",
         )
         for topic, partition, first, last, number in connection.execute(
             statement("reconcile/unscored"), arguments

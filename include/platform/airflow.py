@@ -20,9 +20,8 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STREAM_DAGS = ("stream_transactions", "stream_fraud_scores")
 PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
-# Without `parity` no new model would become champion; `replay_dead_letters` runs by hand, which it does when on only.
-OPERATIONS_DAGS = ("reconcile", "housekeeping", "parity", "replay_dead_letters")
-DAGS = (*STREAM_DAGS, PRODUCER_DAG, RETRAIN_DAG, *OPERATIONS_DAGS)
+# All are on: without `parity` no new model would become champion, and `replay_dead_letters` runs when it is on only.
+DAGS = tuple(sorted(file.stem for file in (PROJECT_ROOT / "dags").glob("*.py")))
 STREAM_POOL = "streams"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 WORKER_TITLE = "airflow worker -- LocalExecutor"

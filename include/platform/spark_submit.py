@@ -8,8 +8,8 @@ from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
-from include.platform import jars
-from include.settings import PROJECT_ROOT, load
+from include.platform import jars, spark
+from include.settings import load
 
 POOL = "streams"
 
@@ -28,17 +28,15 @@ def spark_job(name: str, arguments: list[str] | None = None, retries: int = 0) -
     return SparkSubmitOperator(
         task_id=name,
         name=name,
-        application=str(PROJECT_ROOT / "spark_jobs" / f"{name}.py"),
+        application=str(spark.job_file(name)),
         application_args=arguments,
         conn_id="spark_default",
         jars=",".join(jars.spark_classpath()),
-        files=str(PROJECT_ROOT / "spark_jobs" / "log4j2.properties"),
-        driver_memory="1g",
+        files=str(spark.LOGGING),
+        driver_memory=spark.DRIVER_MEMORY,
         conf={
             "spark.ui.enabled": "false",
-            # The heavy work is in Python: a light compiler and collector halve the JVM's time to the first commit.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
-            f"-Djava.io.tmpdir={temporary} -Dlog4j2.configurationFile={PROJECT_ROOT}/spark_jobs/log4j2.properties",
+            "spark.driver.extraJavaOptions": spark.java_options(temporary),
         },
         env_vars={"SPARK_LOCAL_DIRS": str(temporary), "TMPDIR": str(temporary)},
         on_execute_callback=lambda context: empty(temporary),

@@ -15,6 +15,7 @@ from include.platform import supervisor
 from include.platform.services import SERVICES
 from include.settings import Settings
 from include.sql import statement
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
 UP_RECORD = "up.json"
@@ -118,12 +119,12 @@ def _counts(connection: psycopg.Connection, rows: list[dict[str, Any]]) -> dict[
         " (select count(*) from shop.fraud_transactions) as labels"
     ).fetchone()
     return {
-        "transactions": ledger["transaction_stream"]["stored"],
-        "scored": ledger["fraud_stream"]["stored"],
+        "transactions": ledger[TRANSACTION_STREAM]["stored"],
+        "scored": ledger[FRAUD_STREAM]["stored"],
         "alerts": counted["alerts"],
-        "dead_letters": ledger["transaction_stream"]["dead_letters"],
+        "dead_letters": ledger[TRANSACTION_STREAM]["dead_letters"],
         "labels": counted["labels"],
-        "duplicates": ledger["transaction_stream"]["duplicates"],
+        "duplicates": ledger[TRANSACTION_STREAM]["duplicates"],
     }
 
 
@@ -131,7 +132,7 @@ def _champion(
     connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """The version that the scorer uses now."""
-    version = next(row["model_version"] for row in rows if row["stream"] == "fraud_stream")
+    version = next(row["model_version"] for row in rows if row["stream"] == FRAUD_STREAM)
     if version is None:
         return None
     run = connection.execute("select run_id from shop.models where version = %s", [version]).fetchone()

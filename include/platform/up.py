@@ -23,6 +23,7 @@ from include.platform.down import allow_streams
 from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings
+from include.streams import TRANSACTION_STREAM
 
 # What was switched on where the marker file is empty: its first form named none.
 BEFORE_THEY_WERE_LISTED = {
@@ -169,7 +170,7 @@ def _history_stored(settings: Settings, connection: psycopg.Connection) -> bool:
     row = connection.execute("select state from shop.stream_leases where stream = 'producer'").fetchone()
     if row[0] != "running":
         return False
-    lag = status(settings)["streams"]["transaction_stream"]["lag"]
+    lag = status(settings)["streams"][TRANSACTION_STREAM]["lag"]
     return lag is not None and lag < 100 + 10 * settings.rate_per_second
 
 

@@ -4,13 +4,14 @@ import pandas
 import streamlit as st
 
 from include.settings import load
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 from streamlit_app import charts, data, words
 
 WINDOWS = {"15 min": (900, 15), "1 h": (3600, 60), "6 h": (6 * 3600, 300), "24 h": (86400, 1200)}
 ROLES = {
     "producer": ("Producer", "writes to Kafka"),
-    "transaction_stream": ("Transaction stream", "stores what it reads"),
-    "fraud_stream": ("Fraud stream", "scores what it reads"),
+    TRANSACTION_STREAM: ("Transaction stream", "stores what it reads"),
+    FRAUD_STREAM: ("Fraud stream", "scores what it reads"),
 }
 COLOURS = {"running": "green", "stopped": "gray", "failed": "red"}
 SILENT_AFTER = 60  # seconds without a heartbeat
@@ -38,7 +39,7 @@ def facts(row: pandas.Series) -> str:
         parts.append(f"last commit {words.ago(row['commit_seconds'])}")
     if not pandas.isna(row["model_version"]):
         parts.append(f"model version {row['model_version']:.0f}")
-    if row["stream"] == "fraud_stream" and row["partitions"]:
+    if row["stream"] == FRAUD_STREAM and row["partitions"]:
         parts.append(f"{row['behind']:,.0f} behind the transaction stream")
     parts.append(f"heartbeat {words.ago(row['heartbeat_seconds'])}")
     return " · ".join(parts)
@@ -48,8 +49,8 @@ def figures(streams: pandas.DataFrame, rows: pandas.DataFrame, window: str, seco
     by_stream = streams.set_index("stream")
     counts = data.live("alert_counts").iloc[0]
     scored, alerts = int(rows["transactions"].sum()), int(rows["alerts"].sum())
-    stored = by_stream["transactions"].get("transaction_stream", 0)
-    letters = by_stream["dead_letters"].get("transaction_stream", 0)
+    stored = by_stream["transactions"].get(TRANSACTION_STREAM, 0)
+    letters = by_stream["dead_letters"].get(TRANSACTION_STREAM, 0)
     delays = rows[["delay_p50", "delay_p95"]].tail(3).median()
     shown = [
         ("Stored so far", f"{stored:,}", "Transactions in PostgreSQL, since the start."),
@@ -66,8 +67,8 @@ def figures(streams: pandas.DataFrame, rows: pandas.DataFrame, window: str, seco
 
 
 def nothing_scored(streams: pandas.DataFrame) -> None:
-    scorer = streams.set_index("stream").loc["fraud_stream"]
-    stored = streams.set_index("stream").loc["transaction_stream", "transactions"]
+    scorer = streams.set_index("stream").loc[FRAUD_STREAM]
+    stored = streams.set_index("stream").loc[TRANSACTION_STREAM, "transactions"]
     if scorer["state"] == "stopped":
         todo = "The fraud stream is stopped: switch on `stream_fraud_scores` in Airflow."
     elif pandas.isna(scorer["model_version"]):

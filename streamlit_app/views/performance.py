@@ -3,6 +3,7 @@
 import pandas
 import streamlit as st
 
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 from streamlit_app import by_hand, champion, charts, data, words
 
 PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90}
@@ -15,7 +16,7 @@ TRAINING_METRICS = {
 
 
 def no_champion(streams: pandas.DataFrame) -> None:
-    stored = streams.set_index("stream")["transactions"].get("transaction_stream", 0)
+    stored = streams.set_index("stream")["transactions"].get(TRANSACTION_STREAM, 0)
     st.info(
         f"**There is no champion model yet**; {stored:,} transactions are stored to train one from. "
         + (
@@ -241,7 +242,7 @@ def performance() -> None:
         if daily is None or daily.empty:
             st.info(
                 "**No transaction is scored yet**, so there is nothing to measure. The fraud stream says: "
-                + (words.plain(streams.set_index("stream")["detail"].get("fraud_stream", "")) or "nothing."),
+                + (words.plain(streams.set_index("stream")["detail"].get(FRAUD_STREAM, "")) or "nothing."),
                 icon=":material/hourglass_top:",
             )
             return

@@ -16,11 +16,10 @@ from include.faults import books, producer
 from include.faults.acknowledged import ALLOWED, LIST, Writer
 from include.faults.books import Books
 from include.faults.events import Events, Kind
-from include.faults.stack import SCORES, TRANSACTIONS
 from include.features import behaviour
 from include.settings import Settings
 from include.sql import statement
-from include.streams import ingest, known_labels, scoring, store
+from include.streams import FRAUD_STREAM, STREAMS, TRANSACTION_STREAM, ingest, known_labels, scoring, store
 from include.streams.store import Range, Record
 from tests.payments import detector
 from tests.stream_runs import own, query
@@ -37,14 +36,14 @@ class Desk:
         self.settings = settings
         self.events = Events(3, datetime.now(UTC) - timedelta(days=3))
         self.list = home / LIST
-        self.streams = (TRANSACTIONS, SCORES)
+        self.streams = STREAMS
         forest, threshold = detector()
         scorer = forest.scorer(threshold=threshold, version=1, feature_set=behaviour.FEATURE_SET)
         self.handlers = {
-            (TRANSACTIONS, settings.transactions_topic): ingest.transactions,
-            (TRANSACTIONS, settings.labels_topic): ingest.labels,
-            (SCORES, settings.transactions_topic): partial(scoring.scores, scorer),
-            (SCORES, settings.labels_topic): known_labels.labels,
+            (TRANSACTION_STREAM, settings.transactions_topic): ingest.transactions,
+            (TRANSACTION_STREAM, settings.labels_topic): ingest.labels,
+            (FRAUD_STREAM, settings.transactions_topic): partial(scoring.scores, scorer),
+            (FRAUD_STREAM, settings.labels_topic): known_labels.labels,
         }
 
     def query(self, statement: str) -> list[tuple]:

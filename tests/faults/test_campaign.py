@@ -17,8 +17,9 @@ from include.faults import campaign, record
 from include.faults.campaign import Plan
 from include.faults.children import send
 from include.faults.kinds import KINDS
-from include.faults.stack import JOBS, TRANSACTIONS
+from include.faults.stack import JOBS
 from include.settings import PROJECT_ROOT
+from include.streams import TRANSACTION_STREAM
 from tests.faults.bugs import BUGS
 from tests.stream_runs import until
 
@@ -60,7 +61,7 @@ def test_the_campaign_catches(bug, monkeypatch):
     done = campaign.run(
         Plan(2_000, plan.kills, plan.pauses, plan.cuts, kinds=plan.kinds),
         print,
-        jobs={TRANSACTIONS: JOBS[TRANSACTIONS]},
+        jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]},
         variables={"PYTHONPATH": path, "FRAUDSTREAM_TEST_BUG": bug},
     )
     assert not done.good
@@ -73,7 +74,7 @@ def test_the_campaign_catches(bug, monkeypatch):
 def test_without_a_bug_the_same_faults_are_survived():
     kinds = [kind for plan, _ in SHOWN_BY.values() for kind in plan.kinds]
     plan = Plan(2_000, kills=3, pauses=1, cuts=0, kinds=list(dict.fromkeys(kinds)))
-    done = campaign.run(plan, print, jobs={TRANSACTIONS: JOBS[TRANSACTIONS]})
+    done = campaign.run(plan, print, jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]})
     assert done.good, done.books.problems + done.failures
 
 
