@@ -15,9 +15,9 @@ from include.events.transaction import FIELDS, Transaction
 
 Head = TypeVar("Head", bound=NamedTuple)
 
-COLUMNS = tuple(field.name for field in FIELDS)
-TYPES = tuple(field.sql_type for field in FIELDS)
-_NUMERIC = [number for number, kind in enumerate(TYPES) if kind == "numeric"]
+COLUMN_TYPES = {field.name: field.sql_type for field in FIELDS}
+COLUMNS = tuple(COLUMN_TYPES)
+_NUMERIC = [number for number, kind in enumerate(COLUMN_TYPES.values()) if kind == "numeric"]
 
 # What stands for `{columns}` in a statement: the fields of shop.transactions t that do not tell who somebody is.
 SELECTED = ", ".join(
@@ -28,7 +28,7 @@ SELECTED = ", ".join(
 
 
 def to_row(transaction: Transaction) -> list[object]:
-    """The values of `COLUMNS` as COPY takes them for `TYPES`."""
+    """The values of the columns as COPY takes them for `COLUMN_TYPES`."""
     row = list(astuple(transaction))
     for number in _NUMERIC:
         if row[number] is not None:

@@ -9,10 +9,11 @@ Time rules:
 - Event time drives every window. The state stands at the latest event time seen. A late row is compared with
   the state as it stands, and is then added with its exactly decayed weight, so the state after any order of
   the same rows is the same up to floating-point rounding. Sets keep the values with the latest event times,
-  and the last place is the one with the latest event time (at equal microseconds, the first that arrived).
+  and the last country and position are those with the latest event time (at equal microseconds, the first that
+  arrived).
 - The vectors do not depend on how the rows are split into batches, to the last bit.
 
-Missing optional fields are normal: they change no set and no place, and their features keep neutral
+Missing optional fields are normal: they change no set, country or position, and their features keep neutral
 values. A customer without history gets neutral values (docs/features.md) and `history` 0. Currencies are not
 converted.
 """

@@ -13,7 +13,7 @@ whose oldest scores are gone, customers who had paid before and the merchants' f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -74,71 +74,91 @@ def check(settings: Settings, max_rows: int = MAX_ROWS) -> ParityCheck:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         (scores,) = connection.execute("select count(*) from shop.fraud_scores").fetchone()
         share = min(1.0, max_rows / max(scores, 1))
-        found = _compared(connection, share)
-        found = replace(found, seconds=time.monotonic() - started)
+        result = _compared(connection, share)
+        result = replace(result, seconds=time.monotonic() - started)
         connection.execute(statement("parity/record"), {
-            "feature_set": FEATURE_SET, "rows": found.rows, "merchants": found.merchants,
-            "left_out": found.left_out, "share": share, "seconds": found.seconds,
-            "mismatches": Jsonb([vars(each) for each in found.differences]),
+            "feature_set": FEATURE_SET, "rows": result.rows, "merchants": result.merchants,
+            "left_out": result.left_out, "share": share, "seconds": result.seconds,
+            "mismatches": Jsonb([vars(difference) for difference in result.differences]),
         })  # fmt: skip
-    return found
+    return result
 
 
-def require(found: ParityCheck) -> ParityCheck:
+def require(result: ParityCheck) -> ParityCheck:
     """The check itself, when nothing differs.
 
     Raises:
         ParityBroken: naming each feature that differs, in how many rows, by how much at most, and where.
     """
-    if found.differences:
-        raise ParityBroken(f"{found}: recomputed features differ: " + "; ".join(map(str, found.differences)))
-    return found
+    if result.differences:
+        raise ParityBroken(
+            f"{result}: recomputed features differ: " + "; ".join(map(str, result.differences))
+        )
+    return result
+
+
+class _Comparable:
+    """Which logged vectors the stored rows can be compared with, batch after batch; see this module's docstring."""
+
+    def __init__(self, connection: psycopg.Connection, share: float) -> None:
+        self._share = share
+        self._unknown = {customer for (customer,) in connection.execute(statement("parity/moved"))}
+        self._shortened = {partition for (partition,) in connection.execute(statement("parity/gone"))}
+        self._lost_merchants = set(self._shortened)  # partitions whose merchants' features cannot be known
+        self._begun: set[tuple[int, str]] = set()
+
+    def select(
+        self, partition: int, events: Sequence[tuple[LoggedEvent, Transaction]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of a partition's next N events can be compared, and with their merchants' features: (N,) bool each."""
+        chosen, with_merchant = np.zeros(len(events), bool), np.zeros(len(events), bool)
+        for i, (event, _) in enumerate(events):
+            customer = event.customer
+            if partition in self._shortened and (partition, customer) not in self._begun:
+                self._begun.add((partition, customer))
+                if len(event.features) <= HISTORY or event.features[HISTORY] > 0:
+                    self._unknown.add(customer)
+            if not event.stored:
+                self._unknown.add(customer)
+                self._lost_merchants.add(partition)
+            chosen[i] = _is_of_this_set(event) and customer not in self._unknown
+            with_merchant[i] = chosen[i] and self._share == 1 and partition not in self._lost_merchants
+        return chosen, with_merchant
+
+
+def _is_of_this_set(event: LoggedEvent) -> bool:
+    return event.feature_set == FEATURE_SET and len(event.features) == len(FEATURES)
 
 
 def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
-    replay = Replay(known_frauds.as_read(connection))
-    unknown = {user for (user,) in connection.execute(statement("parity/moved"))}
-    shortened = {partition for (partition,) in connection.execute(statement("parity/gone"))}
-    lost_merchants = set(shortened)  # partitions with scored events of which nothing is stored
-    began: set[tuple[int, str]] = set()
+    replay, comparable = Replay(known_frauds.as_read(connection)), _Comparable(connection, share)
     worst: dict[str, FeatureDifference] = {}
     rows = merchants = left_out = 0
-    for partition, batch in _batches(connection, share):
-        vectors = np.empty((len(batch), len(FEATURES)), np.float32)
-        vectors[[event.stored for event, _ in batch]] = replay.vectors(
-            partition, [transaction for event, transaction in batch if event.stored]
+    for partition, events in _batches(connection, share):
+        stored = [event.stored for event, _ in events]
+        recomputed = np.empty((len(events), len(FEATURES)), np.float32)
+        recomputed[stored] = replay.vectors(
+            partition, [transaction for event, transaction in events if event.stored]
         )
-        kept, with_merchant = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
-        for i, (event, _) in enumerate(batch):
-            user = event.customer
-            if partition in shortened and (partition, user) not in began:
-                began.add((partition, user))
-                if len(event.features) <= HISTORY or event.features[HISTORY] > 0:
-                    unknown.add(user)
-            if not event.stored:
-                unknown.add(user)
-                lost_merchants.add(partition)
-            if event.feature_set == FEATURE_SET and len(event.features) == len(FEATURES):
-                kept[i] = user not in unknown
-                left_out += not kept[i]
-                with_merchant[i] = kept[i] and share == 1 and partition not in lost_merchants
-        chosen = np.flatnonzero(kept)
-        rows, merchants = rows + len(chosen), merchants + int(with_merchant.sum())
-        logged = np.array([batch[i][0].features for i in chosen], np.float32).reshape(-1, len(FEATURES))
-        ours = vectors[chosen]
-        ours[np.ix_(~with_merchant[chosen], OF_MERCHANTS)] = logged[
-            np.ix_(~with_merchant[chosen], OF_MERCHANTS)
-        ]
+        chosen, with_merchant = comparable.select(partition, events)
+        rows, merchants = rows + int(chosen.sum()), merchants + int(with_merchant.sum())
+        left_out += sum(_is_of_this_set(event) for event, _ in events) - int(chosen.sum())
+        compared = [event for (event, _), is_chosen in zip(events, chosen, strict=True) if is_chosen]
+        logged = np.array([event.features for event in compared], np.float32).reshape(-1, len(FEATURES))
+        without = np.ix_(~with_merchant[chosen], OF_MERCHANTS)
+        ours = recomputed[chosen]
+        ours[without] = logged[without]
         for mismatch in parity.compare(logged, ours):
-            event, _ = batch[chosen[mismatch.row]]
-            _add(worst, mismatch, f"partition {partition}, offset {event.offset}")
-    order = sorted(worst.values(), key=lambda each: -np.inf if each.largest is None else -each.largest)
+            _add(worst, mismatch, f"partition {partition}, offset {compared[mismatch.row].offset}")
+    order = sorted(
+        worst.values(), key=lambda difference: -np.inf if difference.largest is None else -difference.largest
+    )
     return ParityCheck(rows, merchants, left_out, share, 0.0, tuple(order))
 
 
-def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, place: str) -> None:
+def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, log_position: str) -> None:
     largest = float(mismatch.largest) if np.isfinite(mismatch.largest) else None
-    new = FeatureDifference(mismatch.feature, mismatch.rows, largest, place)
+    new = FeatureDifference(mismatch.feature, mismatch.rows, largest, log_position)
     old = worst.get(mismatch.feature)
     if old is not None:
         larger = old.largest is None or (largest is not None and old.largest >= largest)

@@ -11,7 +11,7 @@ import psycopg
 
 from include.streams.store import Writer, copy, stage
 
-_CLAIMED = {"transaction_id": 'text collate "C"', "fingerprint": "int8", "timestamp": "timestamptz"}
+_CLAIMED = {"transaction_id": "text", "fingerprint": "int8", "timestamp": "timestamptz"}
 
 
 class ClaimResult(Enum):
@@ -60,8 +60,7 @@ def claim(
     for wanted in claims:
         first.setdefault(wanted.transaction_id, wanted)
     stage(connection, "claimed", _CLAIMED)
-    types = ["text", "int8", "timestamptz"]
-    copy(connection, writer, "copy claimed from stdin (format binary)", types, list(first.values()))
+    copy(connection, writer, "claimed", _CLAIMED, list(first.values()))
     taken = connection.execute(table.insert, table.arguments)
     owners = {transaction_id: wanted.fingerprint for transaction_id, wanted in first.items()}
     new = set(first)

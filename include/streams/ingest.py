@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import psycopg
-from msgspec.structs import astuple
 
 from include.events import rows
+from include.events.fields import declared
 from include.events.label import Label, decode_label
 from include.events.live_mapping import transaction_decoder
 from include.events.transaction import Reason
@@ -19,23 +20,17 @@ from include.streams.claims import TRANSACTION_IDS, Claim, ClaimResult, claim
 from include.streams.decoding import decode_records
 from include.streams.store import DeadLetter, Outcome, Range, Record, Writer, copy, stage, write_dead_letters
 
-_COPY_TRANSACTIONS = (
-    f'copy shop.transactions ({", ".join(rows.COLUMNS)}, late, topic, partition, "offset", broker_time) '
-    "from stdin (format binary)"
-)
-_COPY_TYPES = [*rows.TYPES, "bool", "text", "int4", "int8", "timestamptz"]
-
-_LABELLED = {
-    "transaction_id": 'text collate "C"',
-    "timestamp": "timestamptz",
-    "is_fraud": "bool",
-    "known_at": "timestamptz",
-    "scenario_id": "text",
+_TRANSACTIONS = rows.COLUMN_TYPES | {
+    "late": "bool",
+    "topic": "text",
+    "partition": "int4",
+    "offset": "int8",
+    "broker_time": "timestamptz",
 }
+_LABELS = {field.name: field.sql_type for field in declared(Label) if field.name != "merchant_id"}
 # Keys are inserted in order: two partitions which share some then cannot wait for one another in a circle.
-_INSERT_LABELS = """
-insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at, scenario_id)
-select transaction_id, timestamp, is_fraud, known_at, scenario_id from labelled
+_INSERT_LABELS = f"""
+insert into shop.fraud_transactions ({", ".join(_LABELS)}) select {", ".join(_LABELS)} from labelled
 order by transaction_id, known_at
 on conflict do nothing returning transaction_id, known_at"""
 _KNOWN_LABELS = """
@@ -79,7 +74,7 @@ def transactions(
             unknown_fields += event.unknown_fields
             if event.is_fraud is not None:
                 labels.append((transaction.transaction_id, timestamp, event.is_fraud, timestamp, None))
-    copy(connection, writer, _COPY_TRANSACTIONS, _COPY_TYPES, stored)
+    copy(connection, writer, "shop.transactions", _TRANSACTIONS, stored)
     if labels:
         _insert_labels(connection, writer, labels)
     write_dead_letters(connection, span, rejects)
@@ -94,9 +89,8 @@ def labels(
     first: dict[tuple[str, datetime], tuple[Record, Label]] = {}
     for record, label in accepted:
         first.setdefault((label.transaction_id, label.known_at), (record, label))
-    taken = _insert_labels(
-        connection, writer, [astuple(label)[: len(_LABELLED)] for _, label in first.values()]
-    )
+    columns = attrgetter(*_LABELS)
+    taken = _insert_labels(connection, writer, [columns(label) for _, label in first.values()])
     new = set(first)
     owners = {key: label.is_fraud for key, (_, label) in first.items()}
     if taken.rowcount < len(first):
@@ -118,8 +112,9 @@ def labels(
     return Outcome(stored, len(rejects), duplicates, watermark=watermark)
 
 
-def _insert_labels(connection: psycopg.Connection, writer: Writer, rows: Sequence[tuple]) -> psycopg.Cursor:
-    stage(connection, "labelled", _LABELLED)
-    types = ["text", "timestamptz", "bool", "timestamptz", "text"]
-    copy(connection, writer, "copy labelled from stdin (format binary)", types, rows)
+def _insert_labels(
+    connection: psycopg.Connection, writer: Writer, rows: Sequence[tuple[object, ...]]
+) -> psycopg.Cursor:
+    stage(connection, "labelled", _LABELS)
+    copy(connection, writer, "labelled", _LABELS, rows)
     return connection.execute(_INSERT_LABELS)

@@ -29,17 +29,20 @@ from include.streams.store import Outcome, Range, Writer, copy
 ONE_DAY = timedelta(days=1)
 
 _OPENED = "select max(watermark) from shop.stream_offsets where stream = %s and topic = %s"
-_READ = """
-select transaction_id, known_at, is_fraud, merchant_id, counts_from from shop.merchant_labels
+_COLUMNS = {
+    "transaction_id": "text",
+    "known_at": "timestamptz",
+    "is_fraud": "bool",
+    "merchant_id": "text",
+    "counts_from": "date",
+}
+_READ = f"""
+select {", ".join(_COLUMNS)} from shop.merchant_labels
 where transaction_id = any(%s) order by transaction_id, known_at"""
 _MERCHANTS = """
 select t.transaction_id, t.merchant_id
 from unnest(%s::text[], %s::timestamptz[]) as asked (transaction_id, timestamp)
 join shop.transactions t using (transaction_id, timestamp)"""
-_COPY = """
-copy shop.merchant_labels (transaction_id, known_at, is_fraud, merchant_id, counts_from)
-from stdin (format binary)"""
-_TYPES = ["text", "timestamptz", "bool", "text", "date"]
 _ADD = """
 insert into shop.merchant_frauds (merchant_id, reported, counts_from, frauds)
 select * from unnest(%s::text[], %s::date[], %s::date[], %s::int[])
@@ -47,7 +50,7 @@ on conflict (merchant_id, reported, counts_from) do update set frauds = merchant
 
 
 class _Row(NamedTuple):
-    """A label as it was read, a row of shop.merchant_labels."""
+    """A label as it was read, a row of shop.merchant_labels with `_COLUMNS`."""
 
     transaction_id: str
     known_at: datetime
@@ -92,7 +95,7 @@ def labels(
             changes.update(_frauds(after))
             changes.subtract(_frauds(before))
             counted[label.transaction_id] = after
-    copy(connection, writer, _COPY, _TYPES, rows)
+    copy(connection, writer, "shop.merchant_labels", _COLUMNS, rows)
     if changed := [(*key, number) for key, number in sorted(changes.items()) if number]:
         connection.execute(_ADD, tuple(map(list, zip(*changed, strict=True))))
     return Outcome(len(rows), len(rejected) + conflicts, duplicates, watermark=watermark)

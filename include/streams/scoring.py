@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from include.events.live_mapping import transaction_decoder
 from include.events.transaction import Transaction
 from include.features import behaviour, known_frauds
-from include.models.explain import reasons
+from include.models.explain import AlertReason, reasons
 from include.models.scorer import Scorer
 from include.streams.claims import Claim, ClaimResult, IdTable, claim
 from include.streams.decoding import decode_records
@@ -39,20 +39,28 @@ on conflict do nothing returning transaction_id"""
 _KNOWN_IDS = """
 select transaction_id, fingerprint from shop.scored_ids where transaction_id = any(%s) and partition = %s"""
 
-_COPY_SCORES = """
-copy shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set, features,
-    topic, partition, "offset", broker_time) from stdin (format binary)"""
-_SCORE_TYPES = [
-    *("text", "text", "timestamptz", "float8", "bool", "int4", "int2", "float4[]"),
-    *("text", "int4", "int8", "timestamptz"),
-]
-_COPY_ALERTS = """
-copy shop.fraud_alerts (transaction_id, user_id, timestamp, amount, score, threshold, model_version, reasons,
-    topic, partition, "offset") from stdin (format binary)"""
-_ALERT_TYPES = [
-    *("text", "text", "timestamptz", "numeric", "float8", "float8", "int4", "jsonb"),
-    *("text", "int4", "int8"),
-]
+_PAYMENT = {"transaction_id": "text", "user_id": "text", "timestamp": "timestamptz"}
+_LOG_POSITION = {"topic": "text", "partition": "int4", "offset": "int8"}
+_SCORES = {
+    **_PAYMENT,
+    "score": "float8",
+    "is_alert": "bool",
+    "model_version": "int4",
+    "feature_set": "int2",
+    "features": "float4[]",
+    **_LOG_POSITION,
+    "broker_time": "timestamptz",
+}
+_ALERTS = {
+    **_PAYMENT,
+    "amount": "numeric",
+    "score": "float8",
+    "threshold": "float8",
+    "model_version": "int4",
+    "reasons": "jsonb",
+    **_LOG_POSITION,
+}
+_STATES = {"id": "text", "state": "bytea"}
 
 
 class StateTable(NamedTuple):
@@ -124,17 +132,17 @@ def load_states(
     states = table.new(len(ids))
     if not ids:
         return states
-    found = connection.cursor(binary=True).execute(
+    stored = connection.cursor(binary=True).execute(
         f"select distinct on ({table.key}) {table.key}, state from shop.{table.name} "
         f"where {table.key} = any(%s) and layout = %s and (%s or partition = %s) "
         f"order by {table.key}, partition = %s desc, written_at desc",
         (list(ids), behaviour.LAYOUT, table.moves, partition, partition),
     )
-    place = {each: i for i, each in enumerate(ids)}
-    rows = [(place[each], state) for each, state in found if len(state) == states.dtype.itemsize]
+    number = {key: i for i, key in enumerate(ids)}
+    rows = [(number[key], state) for key, state in stored if len(state) == states.dtype.itemsize]
     if rows:
-        places, blobs = zip(*rows, strict=True)
-        states[list(places)] = np.frombuffer(b"".join(blobs), states.dtype)
+        numbers, blobs = zip(*rows, strict=True)
+        states[list(numbers)] = np.frombuffer(b"".join(blobs), states.dtype)
     return states
 
 
@@ -150,9 +158,9 @@ def save_states(
     if not ids:
         return
     staged = f"staged_{table.name}"
-    stage(connection, staged, {"id": 'text collate "C"', "state": "bytea"})
+    stage(connection, staged, _STATES)
     rows = zip(ids, (state.tobytes() for state in states), strict=True)
-    copy(connection, writer, f"copy {staged} from stdin (format binary)", ["text", "bytea"], list(rows))
+    copy(connection, writer, staged, _STATES, list(rows))
     connection.execute(
         f"insert into shop.{table.name} ({table.key}, partition, layout, state) "
         f"select id, %s, %s, state from {staged} order by id "
@@ -177,7 +185,9 @@ def _score(
     merchant_states = load_states(connection, MERCHANTS, merchants, span.partition)
 
     columns = behaviour.columns(transactions)
-    frauds = known_frauds.counts(connection, [each.merchant_id for each in transactions], columns.time)
+    frauds = known_frauds.counts(
+        connection, [transaction.merchant_id for transaction in transactions], columns.time
+    )
     vectors = behaviour.compute(customer_states, customer_of, columns, merchant_states, merchant_of, frauds)
     values = scorer.score(vectors)
     _write_scores(connection, writer, span, scorer, events, vectors, values)
@@ -185,8 +195,8 @@ def _score(
     for first in range(0, len(flagged), ALERTS_AT_ONCE):
         chosen = flagged[first : first + ALERTS_AT_ONCE]
         before = columns.previous_country[chosen]
-        why = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before)
-        alerts = [(*events[i], float(values[i]), said) for i, said in zip(chosen, why, strict=True)]
+        explained = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before)
+        alerts = [(*events[i], float(values[i]), why) for i, why in zip(chosen, explained, strict=True)]
         _write_alerts(connection, writer, span, scorer, alerts)
     save_states(connection, writer, CUSTOMERS, customers, span.partition, customer_states)
     save_states(connection, writer, MERCHANTS, merchants, span.partition, merchant_states)
@@ -204,13 +214,24 @@ def _write_scores(
 ) -> None:
     connection.adapters.register_dumper(None, _Bytes)
     model = scorer.version, scorer.feature_set
-    place = span.topic, span.partition
+    log = span.topic, span.partition
     scored = zip(events, values.tolist(), scorer.is_alert(values).tolist(), real_arrays(vectors), strict=True)
     rows = [
-        (t.transaction_id, t.user_id, t.timestamp, value, alert, *model, vector, *place, at.offset, at.broker_time)
+        (
+            t.transaction_id,
+            t.user_id,
+            t.timestamp,
+            value,
+            alert,
+            *model,
+            vector,
+            *log,
+            at.offset,
+            at.broker_time,
+        )
         for (at, t), value, alert, vector in scored
-    ]  # fmt: skip
-    copy(connection, writer, _COPY_SCORES, _SCORE_TYPES, rows)
+    ]
+    copy(connection, writer, "shop.fraud_scores", _SCORES, rows)
 
 
 def _write_alerts(
@@ -218,20 +239,22 @@ def _write_alerts(
     writer: Writer,
     span: Range,
     scorer: Scorer,
-    alerts: Sequence[tuple[Record, Transaction, float, list[dict]]],
+    alerts: Sequence[tuple[Record, Transaction, float, list[AlertReason]]],
 ) -> None:
     rows = []
     for at, t, value, why in alerts:
-        said = Decimal(str(t.amount)), value, scorer.threshold, scorer.version, Jsonb(why)
-        rows.append((t.transaction_id, t.user_id, t.timestamp, *said, span.topic, span.partition, at.offset))
-    copy(connection, writer, _COPY_ALERTS, _ALERT_TYPES, rows)
+        decision = Decimal(str(t.amount)), value, scorer.threshold, scorer.version, Jsonb(why)
+        rows.append(
+            (t.transaction_id, t.user_id, t.timestamp, *decision, span.topic, span.partition, at.offset)
+        )
+    copy(connection, writer, "shop.fraud_alerts", _ALERTS, rows)
 
 
 def _index(ids: Sequence[str | None]) -> tuple[list[str], np.ndarray]:
-    """The distinct ids, and for each given one its place among them, -1 for None."""
-    place: dict[str, int] = {}
-    index = [-1 if each is None else place.setdefault(each, len(place)) for each in ids]
-    return list(place), np.array(index, np.int64)
+    """The distinct ids, and for each given one its index among them, -1 for None."""
+    position: dict[str, int] = {}
+    index = [-1 if key is None else position.setdefault(key, len(position)) for key in ids]
+    return list(position), np.array(index, np.int64)
 
 
 def real_arrays(vectors: np.ndarray) -> list[bytes]:

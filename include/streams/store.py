@@ -7,7 +7,7 @@ again. What the ledger has is skipped, so that a replay changes nothing; what do
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -219,16 +219,17 @@ def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Seq
 def copy(
     connection: psycopg.Connection,
     writer: Writer,
-    statement: str,
-    types: Sequence[str],
-    rows: Sequence[Sequence],
+    table: str,
+    columns: Mapping[str, str],
+    rows: Sequence[Sequence[object]],
 ) -> None:
-    """Copies rows: `statement` ends in `from stdin (format binary)`, `types` are the types of its columns."""
+    """Copies rows into a table; `columns` has the names and types of their values in order."""
     if not rows:
         return
     middle = len(rows) // 2
-    with connection.cursor().copy(statement) as target:
-        target.set_types(types)
+    names = ", ".join(f'"{name}"' for name in columns)
+    with connection.cursor().copy(f"copy {table} ({names}) from stdin (format binary)") as target:
+        target.set_types([*columns.values()])
         for row in rows[:middle]:
             target.write_row(row)
         writer.failpoint.reach("mid_copy")
@@ -236,9 +237,11 @@ def copy(
             target.write_row(row)
 
 
-def stage(connection: psycopg.Connection, table: str, columns: dict[str, str]) -> None:
-    """A temporary table that every COMMIT empties; kept for the session's next transactions."""
-    declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+def stage(connection: psycopg.Connection, table: str, columns: Mapping[str, str]) -> None:
+    """A temporary table that every COMMIT empties, with texts in the order of their bytes; kept for the session."""
+    declared = ", ".join(
+        f'{name} {kind} collate "C"' if kind == "text" else f"{name} {kind}" for name, kind in columns.items()
+    )
     connection.execute(f"create temporary table if not exists {table} ({declared}) on commit delete rows")
 
 

@@ -33,7 +33,7 @@ def store(settings: Settings, *transactions: Transaction) -> None:
         psycopg.connect(settings.conninfo("stream_writer")) as connection,
         connection.cursor().copy(copy) as copying,
     ):
-        copying.set_types([*rows.TYPES, "text", "int4", "int8", "timestamptz"])
+        copying.set_types([*rows.COLUMN_TYPES.values(), "text", "int4", "int8", "timestamptz"])
         for offset, row in enumerate(transactions):
             copying.write_row((*rows.to_row(row), "t", 3, offset, row.timestamp))
 
@@ -76,7 +76,7 @@ def test_the_table_has_a_column_of_its_type_for_each_field(postgres):
         ).fetchall()
         types = connection.execute(
             "select array_agg(kind::regtype::text order by n) from unnest(%s::text[]) with ordinality as t (kind, n)",
-            [list(rows.TYPES)],
+            [list(rows.COLUMN_TYPES.values())],
         ).fetchone()[0]
     expected = {(field.name, kind, field.required) for field, kind in zip(FIELDS, types, strict=True)}
     assert expected <= set(columns)
