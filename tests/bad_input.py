@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from include.events.transaction import Reason
 from tests.builders import ABSENT, NOW, event, event_bytes
@@ -35,8 +35,8 @@ class Case(NamedTuple):
 def cases() -> Iterator[Case]:
     """Every case: first an event at `NOW`, after which those of days ago are late."""
     yield Case("usual", event_bytes(transaction_id="usual"), STORED, {"late": False})
-    for name, (value, row) in ACCEPTED.items():
-        yield Case(name, value, STORED, row)
+    for name, (accepted, row) in ACCEPTED.items():
+        yield Case(name, accepted, STORED, row)
     for name, (value, reason) in REJECTED.items():
         yield Case(name, value, reason, {})
     for name, value, becomes in SAME_ID:
@@ -52,7 +52,7 @@ VALID = event_bytes()
 DIGITS = b"9" * 5_000
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
-REJECTED = {
+REJECTED: dict[str, tuple[bytes | None, Reason]] = {
     # not one JSON object
     "tombstone": (None, Reason.TOMBSTONE),
     "empty": (b"", Reason.INVALID_JSON),
@@ -255,7 +255,7 @@ LIMITS = {"user_id": 128, "merchant_id": 128, "email": 320, "device": 256}
 LONGEST = {name: "😀" * limit for name, limit in LIMITS.items()}
 OPTIONAL = ("first_name", "email", "device", "merchant_id", "currency", "latitude")
 
-ACCEPTED = {
+ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
     **{
         f"{name}, {form}": (
             json.dumps(event(first_name=text, device=text), ensure_ascii=form == "escaped").encode(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from include.events.label import Label
 from include.events.transaction import FIELDS as DECLARED
@@ -23,29 +24,29 @@ def _new_id() -> str:
     return f"transaction-{next(_numbers):06d}"
 
 
-def transaction(**fields) -> Transaction:
+def transaction(**fields: Any) -> Transaction:
     """A transaction at `NOW` with an id of its own, changed by fields."""
     return Transaction(**{"transaction_id": _new_id(), **FIELDS, **fields})
 
 
-def event(**fields) -> dict:
+def event(**fields: Any) -> dict[str, Any]:
     """The JSON object of a transaction's event; a field that is `ABSENT` is left out."""
     content = {"transaction_id": _new_id(), **FIELDS, **fields}
     return {name: _text(value) for name, value in content.items() if value is not ABSENT}
 
 
-def event_bytes(**fields) -> bytes:
+def event_bytes(**fields: Any) -> bytes:
     """The event of a transaction as it lies in Kafka; fields may be anything that JSON can write."""
     return json.dumps(event(**fields), ensure_ascii=False).encode()
 
 
-def label(**fields) -> Label:
+def label(**fields: Any) -> Label:
     """A label of fraud, known a day after its transaction, changed by fields."""
     content = {"transaction_id": _new_id(), "timestamp": NOW, "is_fraud": True}
     return Label(**{**content, "known_at": NOW + timedelta(days=1), "scenario_id": None, **fields})
 
 
-def label_event(**fields) -> dict:
+def label_event(**fields: Any) -> dict[str, Any]:
     """The JSON object of a label's event; a field that is `ABSENT` is left out."""
     content = {"transaction_id": _new_id(), "user_id": "user-0001", "timestamp": NOW, "is_fraud": True}
     content |= {"known_at": NOW + timedelta(days=1), "scenario_id": "card_testing"}
@@ -53,7 +54,7 @@ def label_event(**fields) -> dict:
     return {name: _text(value) for name, value in content.items() if value is not ABSENT}
 
 
-def label_bytes(**fields) -> bytes:
+def label_bytes(**fields: Any) -> bytes:
     """The event of a label as it lies in Kafka."""
     return json.dumps(label_event(**fields), ensure_ascii=False).encode()
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from include.platform import jars, mlflow, temporary
 from include.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # What is set for somebody's platform is not for the tests, nor for what they start.
 for name in [name for name in os.environ if name.startswith(PREFIX)]:
@@ -55,7 +59,7 @@ $$
 """
 
 
-def read(connection: psycopg.Connection, query: str) -> list[tuple]:
+def read(connection: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
     """Rows as the owner sees them: the streams' role cannot read most of what it writes."""
     with psycopg.connect(connection.info.dsn, user="owner") as owner:
         return owner.execute(query).fetchall()
@@ -85,7 +89,7 @@ def mlflow_server(postgres: Settings) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator:
+def spark() -> Iterator[SparkSession]:
     """A local Spark session with the Kafka connector on its class path."""
     import sys
 
@@ -107,7 +111,7 @@ def spark() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def session(spark):
+def session(spark: SparkSession) -> SparkSession:
     """The Spark session with the streams' options."""
     from include.streams import runner
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -14,21 +14,20 @@ class UnknownMacro(ValueError):
 
 def expand(sql: str, since: datetime, until: datetime, interval: str = "1m") -> str:
     """The SQL that Grafana would send for a panel's time range and interval."""
-    number, unit = re.fullmatch(r"(\d+)(\w+)", interval).groups()
-    seconds = timedelta(seconds=int(number) * UNITS[unit]).total_seconds()
+    milliseconds = int(_seconds(interval) * 1000)
     # The variables go first, then the macros, whose arguments are split on every comma.
-    sql = sql.replace("$__interval_ms", str(int(seconds * 1000))).replace("$__interval", interval)
+    sql = sql.replace("$__interval_ms", str(milliseconds)).replace("$__interval", interval)
     start, end = (f"'{at.isoformat().replace('+00:00', 'Z')}'" for at in (since, until))
 
-    def macro(match: re.Match) -> str:
+    def macro(match: re.Match[str]) -> str:
         name, arguments = match[1], [part.strip() for part in match[2].split(",")]
         if name == "timeFilter":
             return f"{arguments[0]} BETWEEN {start} AND {end}"
         if name in ("timeFrom", "timeTo"):
             return start if name == "timeFrom" else end
         if name in ("timeGroup", "timeGroupAlias"):
-            size, kind = re.fullmatch(r"'?(\d+)(\w+)'?", arguments[1]).groups()
-            size = f"{int(size) * UNITS[kind]:g}"
+            seconds = _seconds(arguments[1].strip("'"))
+            size = f"{seconds:g}"
             alias = ' AS "time"' if name.endswith("Alias") else ""
             return f"floor(extract(epoch from {arguments[0]})/{size})*{size}{alias}"
         raise UnknownMacro(f"$__{name}")
@@ -37,3 +36,10 @@ def expand(sql: str, since: datetime, until: datetime, interval: str = "1m") -> 
     if "$" in expanded:
         raise UnknownMacro(expanded)
     return expanded
+
+
+def _seconds(interval: str) -> float:
+    match = re.fullmatch(r"(\d+)(\w+)", interval)
+    if match is None:
+        raise ValueError(f"{interval!r} is no interval such as 5m")
+    return int(match[1]) * UNITS[match[2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,7 +18,7 @@ from include.settings import Settings
 from tests.builders import NOW, event_bytes, transaction
 
 
-def payments(n: int, users: int = 7, seed: int = 1) -> list[dict]:
+def payments(n: int, users: int = 7, seed: int = 1) -> list[dict[str, Any]]:
     """Fields of n payments of some users at some merchants, a minute apart."""
     rng = np.random.default_rng(seed)
     return [
@@ -32,14 +33,14 @@ def payments(n: int, users: int = 7, seed: int = 1) -> list[dict]:
     ]
 
 
-def events(fields: list[dict]) -> list[bytes]:
-    return [event_bytes(**each) for each in fields]
+def events(fields: list[dict[str, Any]]) -> list[bytes]:
+    return [event_bytes(**payment) for payment in fields]
 
 
 def vectors_of(transactions: list[Transaction]) -> np.ndarray:
     """The vectors of transactions that come in one log, computed at once."""
-    users, user = np.unique([each.user_id for each in transactions], return_inverse=True)
-    names = [each.merchant_id or "" for each in transactions]
+    users, user = np.unique([transaction.user_id for transaction in transactions], return_inverse=True)
+    names = [transaction.merchant_id or "" for transaction in transactions]
     merchants, merchant = np.unique(names, return_inverse=True)
     merchant = np.where(np.array(names) == "", -1, merchant)
     states = behaviour.new_state(len(users)), behaviour.new_merchant_state(len(merchants))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from include.features.behaviour import FEATURES
+from include.models.base import Detector
 from include.models.isolation_forest import IsolationForestDetector
 from include.registry import registration
 from include.registry.versions import ModelVersion
@@ -23,8 +25,8 @@ METRICS = {
 }
 
 
-def register(settings: Settings, detector=None, **changed) -> ModelVersion:
-    given = {
+def register(settings: Settings, detector: Detector | None = None, **changed: Any) -> ModelVersion:
+    given: dict[str, Any] = {
         "threshold": 0.6,
         "metrics": METRICS,
         "params": {"trees": 10},

@@ -39,14 +39,14 @@ class Difficulty:
 
     def too_easy(self) -> dict[str, Separation]:
         """What separates better than the bounds of this module."""
-        found = {
-            name: each
-            for name, each in self.fields.items()
-            if each.precision > MOST_PRECISION or each.auc > MOST_AUC
+        too_easy = {
+            name: separation
+            for name, separation in self.fields.items()
+            if separation.precision > MOST_PRECISION or separation.auc > MOST_AUC
         }
         if self.tree.precision > MOST_TREE_PRECISION or self.tree.auc > MOST_TREE_AUC:
-            found["tree of depth 2"] = self.tree
-        return found
+            too_easy["tree of depth 2"] = self.tree
+        return too_easy
 
 
 def measure(events: pa.Table, truth: pa.Table) -> Difficulty:
@@ -95,8 +95,9 @@ def _columns(events: pa.Table, fraud: np.ndarray, learn: np.ndarray) -> dict[str
 
 
 def _rates(text: pa.ChunkedArray, fraud: np.ndarray, learn: np.ndarray) -> np.ndarray:
-    codes = text.combine_chunks().dictionary_encode().indices.to_numpy()
+    codes: np.ndarray = text.combine_chunks().dictionary_encode().indices.to_numpy()
     size = codes.max() + 1
     seen = np.bincount(codes[learn], minlength=size)
-    found = np.bincount(codes[learn], weights=fraud[learn], minlength=size)
-    return ((found + SMOOTHING * fraud[learn].mean()) / (seen + SMOOTHING))[codes]
+    frauds = np.bincount(codes[learn], weights=fraud[learn], minlength=size)
+    rates: np.ndarray = ((frauds + SMOOTHING * fraud[learn].mean()) / (seen + SMOOTHING))[codes]
+    return rates

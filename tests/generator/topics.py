@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -13,7 +14,7 @@ from include.broker.kafka import client_config, end_offsets, ensure_topics
 from include.settings import Settings
 
 
-def own_topics(settings: Settings, **changed) -> Settings:
+def own_topics(settings: Settings, **changed: Any) -> Settings:
     """Settings with two fresh topics, which are created."""
     name = uuid.uuid4().hex[:8]
     changed |= {"transactions_topic": f"transactions-{name}", "labels_topic": f"labels-{name}"}
@@ -22,12 +23,12 @@ def own_topics(settings: Settings, **changed) -> Settings:
     return settings
 
 
-def read_all(settings: Settings, topic: str) -> list[Message]:
+def read_all(settings: Settings, topic: str) -> list[Message[bytes, bytes]]:
     """All records of a topic, by partition and offset."""
     return sorted(_read(settings, topic), key=lambda message: (message.partition(), message.offset()))
 
 
-def _read(settings: Settings, topic: str) -> Iterator[Message]:
+def _read(settings: Settings, topic: str) -> Iterator[Message[bytes, bytes]]:
     ends = {partition: end for partition, end in end_offsets(settings, topic).items() if end}
     consumer = Consumer(client_config(settings, group_id="test"))
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
@@ -51,7 +52,7 @@ WORLD = {
 
 def ids(settings: Settings) -> list[str]:
     records = read_all(settings, settings.transactions_topic)
-    return [json.loads(record.value())["transaction_id"] for record in records]
+    return [json.loads(record.value() or b"")["transaction_id"] for record in records]
 
 
 def sent(settings: Settings) -> int:

@@ -38,4 +38,5 @@ def texts(table: pa.Table, name: str) -> np.ndarray:
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy(zero_copy_only=False)
+    column: np.ndarray = table[name].to_numpy(zero_copy_only=False)
+    return column

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def replay(connection: psycopg.Connection) -> np.ndarray:
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`use(settings)` makes them the settings of this process, with no cached figure of an earlier test."""
 
     def become(chosen: Settings, **changed: object) -> None:
