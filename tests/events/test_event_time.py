@@ -58,7 +58,9 @@ class Streams:
         for stream in ("fraud_stream", "transaction_stream"):
             for topic in (self.settings.labels_topic, self.settings.transactions_topic):
                 for partition in order:
-                    values = [each[3] for each in published if each[1] == topic and each[2] == partition]
+                    values = [
+                        record[3] for record in published if record[1] == topic and record[2] == partition
+                    ]
                     self.read(stream, topic, values, partition)
 
 
@@ -67,14 +69,14 @@ def world(settings: Settings) -> list[tuple[int, str, int, bytes]]:
     config = Config(
         customers=80, merchants=40, history_days=21, history_events=3_000, fraud_rate=0.05, rate=0.01, seed=3
     )
-    found = []
+    records_of_all = []
     for batch in World(config).history(END):
         for topic, records in (
             (settings.labels_topic, batch.label_records()),
             (settings.transactions_topic, batch.transactions()),
         ):
-            found += [(at, topic, crc32(key) % PARTITIONS, value) for at, key, value in records]
-    return sorted(found, key=lambda each: each[:2])
+            records_of_all += [(at, topic, crc32(key) % PARTITIONS, value) for at, key, value in records]
+    return sorted(records_of_all, key=lambda record: record[:2])
 
 
 def outcome(settings: Settings) -> tuple:
@@ -88,7 +90,7 @@ def outcome(settings: Settings) -> tuple:
 
 @pytest.mark.services
 def test_full_speed_gives_the_same_features_scores_reasons_and_metrics_as_living_through_it(clean_postgres):
-    settings, found = clean_postgres, []
+    settings, outcomes = clean_postgres, []
     published = world(settings)
     for speed in ("hour by hour", "at once", "at once, the other partition first"):
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
@@ -96,14 +98,14 @@ def test_full_speed_gives_the_same_features_scores_reasons_and_metrics_as_living
         with store.connect(settings) as connection:
             streams = Streams(settings, connection)
             if speed == "hour by hour":
-                for _, hour in groupby(published, key=lambda each: each[0] // HOUR):
+                for _, hour in groupby(published, key=lambda record: record[0] // HOUR):
                     streams.read_all(list(hour), (0, 1))
             else:
                 streams.read_all(published, (0, 1) if speed == "at once" else (1, 0))
-        found.append(outcome(settings))
-    scores, alerts, measured = found[0]
+        outcomes.append(outcome(settings))
+    scores, alerts, measured = outcomes[0]
     assert len(scores) > 2_500 and len(alerts) > 20
     known = behaviour.FEATURES.index("merchant_frauds")
     assert sum(vector[known] > 0 for *_, vector in scores) > 50
     assert measured["frauds"] > 20 and 0 < measured["average_precision"] < 1
-    assert found[1] == found[0] and found[2] == found[0]
+    assert outcomes[1] == outcomes[0] and outcomes[2] == outcomes[0]

@@ -86,9 +86,9 @@ def test_a_whole_label_is_read():
 
 def test_only_scenario_merchant_and_user_may_be_missing():
     for missing in (ABSENT, None):
-        found = read(label_bytes(scenario_id=missing, user_id=missing, merchant_id=missing, is_fraud=False))
-        assert found.scenario_id is None and found.merchant_id is None
-        assert found.is_fraud is False
+        decoded = read(label_bytes(scenario_id=missing, user_id=missing, merchant_id=missing, is_fraud=False))
+        assert decoded.scenario_id is None and decoded.merchant_id is None
+        assert decoded.is_fraud is False
 
 
 def test_known_at_may_lie_in_the_future():
@@ -97,10 +97,10 @@ def test_known_at_may_lie_in_the_future():
 
 
 def test_times_become_utc():
-    found = read(label_bytes(timestamp="2026-11-20T12:00:00+05:30", known_at="2026-11-25 08:00:00"))
-    assert found.timestamp == datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
-    assert found.known_at == datetime(2026, 11, 25, 8, tzinfo=UTC)
-    assert found.timestamp.tzinfo is UTC and found.known_at.tzinfo is UTC
+    decoded = read(label_bytes(timestamp="2026-11-20T12:00:00+05:30", known_at="2026-11-25 08:00:00"))
+    assert decoded.timestamp == datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
+    assert decoded.known_at == datetime(2026, 11, 25, 8, tzinfo=UTC)
+    assert decoded.timestamp.tzinfo is UTC and decoded.known_at.tzinfo is UTC
 
 
 def test_unknown_fields_are_accepted():
@@ -120,13 +120,13 @@ def test_fields_are_the_columns_of_the_table():
 
 
 def test_10000_mutated_labels_are_decoded_or_rejected():
-    found = Counter()
+    counts = Counter()
     for _, value in messages(10_000, seed=2, of=label_event):
         try:
             read(value)
-            found["decoded"] += 1
+            counts["decoded"] += 1
         except Rejected as error:
-            found[error.reason] += 1
-    assert found.total() == 10_000
-    assert 0.3 < found["decoded"] / 10_000 < 0.7
-    assert len(found) > 12
+            counts[error.reason] += 1
+    assert counts.total() == 10_000
+    assert 0.3 < counts["decoded"] / 10_000 < 0.7
+    assert len(counts) > 12

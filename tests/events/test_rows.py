@@ -21,7 +21,7 @@ PERSONAL = [field.name for field in FIELDS if field.personal]
 
 class Head(NamedTuple):
     partition: int
-    place: str
+    note: str
 
 
 def store(settings: Settings, *transactions: Transaction) -> None:
@@ -42,15 +42,15 @@ def test_what_is_written_is_read_back_without_personal_data(clean_postgres):
     optional = dict.fromkeys(field.name for field in FIELDS if not field.required)
     stored = [transaction(amount=0.07), transaction(**optional), transaction(amount=9_999_999_999.99)]
     store(clean_postgres, *stored)
-    query = f"""select t.partition, 'here' as place, {rows.SELECTED} from shop.transactions t order by t."offset" """
+    query = f"""select t.partition, 'here' as note, {rows.SELECTED} from shop.transactions t order by t."offset" """
     for binary in (False, True):
         with (
             psycopg.connect(clean_postgres.conninfo("trainer")) as connection,
             connection.cursor("rows", binary=binary, row_factory=rows.with_transactions(Head)) as cursor,
         ):
-            found = cursor.execute(query).fetchall()
-        assert [head for head, _ in found] == [Head(3, "here")] * 3
-        for (_, ours), theirs in zip(found, stored, strict=True):
+            read = cursor.execute(query).fetchall()
+        assert [head for head, _ in read] == [Head(3, "here")] * 3
+        for (_, ours), theirs in zip(read, stored, strict=True):
             assert ours.timestamp.astimezone(UTC) == theirs.timestamp
             expected = {name: getattr(theirs, name) for name in rows.COLUMNS} | dict.fromkeys(PERSONAL)
             assert {name: getattr(ours, name) for name in rows.COLUMNS} == expected
@@ -60,12 +60,12 @@ def test_columns_are_read_by_name(clean_postgres):
     store(clean_postgres, transaction(amount=12.5, device="phone"))
     with psycopg.connect(clean_postgres.conninfo("trainer")) as connection:
         cursor = connection.cursor(row_factory=rows.with_transactions(Head))
-        ((head, found),) = cursor.execute(
-            "select partition, topic as place, device, amount::float8, user_id from shop.transactions"
+        ((head, read),) = cursor.execute(
+            "select partition, topic as note, device, amount::float8, user_id from shop.transactions"
         )
-        assert (head, found.device, found.amount, found.currency) == (Head(3, "t"), "phone", 12.5, None)
-        with pytest.raises(ValueError, match=r"\['place', 'partition'\], Head has \['partition', 'place'\]"):
-            cursor.execute("select topic as place, partition, device from shop.transactions")
+        assert (head, read.device, read.amount, read.currency) == (Head(3, "t"), "phone", 12.5, None)
+        with pytest.raises(ValueError, match=r"\['note', 'partition'\], Head has \['partition', 'note'\]"):
+            cursor.execute("select topic as note, partition, device from shop.transactions")
 
 
 def test_the_table_has_a_column_of_its_type_for_each_field(postgres):

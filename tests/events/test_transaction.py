@@ -104,13 +104,13 @@ def test_optional_fields_may_be_missing(absent):
 
 @pytest.mark.parametrize(("value", "row"), ACCEPTED.values(), ids=ACCEPTED)
 def test_unusual_input_is_accepted_as_it_is(value, row):
-    found = read(value).transaction
+    decoded = read(value).transaction
     expected = {name: row[name] for name in row if name != "late"}
     if "amount" in row:
         expected["amount"] = float(row["amount"])
-        assert str(found.amount)[0] != "-"
-    assert {name: getattr(found, name) for name in expected} == expected
-    assert found.timestamp.tzinfo is UTC
+        assert str(decoded.amount)[0] != "-"
+    assert {name: getattr(decoded, name) for name in expected} == expected
+    assert decoded.timestamp.tzinfo is UTC
 
 
 def test_unknown_fields_are_those_of_the_table():
@@ -242,8 +242,8 @@ def test_the_database_stores_what_decode_accepts(clean_postgres):
             map(rows.to_row, stored),
         )
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
-        found = connection.execute(f"select {names} from shop.transactions").fetchall()
-    assert sorted(found) == sorted(map(tuple, map(rows.to_row, stored)))
+        read_back = connection.execute(f"select {names} from shop.transactions").fetchall()
+    assert sorted(read_back) == sorted(map(tuple, map(rows.to_row, stored)))
 
 
 @given(st.binary(max_size=300))
@@ -282,13 +282,13 @@ def test_duplicate_keys_are_found_exactly(tokens):
     except ValueError:
         assert rejection(value).reason is Reason.INVALID_JSON
         return
-    found = disposition(value)
+    result = disposition(value)
     assert (
-        (found == Reason.DUPLICATE_KEY)
+        (result == Reason.DUPLICATE_KEY)
         or not any(twice)
-        or found in (Reason.WRONG_TYPE, Reason.MISSING_FIELD)
+        or result in (Reason.WRONG_TYPE, Reason.MISSING_FIELD)
     )
-    assert any(twice) or found != Reason.DUPLICATE_KEY
+    assert any(twice) or result != Reason.DUPLICATE_KEY
 
 
 def disposition(value: bytes | None) -> str:
@@ -299,11 +299,11 @@ def disposition(value: bytes | None) -> str:
         assert "\0" not in error.detail
         error.detail.encode()
         return error.reason
-    found = decoded.transaction
-    assert found.transaction_id.strip() and found.user_id.strip()
-    assert 0 <= found.amount <= 9999999999.99
-    assert found.timestamp.tzinfo is UTC and found.timestamp <= NOW + TOLERANCE
-    for text in msgspec.structs.astuple(found):
+    accepted = decoded.transaction
+    assert accepted.transaction_id.strip() and accepted.user_id.strip()
+    assert 0 <= accepted.amount <= 9999999999.99
+    assert accepted.timestamp.tzinfo is UTC and accepted.timestamp <= NOW + TOLERANCE
+    for text in msgspec.structs.astuple(accepted):
         if isinstance(text, str):
             assert "\0" not in text
             text.encode()
@@ -311,10 +311,10 @@ def disposition(value: bytes | None) -> str:
 
 
 def test_50000_mutated_messages_are_decoded_or_rejected():
-    found = Counter(disposition(value) for _, value in messages(50_000, seed=1))
-    assert found.total() == 50_000
-    assert 0.3 < found["decoded"] / 50_000 < 0.6
-    assert set(found) == {"decoded", *Reason} - {Reason.ID_CONFLICT}
+    counts = Counter(disposition(value) for _, value in messages(50_000, seed=1))
+    assert counts.total() == 50_000
+    assert 0.3 < counts["decoded"] / 50_000 < 0.6
+    assert set(counts) == {"decoded", *Reason} - {Reason.ID_CONFLICT}
 
 
 def test_the_flood_is_reproducible():

@@ -58,9 +58,9 @@ rows_of_a_customer = st.lists(
 
 def built(rows):
     return [
-        at(seconds, amount=amount, device=device, transaction_location=place, merchant_id=merchant,
+        at(seconds, amount=amount, device=device, transaction_location=location, merchant_id=merchant,
            latitude=position[0], longitude=position[1])
-        for seconds, amount, device, place, merchant, position in rows
+        for seconds, amount, device, location, merchant, position in rows
     ]  # fmt: skip
 
 

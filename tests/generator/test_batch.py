@@ -30,11 +30,11 @@ LIMITS = {"max_bytes": 4_096, "future_tolerance": timedelta(0)}
 
 
 @given(st.lists(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)), max_size=20))
-def test_times_are_written_as_iso_8601(moments):
-    moments = [each.replace(tzinfo=UTC) for each in moments]
-    text = text_of_times(np.array([micros(each) for each in moments], np.int64))
-    assert [datetime.fromisoformat(row.tobytes().decode()) for row in text] == moments
-    assert [from_micros(micros(each)) for each in moments] == moments
+def test_times_are_written_as_iso_8601(times):
+    times = [time.replace(tzinfo=UTC) for time in times]
+    text = text_of_times(np.array([micros(time) for time in times], np.int64))
+    assert [datetime.fromisoformat(row.tobytes().decode()) for row in text] == times
+    assert [from_micros(micros(time)) for time in times] == times
 
 
 def test_ids_are_random_uuids():

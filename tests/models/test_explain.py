@@ -89,8 +89,8 @@ def test_the_first_reason_names_the_injected_anomaly(ordinary, detector, scorer)
         injected[:, j] = (
             lowest[j] - beyond if name == "gap_ratio" else highest[j] + beyond
         )  # short gaps are odd
-        found = explain.reasons(scorer, injected, [transactions[row] for row in rows])
-        named[name] = np.mean([bool(given) and given[0]["feature"] == name for given in found])
+        explained = explain.reasons(scorer, injected, [transactions[row] for row in rows])
+        named[name] = np.mean([bool(given) and given[0]["feature"] == name for given in explained])
     assert len(named) >= 14
     assert np.mean(list(named.values())) >= 0.95, named
     assert min(named.values()) >= 0.8, named

@@ -68,10 +68,10 @@ def test_a_forgotten_transaction_is_found_and_named():
     transactions, partitions = log(60)
     logged = parity.recompute(transactions, partitions)
     kept = [row for row in range(60) if row != 20]
-    found = parity.compare(
+    mismatches = parity.compare(
         logged[kept], parity.recompute([transactions[row] for row in kept], partitions[kept])
     )
-    assert "history" in {mismatch.feature for mismatch in found}
+    assert "history" in {mismatch.feature for mismatch in mismatches}
 
 
 def test_mismatches_are_named_with_their_size():

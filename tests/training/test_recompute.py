@@ -75,7 +75,7 @@ def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
                 behaviour.columns(transactions),
                 behaviour.new_merchant_state(len(merchants)),
                 np.where(given, merchant, -1),
-                [known_frauds(connection, each) for each in transactions],
+                [known_frauds(connection, transaction) for transaction in transactions],
             )
             seen += expected[:, behaviour.FEATURES.index("merchant_frauds")].max() > 0
             at = {key: i for i, key in enumerate(rows.key.tolist())}
