@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from include.settings import PROJECT_ROOT, Settings
-from tests.events.test_transaction import GOLDEN
+from tests.events.test_transaction import ADDED_LATER, GOLDEN
 
 pytestmark = pytest.mark.services
 
-DECLARATION = '    channel: Annotated[Text | None, about("web")] = None\n'
+DECLARATION = '    invented: Annotated[Text | None, about("web")] = None\n'
 MIGRATION = """
-alter table shop.transactions add column channel text;
-grant select (channel) on shop.transactions to trainer, app;
+alter table shop.transactions add column invented text;
+grant select (invented) on shop.transactions to trainer, app;
 """
 # Runs in the copy: one event with the field, and one that was written before there was such a field.
 PROGRAM = f"""
@@ -42,11 +42,12 @@ settings = Settings.model_validate_json(sys.stdin.read())
 postgres.migrate(settings)
 
 limits = {{"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}}
-before = decode(event_bytes(transaction_id="one", is_fraud=True, channel=None), NOW, **limits)
+old = {{"transaction_id": "one", "is_fraud": True, **{ADDED_LATER}}}
+before = decode(event_bytes(**old, invented=None), NOW, **limits)
 assert before.fingerprint == {GOLDEN["full"]}, "an old event has another fingerprint"
-assert decode(event_bytes(transaction_id="one", is_fraud=True), NOW, **limits).fingerprint != before.fingerprint
+assert decode(event_bytes(**old), NOW, **limits).fingerprint != before.fingerprint
 
-values = [encode(transaction(channel=channel)) for channel in ("web", None)]
+values = [encode(transaction(invented=invented)) for invented in ("web", None)]
 records = [store.Record(offset, NOW, None, value) for offset, value in enumerate(values)]
 with store.connect(settings) as connection:
     span = store.Range("transaction_stream", "t", "id", 0, records)
@@ -59,11 +60,11 @@ class Head(NamedTuple):
 with psycopg.connect(settings.conninfo("trainer")) as connection:
     cursor = connection.cursor(row_factory=rows.with_transactions(Head))
     query = f'select t."offset", {{rows.SELECTED}} from shop.transactions t order by t."offset"'
-    assert [read.channel for _, read in cursor.execute(query)] == ["web", None]
+    assert [read.invented for _, read in cursor.execute(query)] == ["web", None]
 
-document = {{"fields": {{"transaction_id": "a", "user_id": "b", "timestamp": "c", "amount": "d", "channel": "e"}}}}
-assert mapping.parse(document).fields["channel"] == mapping.Source(column="e")
-assert event_rows({{"channel": pyarrow.array(["web"])}}).to_pylist() == [{{"channel": "web"}}]
+document = {{"fields": {{"transaction_id": "a", "user_id": "b", "timestamp": "c", "amount": "d", "invented": "e"}}}}
+assert mapping.parse(document).fields["invented"] == mapping.Source(column="e")
+assert event_rows({{"invented": pyarrow.array(["web"])}}).to_pylist() == [{{"invented": "web"}}]
 """
 
 
@@ -78,7 +79,7 @@ def copy(tmp_path: Path) -> Path:
     code = declaration.read_text()
     last = code.index("\n\n\n", code.index("class Transaction(")) + 1
     declaration.write_text(code[:last] + DECLARATION + code[last:])
-    (tmp_path / "include" / "sql" / "migrations" / "0999.channel.sql").write_text(MIGRATION)
+    (tmp_path / "include" / "sql" / "migrations" / "0999.invented.sql").write_text(MIGRATION)
     return tmp_path
 
 

@@ -200,22 +200,24 @@ def test_every_field_changes_the_fingerprint():
 
 def test_the_fingerprint_is_the_same_in_every_release():
     """Fingerprints are stored for years: another value would turn honest repetitions into conflicts."""
-    assert read(event_bytes(transaction_id="one", is_fraud=True)).fingerprint == GOLDEN["full"]
+    assert read(event_bytes(**SAME, is_fraud=True, **ADDED_LATER)).fingerprint == GOLDEN["full"]
     sparse = {"transaction_id": "one", "user_id": "u", "timestamp": "2026-11-20T12:00:00Z", "amount": 1}
     assert read(json.dumps(sparse).encode()).fingerprint == GOLDEN["sparse"]
 
 
 def test_a_field_that_is_added_later_counts_only_in_the_events_that_have_it():
-    values = [*msgspec.structs.astuple(transaction(**SAME)), True]
-    names = Transaction.__struct_fields__
+    values = msgspec.structs.astuple(transaction(**SAME))[:FIRST_RELEASE]
+    names = Transaction.__struct_fields__[:FIRST_RELEASE]
     added = {
-        extra: fingerprint_of((*names, "channel", "card"), [*values[:-1], *extra, True])
+        extra: fingerprint_of((*names, "channel", "card"), [*values, *extra, True])
         for extra in ((None, None), ("web", None), (None, "web"), ("web", "web"))
     }
-    assert added.pop((None, None)) == fingerprint_of(names, values) == GOLDEN["full"]
+    assert added.pop((None, None)) == fingerprint_of(names, [*values, True]) == GOLDEN["full"]
     assert len({GOLDEN["full"], *added.values()}) == 4
 
 
+FIRST_RELEASE = 16  # fields
+ADDED_LATER = dict.fromkeys(Transaction.__struct_fields__[FIRST_RELEASE:])
 GOLDEN = {"full": -6_438_623_199_412_309_651, "sparse": 9_118_195_157_704_816_293}
 
 

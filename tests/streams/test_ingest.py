@@ -16,7 +16,7 @@ from include.settings import Settings
 from include.streams import ingest, store
 from include.streams.store import Range, Record, Writer
 from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, cases
-from tests.builders import ABSENT, NOW, event_bytes, label_bytes, transaction
+from tests.builders import ABSENT, NOW, event_bytes, label_bytes
 from tests.conftest import read
 
 STREAM = "transaction_stream"
@@ -67,17 +67,6 @@ def test_every_field_is_stored_as_it_was_sent(connection, writer):
         *(False, "transactions-data", 0, 0, BROKER_TIME),
     )
     assert books(connection) == (1, 0, 0, 0, 1)
-
-
-def test_the_columns_of_the_table_are_the_fields_of_a_transaction(connection):
-    columns = read(
-        connection,
-        "select column_name from information_schema.columns "
-        "where table_schema = 'shop' and table_name = 'transactions' order by ordinal_position",
-    )
-    names = [name for (name,) in columns]
-    fields = list(transaction().__struct_fields__)
-    assert names[: len(fields)] == fields
 
 
 @pytest.mark.parametrize("amount", ["0", "0.01", "0.1", "5.50", "19.99", "1234567.89", "9999999999.99"])
