@@ -73,7 +73,7 @@ def load(path: Path = BASE) -> dict:
 
 
 SERVICES = load()["services"]
-OURS = sorted(name for name, each in SERVICES.items() if each["image"].startswith("fraudstream:"))
+OURS = sorted(name for name, service in SERVICES.items() if service["image"].startswith("fraudstream:"))
 NAMES = sorted(SERVICES)
 
 
@@ -109,7 +109,7 @@ def test_only_known_keys():
     assert load().keys() - {key for key in load() if key.startswith("x-")} == {
         *("name", "services", "networks", "volumes", "secrets"),
     }
-    assert {key for each in SERVICES.values() for key in each} <= KEYS
+    assert {key for service in SERVICES.values() for key in service} <= KEYS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,7 +146,7 @@ def test_dependencies_wait_for_health_and_for_the_end_of_steps():
         for other, how in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert how == {"condition": expected}, (name, other)
-    order, waiting = [], {name: set(each.get("depends_on", {})) for name, each in SERVICES.items()}
+    order, waiting = [], {name: set(service.get("depends_on", {})) for name, service in SERVICES.items()}
     while ready := [name for name, others in waiting.items() if others <= set(order)]:
         order += ready
         waiting = {name: others for name, others in waiting.items() if name not in ready}
@@ -154,7 +154,7 @@ def test_dependencies_wait_for_health_and_for_the_end_of_steps():
 
 
 def test_only_pages_are_published_and_only_on_this_machine():
-    assert {name for name, each in SERVICES.items() if "ports" in each} == PAGES
+    assert {name for name, service in SERVICES.items() if "ports" in service} == PAGES
     for name in PAGES:
         for port in SERVICES[name]["ports"]:
             assert port.startswith("127.0.0.1:"), f"{name} publishes {port} to the network"
@@ -162,7 +162,7 @@ def test_only_pages_are_published_and_only_on_this_machine():
 
 def test_what_publishes_nothing_has_no_way_out():
     assert load()["networks"]["backend"] == {"internal": True}
-    assert {name for name, each in SERVICES.items() if each["networks"] != ["backend"]} == PAGES
+    assert {name for name, service in SERVICES.items() if service["networks"] != ["backend"]} == PAGES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,14 +179,17 @@ def test_containers_are_confined(name):
 
 def test_postgres_logs_no_row_in_a_container_either():
     embedded = postgres_server.command(Settings(_env_file=None))
-    quiet = {each for each in embedded if each.startswith("log_") and "line_prefix" not in each}
+    quiet = {option for option in embedded if option.startswith("log_") and "line_prefix" not in option}
     assert "log_error_verbosity=terse" in quiet
     assert quiet <= {*SERVICES["postgres"]["command"], "log_timezone=UTC"}
 
 
 def test_no_container_is_given_this_machine():
     bound = [
-        volume for each in SERVICES.values() for volume in each.get("volumes", []) if volume["type"] == "bind"
+        volume
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if volume["type"] == "bind"
     ]
     assert bound
     for volume in bound:
@@ -197,7 +200,10 @@ def test_no_container_is_given_this_machine():
 
 def test_volumes_are_named():
     used = {
-        v["source"] for each in SERVICES.values() for v in each.get("volumes", []) if v["type"] == "volume"
+        v["source"]
+        for service in SERVICES.values()
+        for v in service.get("volumes", [])
+        if v["type"] == "volume"
     }
     assert used == load()["volumes"].keys()
 
@@ -292,7 +298,7 @@ def test_links_name_the_ports_that_are_published_unless_there_are_public_address
 
 def test_each_secret_goes_only_where_it_is_needed():
     holders = {
-        secret: {name for name, each in SERVICES.items() if secret in each.get("secrets", [])}
+        secret: {name for name, service in SERVICES.items() if secret in service.get("secrets", [])}
         for secret in load()["secrets"]
     }
     airflow = {"airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
@@ -383,7 +389,9 @@ def test_commands_are_known(name):
 
 def test_airflow_answers_for_every_component():
     asked = {
-        each["healthcheck"]["test"][-1] for name, each in SERVICES.items() if name.startswith("airflow-")
+        service["healthcheck"]["test"][-1]
+        for name, service in SERVICES.items()
+        if name.startswith("airflow-")
     }
     assert asked == {"metadatabase", "scheduler", "dag_processor", "triggerer"}
 
@@ -392,7 +400,7 @@ def test_airflow_answers_for_every_component():
 def test_settings_exist(file):
     of_grafana = set(provisioned_variables())
     named = set(re.findall(r"\bFRAUDSTREAM_[A-Z_]+\b", file.read_text()))
-    unknown = {each for each in named if each.removeprefix(PREFIX).lower() not in Settings.model_fields}
+    unknown = {name for name in named if name.removeprefix(PREFIX).lower() not in Settings.model_fields}
     assert unknown <= of_grafana
 
 
@@ -416,7 +424,7 @@ def test_grafana_is_told_what_its_provisioning_asks_for():
 
 def test_an_external_kafka_is_spoken_to_encrypted_and_by_password():
     external = load(EXTERNAL)
-    users = {name for name, each in external["services"].items() if "environment" in each}
+    users = {name for name, service in external["services"].items() if "environment" in service}
     assert users == {"provision", "start", "airflow-scheduler", "spark-worker"}
     for name in users:
         environment = external["services"][name]["environment"]
@@ -433,8 +441,8 @@ def test_an_external_kafka_is_spoken_to_encrypted_and_by_password():
 def test_nothing_waits_for_our_broker_when_there_is_another():
     external = load(EXTERNAL)["services"]
     assert external["kafka"] == {"profiles": ["own-kafka"]}
-    waiting = {name for name, each in SERVICES.items() if "kafka" in each.get("depends_on", {})}
-    replaced = {name for name, each in external.items() if "depends_on" in each}
+    waiting = {name for name, service in SERVICES.items() if "kafka" in service.get("depends_on", {})}
+    replaced = {name for name, service in external.items() if "depends_on" in service}
     assert waiting == replaced
     assert all("kafka" not in external[name]["depends_on"] for name in replaced)
 
@@ -535,12 +543,12 @@ def test_the_guide_names_services_settings_and_versions_that_exist():
         EXTERNAL.name,
     }
     variables = {
-        each.removeprefix(PREFIX).lower() for each in re.findall(r"\bFRAUDSTREAM_[A-Z_]*[A-Z]\b", text)
+        name.removeprefix(PREFIX).lower() for name in re.findall(r"\bFRAUDSTREAM_[A-Z_]*[A-Z]\b", text)
     }
     assert variables <= Settings.model_fields.keys()
     images = re.findall(r"`((?:postgres|apache/kafka|grafana/grafana):[\d.]+)`", text)
     assert len(images) == 3
-    assert all(any(each["image"].startswith(image) for each in SERVICES.values()) for image in images)
+    assert all(any(service["image"].startswith(image) for service in SERVICES.values()) for image in images)
     paths = {path for path in re.findall(r"`((?:docker|docs|include|tests)/[\w./-]+)`", text)}
     assert not [path for path in paths if "secrets/" not in path and not (PROJECT_ROOT / path).exists()]
 

@@ -253,8 +253,8 @@ def offsets_at(settings: Settings, topic: str, at: datetime, timeout: float = 10
     Raises:
         TopicMissing, KafkaUnavailable, KafkaRefused
     """
-    found = _offsets(settings, topic, OffsetSpec.for_timestamp(int(at.timestamp() * 1000)), timeout)
-    return {partition: None if offset < 0 else offset for partition, offset in found.items()}
+    offsets = _offsets(settings, topic, OffsetSpec.for_timestamp(int(at.timestamp() * 1000)), timeout)
+    return {partition: None if offset < 0 else offset for partition, offset in offsets.items()}
 
 
 class _LastError:
@@ -296,12 +296,14 @@ class _Admin:
         cause = error.args[0]
         if cause.code() not in _REFUSALS | dict.fromkeys(_MISSING) and self.last.error is not None:
             cause = self.last.error
-        said = f"{what} at {self.servers}: {cause.str()}"
+        message = f"{what} at {self.servers}: {cause.str()}"
         if cause.code() in _REFUSALS:
-            return KafkaRefused(f"{said}: {_REFUSALS[cause.code()]}")
+            return KafkaRefused(f"{message}: {_REFUSALS[cause.code()]}")
         if cause.code() in _MISSING:
-            return TopicMissing(f"{said}: create the topic first")
-        return KafkaUnavailable(f"{said}: is it running, and is FRAUDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?")
+            return TopicMissing(f"{message}: create the topic first")
+        return KafkaUnavailable(
+            f"{message}: is it running, and is FRAUDSTREAM_KAFKA_BOOTSTRAP_SERVERS right?"
+        )
 
 
 def _jaas_text(value: str) -> str:
@@ -309,22 +311,24 @@ def _jaas_text(value: str) -> str:
 
 
 def _has_leaders(broker: _Admin, topic: str) -> bool:
-    found = broker.topics().get(topic)
+    metadata = broker.topics().get(topic)
     return (
-        found is not None
-        and found.error is None
-        and bool(found.partitions)
-        and all(partition.leader >= 0 and partition.error is None for partition in found.partitions.values())
+        metadata is not None
+        and metadata.error is None
+        and bool(metadata.partitions)
+        and all(
+            partition.leader >= 0 and partition.error is None for partition in metadata.partitions.values()
+        )
     )
 
 
 def _offsets(settings: Settings, topic: str, at: OffsetSpec, timeout: float) -> dict[int, int]:
     broker = _Admin(settings, timeout)
-    found = broker.topics().get(topic)
-    if found is None or found.error is not None:
-        error = found.error if found else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
+    metadata = broker.topics().get(topic)
+    if metadata is None or metadata.error is not None:
+        error = metadata.error if metadata else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
         raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")
-    specs = {TopicPartition(topic, partition): at for partition in sorted(found.partitions)}
+    specs = {TopicPartition(topic, partition): at for partition in sorted(metadata.partitions)}
     deadline = time.monotonic() + timeout
     while True:
         futures = broker.client.list_offsets(specs, request_timeout=timeout)

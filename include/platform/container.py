@@ -102,12 +102,12 @@ def _in_spark(name: str) -> bool:
 
 def _spark_configuration(settings: Settings) -> Path:
     """Spark's configuration folder: defaults with the secret that all of Spark shares, and logging at WARN."""
-    place = secrets.folder(settings) / "spark"
+    folder = secrets.folder(settings) / "spark"
     shared = secrets.ensure(settings)["spark_secret"]
     text = SPARK_DEFAULTS.read_text() + f"spark.authenticate.secret {shared}\n"
-    secrets.write_private(place / "spark-defaults.conf", text)
-    secrets.write_private(place / "log4j2.properties", SPARK_LOGGING.read_text())
-    return place
+    secrets.write_private(folder / "spark-defaults.conf", text)
+    secrets.write_private(folder / "log4j2.properties", SPARK_LOGGING.read_text())
+    return folder
 
 
 def main() -> None:

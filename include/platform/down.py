@@ -20,7 +20,7 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
             # The scheduler waits for its tasks, and they end by themselves now.
             supervisor.stop(settings, "airflow-scheduler")
         with progress.step("Services stop"):
-            others = [f"airflow-{each}" for each in airflow.COMPONENTS if each != "scheduler"]
+            others = [f"airflow-{component}" for component in airflow.COMPONENTS if component != "scheduler"]
             with ThreadPoolExecutor() as pool:
                 list(
                     pool.map(

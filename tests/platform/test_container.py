@@ -76,7 +76,7 @@ def test_spark_gets_its_shared_secret_in_a_private_file(given):
 
 
 def test_a_worker_and_the_master_find_one_another(given):
-    master, worker = (container.command(given, f"spark-{each}") for each in ("master", "worker"))
+    master, worker = (container.command(given, f"spark-{part}") for part in ("master", "worker"))
     assert master[master.index("--host") + 1] == "spark-master"
     assert master[master.index("--port") + 1] == "7077"
     assert "spark://spark-master:7077" in worker

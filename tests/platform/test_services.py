@@ -23,8 +23,8 @@ def test_provisioning_may_be_repeated(postgres):
 
 def test_nothing_listens_beyond_loopback(kafka, mlflow_server):
     ours = {kafka.kafka_port, kafka.kafka_controller_port, kafka.mlflow_port, kafka.postgres_port}
-    listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-    addresses = {(each.laddr.port, each.laddr.ip) for each in listening if each.laddr.port in ours}
+    listening = [socket for socket in psutil.net_connections("tcp") if socket.status == psutil.CONN_LISTEN]
+    addresses = {(socket.laddr.port, socket.laddr.ip) for socket in listening if socket.laddr.port in ours}
     assert {port for port, _ in addresses} == ours
     assert {ip.removeprefix("::ffff:") for _, ip in addresses} == {"127.0.0.1"}
 
