@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+from psycopg.rows import dict_row
 
 from include.settings import Settings
 
@@ -92,9 +93,9 @@ select (array['invalid_json','out_of_range','missing_field'])[1 + d %% 3], 'samp
        1000000 + d, 'u1', '{"amount":', now() - d * interval '17 minutes'
 from generate_series(1, 60) d;
 
-insert into shop.verdicts (transaction_id, is_fraud, analyst, note)
-select transaction_id, n %% 4 <> 0, 'sample analyst', ''
-from (select transaction_id, row_number() over (order by created_at) as n from shop.fraud_alerts) a where n <= 10;
+insert into shop.verdicts (transaction_id, topic, partition, "offset", is_fraud, analyst, note)
+select transaction_id, topic, partition, "offset", n %% 4 <> 0, 'sample analyst', ''
+from (select a.*, row_number() over (order by created_at) as n from shop.fraud_alerts a) a where n <= 10;
 
 insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
     duplicates, epoch)
@@ -113,6 +114,49 @@ select max(feature_set), count(*), count(*), 0, 1, 2 from shop.fraud_scores;
 
 analyze shop.transactions, shop.fraud_scores, shop.fraud_transactions, shop.fraud_alerts;
 """
+
+
+CONFLICT = """
+with owner as (
+    select transaction_id, timestamp from shop.transactions where transaction_id = %(transaction_id)s
+), event as (
+    select transaction_id, timestamp + interval '1 minute' as timestamp, 'u00042' as user_id, 4999.00 as amount,
+           jsonb_build_object('transaction_id', transaction_id, 'user_id', 'u00042',
+                              'timestamp', timestamp + interval '1 minute', 'amount', 4999.00, 'currency', 'USD',
+                              'device', 'Unknown device', 'transaction_location', 'Iceland', 'merchant_id', 'm7',
+                              'merchant_category', 'electronics') as content
+    from owner
+), letter as (
+    insert into shop.dead_letters (reason, detail, topic, partition, "offset", topic_id, key, value, event)
+    select 'id_conflict', 'another event with this transaction_id was stored before', 'transactions-data', 1, 900000,
+           'sample', 'u00042', convert_to(content::text, 'utf8'), content
+    from event
+), score as (
+    insert into shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set,
+        features, topic, partition, "offset", broker_time)
+    select transaction_id, user_id, timestamp, 0.93, true, 2, 1, array[4999.0, 0.93, 0, 0, 0, 0, 0, 0]::real[],
+           'transactions-data', 1, 900000, timestamp
+    from event
+), label as (
+    insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at, scenario_id)
+    select transaction_id, timestamp, true, timestamp + interval '1 minute', 'large_amount' from event
+)
+insert into shop.fraud_alerts (transaction_id, user_id, timestamp, amount, score, threshold, model_version, reasons,
+    topic, partition, "offset")
+select transaction_id, user_id, timestamp, amount, 0.93, 0.59, 2,
+       '[{"feature": "amount_ratio", "value": 99, "text": "amount 99 times this customer''s usual"}]',
+       'transactions-data', 1, 900000
+from event
+returning transaction_id, topic, partition, "offset"
+"""
+
+
+def add_conflict(connection: psycopg.Connection, transaction_id: str) -> dict[str, object]:
+    """Another customer's event of 4,999.00 with the id of a stored transaction, a minute later, that was scored,
+    raised an alert, was refused as id_conflict and is known as fraud; returns which event it is.
+    """
+    cursor = psycopg.ClientCursor(connection, row_factory=dict_row)
+    return cursor.execute(CONFLICT, {"transaction_id": transaction_id}).fetchone()
 
 
 def fill(settings: Settings, *, transactions: int = 8000, days: int = 9, fraud_rate: float = 0.02) -> None:

@@ -20,6 +20,9 @@ PARAMETERS = {
     "inbox": "all",
     "limit": 20,
     "transaction_id": "tx-0007990",
+    "topic": "transactions-data",
+    "partition": 0,
+    "offset": 0,
     "user_id": "u00001",
     "seconds": 60,
     "is_fraud": True,
@@ -34,6 +37,13 @@ def used(name: str, **more: object) -> dict[str, object]:
     now = datetime.now(UTC)
     known = PARAMETERS | {"since": now - timedelta(days=30), "until": now} | more
     return {key: known[key] for key in set(re.findall(r"%\((\w+)\)s", queries.text(name)))}
+
+
+def event_of(row: pandas.Series) -> dict[str, object]:
+    """Which event a row is of, as parameters of the queries."""
+    return {name: row[name] for name in ("transaction_id", "topic")} | {
+        name: int(row[name]) for name in ("partition", "offset")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +78,8 @@ def test_first_line_says_what_a_query_returns(name):
 
 @pytest.mark.parametrize("name", [name for name in OF_THE_APP if not name.startswith("add_")])
 def test_every_query_runs_as_the_app(app, name):
-    raised = queries.frame(app, "alerts", inbox="decided", limit=1).transaction_id[0]
-    rows = queries.frame(app, name, **used(name, transaction_id=raised))
+    raised = queries.frame(app, "alerts", inbox="decided", limit=1).iloc[0]
+    rows = queries.frame(app, name, **used(name, **event_of(raised)))
     assert len(rows.columns) and len(rows) > 0
 
 
@@ -84,7 +94,7 @@ def test_average_precision_equals_scikit_learns_with_ties(app, shop):
         connection.execute("update shop.fraud_scores set score = 0.6 where score between 0.45 and 0.6")
         truth = connection.execute("""
             select date_trunc('day', s.timestamp, 'UTC'), coalesce(is_fraud, false), score, is_alert
-            from shop.fraud_scores s left join shop.labels_known(now()) using (transaction_id)
+            from shop.fraud_scores s left join shop.labels_known(now()) using (transaction_id, timestamp)
             where s.timestamp < date_trunc('day', monitoring.labels_settled_until(), 'UTC')""").fetchall()
     rows = queries.frame(app, "daily_performance", **used("daily_performance")).set_index("day")
     days = sorted({day for day, *_ in truth})
@@ -177,8 +187,9 @@ def test_distribution_and_confusion_count_every_score_once(app, shop):
 
 
 def test_names_and_email_are_masked_but_for_the_role_that_may_read_them(app, personal):
-    masked = queries.frame(app, "transaction", **used("transaction")).iloc[0]
-    shown = queries.frame(personal, "personal_data", **used("personal_data")).iloc[0]
+    alert = event_of(queries.frame(app, "alerts", inbox="all", limit=1).iloc[0])
+    masked = queries.frame(app, "alert_event", **alert).iloc[0]
+    shown = queries.frame(personal, "personal_data", transaction_id=alert["transaction_id"]).iloc[0]
     assert re.fullmatch(r"\w+ \w+", shown["name"]) and shown.email.endswith("@example.com")
     assert re.fullmatch(r"\w••• \w•••", masked["name"]) and masked["name"][0] == shown["name"][0]
     assert re.fullmatch(r"\w•••@•••", masked.email) and masked.email[0] == shown.email[0]
@@ -187,32 +198,172 @@ def test_names_and_email_are_masked_but_for_the_role_that_may_read_them(app, per
 @pytest.mark.parametrize("name", OF_THE_APP)
 def test_no_other_query_reads_names_or_email(name):
     columns = re.findall(r"\b(first_name|last_name|full_name|email)\b", queries.text(name))
-    assert not set(columns) - ({"email"} if name == "transaction" else set())
+    assert not set(columns) - ({"email"} if name == "alert_event" else set())
 
 
 def test_a_verdict_takes_an_alert_out_of_the_open_ones(app):
     still_open = queries.frame(app, "alerts", inbox="open", limit=5)
-    one = still_open.transaction_id[0]
+    one = event_of(still_open.iloc[0])
     counts = queries.frame(app, "alert_counts").iloc[0]
-    verdict = {
-        "transaction_id": one,
-        "is_fraud": False,
-        "analyst": "Robert'); drop table",
-        "note": "<b>ok</b>",
-    }
-    assert queries.execute(app, "add_verdict", **verdict) == 1
+    verdict = {"is_fraud": False, "analyst": "Robert'); drop table", "note": "<b>ok</b>"}
+    assert queries.execute(app, "add_verdict", **one, **verdict) == 1
 
-    assert one not in set(queries.frame(app, "alerts", inbox="open", limit=1000).transaction_id)
+    assert one["transaction_id"] not in set(
+        queries.frame(app, "alerts", inbox="open", limit=1000).transaction_id
+    )
     decided = queries.frame(app, "alerts", inbox="decided", limit=1000).set_index("transaction_id")
-    assert decided.loc[one].verdict == False  # noqa: E712 - numpy's
-    assert queries.frame(app, "verdicts", transaction_id=one).analyst[0] == "Robert'); drop table"
+    assert decided.loc[one["transaction_id"]].verdict == False  # noqa: E712 - numpy's
+    assert queries.frame(app, "verdicts", **one).analyst[0] == "Robert'); drop table"
     after = queries.frame(app, "alert_counts").iloc[0]
     assert (after.open, after.dismissed) == (counts.open - 1, counts.dismissed + 1)
 
 
 def test_no_verdict_without_an_alert(app):
-    nothing = {"transaction_id": "no such", "is_fraud": True, "analyst": "a", "note": ""}
-    assert queries.execute(app, "add_verdict", **nothing) == 0
+    alert = event_of(queries.frame(app, "alerts", inbox="all", limit=1).iloc[0])
+    for changed in ({"transaction_id": "no such"}, {"offset": alert["offset"] + 10_000_000}):
+        verdict = alert | changed | {"is_fraud": True, "analyst": "a", "note": ""}
+        assert queries.execute(app, "add_verdict", **verdict) == 0
+
+
+# An event that lost its id to a stored transaction: nothing of it counts for that one, and the other way round.
+
+OWNER = "tx-0000100"
+
+
+@pytest.fixture(scope="module")
+def refused(shop) -> dict[str, object]:
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        return sample_data.add_conflict(connection, OWNER)
+
+
+@pytest.mark.parametrize(
+    "name", ["confusion", "score_distribution", "scenarios", "fraud_amounts", "daily_performance"]
+)
+def test_no_figure_counts_its_score_or_its_label(shop, name):
+    with psycopg.connect(shop.conninfo("owner")) as connection, connection.transaction(force_rollback=True):
+        before = connection.execute(queries.text(name), used(name)).fetchall()
+        sample_data.add_conflict(connection, OWNER)
+        assert connection.execute(queries.text(name), used(name)).fetchall() == before != []
+
+
+def test_its_label_is_not_that_of_the_stored_one(shop, refused):
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        scores = connection.execute(
+            "select known_fraud from monitoring.labelled_scores where transaction_id = %s", [OWNER]
+        ).fetchall()
+        labels = connection.execute(
+            "select count(*) from monitoring.current_labels where transaction_id = %s and is_fraud",
+            [OWNER],
+        ).fetchall()
+    assert scores == [(None,)] and labels == [(1,)]
+
+
+def test_a_later_label_of_the_stored_one_leaves_its_own_alone(shop, refused):
+    with (
+        psycopg.connect(shop.conninfo("owner")) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        connection.execute(
+            "insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)"
+            " select transaction_id, timestamp, false, now() from shop.transactions where transaction_id = %s",
+            [OWNER],
+        )
+        for labels in ("monitoring.current_labels", "shop.labels_known(now())"):
+            known = connection.execute(
+                f"select is_fraud from {labels} where transaction_id = %s order by timestamp",
+                [OWNER],
+            ).fetchall()
+            assert known == [(False,), (True,)], labels
+
+
+def test_the_history_of_the_stored_ones_customer_shows_no_fraud(app, shop, refused):
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        (user_id,) = connection.execute(
+            "select user_id from shop.transactions where transaction_id = %s", [OWNER]
+        ).fetchone()
+    rows = queries.frame(
+        app, "customer_history", user_id=user_id, until=datetime.now(UTC), limit=1000
+    ).set_index("transaction_id")
+    assert rows.loc[OWNER].is_fraud is None and not rows.loc[OWNER].is_alert
+
+
+def test_its_alert_shows_it_and_says_that_it_was_refused(app, refused):
+    shown = queries.frame(app, "alert_event", **refused).iloc[0]
+    assert (shown.fate, shown.user_id, shown.amount) == ("refused", "u00042", 4999.0)
+    assert (shown.device, shown.transaction_location) == ("Unknown device", "Iceland")
+    assert shown.is_fraud and shown["name"] is None and shown.email is None
+
+
+def test_without_a_clear_event_a_label_is_that_of_the_stored_one(app, shop, refused):
+    """The same id and the same time: the label may be of either, and counts for the one that is stored."""
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+        (own,) = connection.execute(
+            "select timestamp from shop.transactions where transaction_id = %s", [OWNER]
+        ).fetchone()
+        (time,) = connection.execute(
+            "select timestamp from shop.fraud_alerts where transaction_id = %s", [OWNER]
+        ).fetchone()
+        moved = "update {} set timestamp = %s where transaction_id = %s and timestamp = %s"
+        for table in ("shop.fraud_alerts", "shop.fraud_transactions"):
+            connection.execute(moved.format(table), [own, OWNER, time])
+        try:
+            shown = queries.frame(app, "alert_event", **refused).iloc[0]
+            known = connection.execute(
+                "select known_fraud from monitoring.labelled_scores where transaction_id = %s",
+                [OWNER],
+            ).fetchall()
+        finally:
+            for table in ("shop.fraud_alerts", "shop.fraud_transactions"):
+                connection.execute(moved.format(table), [time, OWNER, own])
+    assert shown.fate == "refused" and shown.is_fraud is None and known == [(True,)]
+
+
+def test_a_verdict_on_its_alert_is_no_verdict_on_another_alert_of_the_id(app, shop, refused):
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+        connection.execute(
+            "insert into shop.fraud_alerts (transaction_id, user_id, timestamp, amount, score, threshold,"
+            ' model_version, topic, partition, "offset") select transaction_id, user_id, timestamp, amount, 0.7,'
+            ' 0.59, 2, topic, partition, "offset" from shop.transactions where transaction_id = %s',
+            [OWNER],
+        )
+    assert len(queries.frame(app, "alerts_of_id", transaction_id=OWNER)) == 2
+    before = queries.frame(app, "alert_counts").iloc[0]
+    queries.execute(app, "add_verdict", **refused, is_fraud=True, analyst="a", note="")
+    after = queries.frame(app, "alert_counts").iloc[0]
+    assert (after.alerts, after.open, after.confirmed) == (
+        before.alerts,
+        before.open - 1,
+        before.confirmed + 1,
+    )
+    still_open = queries.frame(app, "alerts", inbox="open", limit=1000)
+    (own,) = (event_of(row) for _, row in still_open.iterrows() if row.transaction_id == OWNER)
+    assert own != refused and queries.frame(app, "verdicts", **own).empty
+    assert queries.frame(app, "alert_event", **own).fate[0] == "stored"
+
+
+@pytest.mark.parametrize(
+    ("fate", "change"),
+    [
+        ("stored", None),
+        ("unread", "update shop.stream_offsets set next_offset = first_offset, stored = 0;"
+                   " delete from shop.transactions"),
+        ("repeated", 'update shop.transactions set "offset" = "offset" + 1000000'),
+        ("deleted", "delete from shop.transactions"),
+        ("deleted", 'update shop.transactions set "offset" = "offset" + 1000000, amount = amount + 1'),
+        ("refused", "insert into shop.dead_letters (reason, detail, topic, partition, \"offset\")"
+                    " select 'id_conflict', '', topic, partition, \"offset\" from shop.transactions"),
+    ],
+)  # fmt: skip
+def test_what_became_of_an_alerts_event(app, shop, fate, change):
+    alert = event_of(queries.frame(app, "alerts", inbox="open", limit=1).iloc[0])
+    with psycopg.connect(shop.conninfo("owner")) as connection, connection.transaction(force_rollback=True):
+        if change:
+            psycopg.ClientCursor(connection).execute(
+                f"{change} where transaction_id = %(transaction_id)s", alert
+            )
+        shown = connection.execute(queries.text("alert_event"), alert).fetchone()
+    assert shown[0] == fate
+    assert shown[3] > 0
 
 
 def test_behind_is_what_the_scorer_has_not_read_yet(app):
@@ -274,8 +425,8 @@ def test_one_query_reads_names_and_e_mail_and_only_to_show_them():
         "0002.views.sql",
         "0003.grants.sql",
         "personal_data.sql",
-        "transaction.sql",
+        "alert_event.sql",
         "alerts.py",
     }
-    _, after = queries.text("transaction").split("\nfrom shop.transactions")
+    _, after = queries.text("alert_event").split("\nfrom alert a")
     assert not personal.search(after)

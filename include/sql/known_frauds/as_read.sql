@@ -2,7 +2,7 @@
 -- next one of its transaction counts.
 with labels as (
     select merchant_id, is_fraud, (known_at at time zone 'UTC')::date + 1 as reported, counts_from,
-           lead(counts_from) over (partition by transaction_id order by known_at) as until
+           lead(counts_from) over (partition by transaction_id, timestamp order by known_at) as until
     from shop.merchant_labels
     where counts_from is not null
 )

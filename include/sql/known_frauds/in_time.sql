@@ -1,7 +1,8 @@
 -- The same had the stream run all along: every label of stored transactions is read in time.
 with labels as (
     select transaction_id, timestamp, is_fraud, (known_at at time zone 'UTC')::date + 1 as reported,
-           lead((known_at at time zone 'UTC')::date + 1) over (partition by transaction_id order by known_at) as until
+           lead((known_at at time zone 'UTC')::date + 1) over (
+               partition by transaction_id, timestamp order by known_at) as until
     from shop.fraud_transactions
     where known_at > timestamp
 )

@@ -1,4 +1,6 @@
--- Writes an analyst's verdict on a transaction that has an alert; changes no row when there is none.
-insert into shop.verdicts (transaction_id, is_fraud, analyst, note)
-select %(transaction_id)s::text, %(is_fraud)s::boolean, %(analyst)s::text, %(note)s::text
-where exists (select from shop.fraud_alerts where transaction_id = %(transaction_id)s)
+-- Writes an analyst's verdict on an alert; changes no row when there is no such alert.
+insert into shop.verdicts (transaction_id, topic, partition, "offset", is_fraud, analyst, note)
+select transaction_id, topic, partition, "offset", %(is_fraud)s::boolean, %(analyst)s::text, %(note)s::text
+from shop.fraud_alerts
+where transaction_id = %(transaction_id)s and topic = %(topic)s and partition = %(partition)s
+  and "offset" = %(offset)s

@@ -4,5 +4,5 @@ select count(*) as alerts,
        count(*) filter (where v.is_fraud) as confirmed,
        count(*) filter (where not v.is_fraud) as dismissed,
        count(*) filter (where a.created_at > now() - interval '24 hours') as last_day
-from (select distinct on (transaction_id) transaction_id, created_at from shop.fraud_alerts) a
-left join monitoring.verdicts v using (transaction_id)
+from shop.fraud_alerts a
+left join monitoring.verdicts v using (transaction_id, topic, partition, "offset")

@@ -1,5 +1,5 @@
 -- As scored_rows, with the vectors that were scored, for one set of features.
-select hashtextextended(t.transaction_id, 0) as key,
+select shop.event_key(t.transaction_id, t.timestamp) as key,
        hashtextextended(t.user_id, 0) as "user",
        extract(epoch from t.timestamp)::float8 as timestamp,
        t.amount::float8 as amount,

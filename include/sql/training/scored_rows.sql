@@ -1,6 +1,6 @@
 -- The stored scores of a time range that count (those of the event that shop.transactions holds), in any order.
 -- Customers and transactions are hashed: nothing here needs their names.
-select hashtextextended(t.transaction_id, 0) as key,
+select shop.event_key(t.transaction_id, t.timestamp) as key,
        hashtextextended(t.user_id, 0) as "user",
        extract(epoch from t.timestamp)::float8 as timestamp,
        t.amount::float8 as amount,
