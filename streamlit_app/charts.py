@@ -245,9 +245,14 @@ def delay(rows: pandas.DataFrame) -> alt.Chart:
     )
 
 
-def amounts(history: pandas.DataFrame, this: str) -> alt.Chart:
-    """A customer's payments over time; the one in question stands out."""
-    history = history.assign(name=["this one" if i == this else "earlier" for i in history["transaction_id"]])
+PAYMENT = [
+    "transaction_id", "timestamp", "amount", "merchant_category", "transaction_location", "device", "this",
+]  # fmt: skip
+
+
+def amounts(payments: pandas.DataFrame) -> alt.Chart:
+    """A customer's payments (columns `PAYMENT`) over time; those that are `this` stand out."""
+    history = payments.assign(name=payments["this"].map({True: "this one", False: "earlier"}))
     return (
         alt.Chart(history)
         .mark_circle(opacity=0.9)

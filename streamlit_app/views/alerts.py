@@ -1,14 +1,32 @@
 """The analysts' inbox: alerts with their reasons, the customer's history, and the verdict."""
 
+from __future__ import annotations
+
 import pandas
 import streamlit as st
 
 from include.settings import load
-from streamlit_app import charts, data, words
+from streamlit_app import charts, data, judging, words
 
 INBOXES = {"open": "Open", "decided": "Decided", "all": "All"}
 LISTED = 200
 CHECK = 10  # seconds: how often new alerts are counted
+EVENT = [
+    "transaction_id",
+    "topic",
+    "partition",
+    "offset",
+]  # tells an alert's event from others with the same id
+
+
+def event_of(alert: pandas.Series) -> dict[str, object]:
+    """Which event an alert was raised on, as parameters of the queries."""
+    return alert[EVENT].astype(object).to_dict()
+
+
+def key_of(event: dict[str, object]) -> str:
+    """The event as a part of the keys of widgets."""
+    return "/".join(str(event[name]) for name in EVENT)
 
 
 def load_list(inbox: str) -> pandas.DataFrame:
@@ -43,8 +61,8 @@ def news(newest: pandas.Timestamp | None) -> None:
             st.rerun()
 
 
-def inbox_table(rows: pandas.DataFrame) -> str:
-    """The list; returns the chosen transaction."""
+def inbox_table(rows: pandas.DataFrame) -> pandas.Series:
+    """The list; returns the chosen alert."""
     shown = pandas.DataFrame(
         {
             "raised": rows["created_at"],
@@ -56,7 +74,7 @@ def inbox_table(rows: pandas.DataFrame) -> str:
     )
     if not shown["verdict"].any():
         shown = shown.drop(columns="verdict")
-    event = st.dataframe(
+    table = st.dataframe(
         shown,
         hide_index=True,
         height=620,
@@ -73,11 +91,27 @@ def inbox_table(rows: pandas.DataFrame) -> str:
             "verdict": st.column_config.TextColumn(width=75),
         },
     )
-    chosen = event.selection.rows
-    return rows["transaction_id"][chosen[0] if chosen else 0]
+    chosen = table.selection.rows
+    return rows.iloc[chosen[0] if chosen else 0]
 
 
-def facts(alert: pandas.Series, transaction: pandas.Series | None) -> None:
+FATES = {
+    "refused": "**The id of this payment belongs to another one.** That one is stored; this one was refused, as "
+    "`id_conflict`. What stands here is this payment. No figure counts its score, and a label of the other "
+    "payment says nothing about it.",
+    "repeated": "This payment was sent again and scored again; it is stored once.",
+    "unread": "The transaction itself is not stored yet: the transaction stream is behind.",
+    "deleted": "The transaction itself is not stored any more.",
+}
+
+
+def facts(alert: pandas.Series, event: pandas.Series) -> None:
+    """Why the alert was raised, and the payment that it was raised on."""
+    fate = event["fate"]
+    if fate == "refused":
+        st.warning(FATES[fate], icon=":material/content_copy:")
+    elif fate in FATES:
+        st.info(FATES[fate], icon=":material/info:")
     st.markdown("**Why it was raised**")
     reasons = words.reasons(alert["reasons"])
     st.markdown(
@@ -87,31 +121,27 @@ def facts(alert: pandas.Series, transaction: pandas.Series | None) -> None:
         f"Score {alert['score']:.3f}, threshold {alert['threshold']:.3f}, model version {alert['model_version']}; "
         f"raised {words.when(alert['created_at'])} UTC"
     )
-    if transaction is None:
-        st.info("The transaction itself is not stored yet: the transaction stream is behind.")
-        return
+    payment = {
+        "Amount": words.money(event["amount"], event["currency"]),
+        "Time (UTC)": words.when(event["timestamp"]) + (", came late" if event["late"] else ""),
+    }
+    customer = {"Customer": event["user_id"]}
+    if fate not in ("unread", "deleted"):
+        position = event[["latitude", "longitude"]]
+        payment |= {
+            "Merchant": ", ".join(filter(None, event[["merchant_id", "merchant_category"]])),
+            "Place of payment": event["transaction_location"],
+            "Position": "" if position.isna().any() else "{:.3f}, {:.3f}".format(*position),
+        }
+        if fate != "refused":
+            customer |= {"Name": event["name"], "E-mail": event["email"]}
+        customer |= {"Home": event["location"], "Device": event["device"]}
     left, right = st.columns(2)
-    position = "not given"
-    if not pandas.isna(transaction["latitude"]) and not pandas.isna(transaction["longitude"]):
-        position = f"{transaction['latitude']:.3f}, {transaction['longitude']:.3f}"
-    merchant = [transaction[name] for name in ("merchant_id", "merchant_category") if transaction[name]]
     with left:
-        describe({
-            "Amount": words.money(transaction["amount"], transaction["currency"]),
-            "Time (UTC)": words.when(transaction["timestamp"]) + (", came late" if transaction["late"] else ""),
-            "Merchant": ", ".join(merchant) or None,
-            "Place of payment": transaction["transaction_location"],
-            "Position": position,
-        })  # fmt: skip
+        describe(payment)
     with right:
-        describe({
-            "Customer": transaction["user_id"],
-            "Name": transaction["name"],
-            "E-mail": transaction["email"],
-            "Home": transaction["location"],
-            "Device": transaction["device"],
-        })  # fmt: skip
-    if not load().app_show_personal_data:
+        describe(customer)
+    if "Name" in customer and not load().app_show_personal_data:
         st.caption("Name and e-mail are masked: this app is not set to show personal data.")
 
 
@@ -121,14 +151,24 @@ def describe(values: dict[str, str | None]) -> None:
     st.markdown("\n".join(f"- {name}: {value}" for name, value in shown.items()))
 
 
-def history(alert: pandas.Series, transaction: pandas.Series | None) -> None:
-    until = alert["timestamp"] if transaction is None else transaction["timestamp"]
-    rows = data.live("customer_history", user_id=alert["user_id"], until=until.to_pydatetime(), limit=50)
-    st.markdown(f"**The customer's last {len(rows)} transactions**, up to this one")
+def history(alert: pandas.Series, event: pandas.Series) -> None:
+    """The customer's stored payments up to the alert's own, which stands out in the chart, stored or not."""
+    until = event["timestamp"]
+    rows = data.live("customer_history", user_id=event["user_id"], until=until.to_pydatetime(), limit=50)
+    if event["fate"] in ("stored", "repeated"):
+        st.markdown(f"**The customer's last {len(rows)} transactions**, up to this one")
+        points = rows.assign(this=rows["transaction_id"] == alert["transaction_id"])
+    else:
+        st.markdown(f"**The customer's last {len(rows)} stored transactions** before this one")
+        points = pandas.DataFrame(
+            [event.to_dict() | {"transaction_id": alert["transaction_id"], "this": True}]
+        )
+        if len(rows):
+            points = pandas.concat([points, rows.assign(this=False)])
+    st.altair_chart(charts.amounts(points[charts.PAYMENT]))
     if rows.empty:
         st.caption("None is stored.")
         return
-    st.altair_chart(charts.amounts(rows, alert["transaction_id"]))
     decision = rows["is_alert"].map({True: "alert", False: ""}).fillna("not scored")
     label = rows["is_fraud"].map({True: "fraud", False: "legitimate"}).fillna("")
     st.dataframe(
@@ -149,52 +189,78 @@ def history(alert: pandas.Series, transaction: pandas.Series | None) -> None:
     )  # fmt: skip
 
 
-def decide(transaction_id: str, is_fraud: bool) -> None:
-    """Writes the verdict and takes the alert out of the list of open ones."""
-    state = st.session_state
+def decide(event: dict[str, object], alert: str, is_fraud: bool) -> None:
+    """Writes the verdict and takes the alert out of the list of open ones; `alert` is what the page calls it."""
+    state, key = st.session_state, key_of(event)
+    if not judging.close(key):
+        if key != state.get("last_judged"):
+            st.toast("Not noted: the page had just changed. Read this alert first.", icon=":material/block:")
+        return
     with data.explained():
-        note, analyst = state.get(f"note_{transaction_id}", "").strip(), state["analyst"].strip()
-        data.write(
-            "add_verdict", transaction_id=transaction_id, is_fraud=is_fraud, analyst=analyst, note=note
+        note, analyst = state.get(f"note_{key}", "").strip(), state["analyst"].strip()
+        data.write("add_verdict", **event, is_fraud=is_fraud, analyst=analyst, note=note)
+        state.last_judged = key
+        state.last_verdict = (
+            f"Your last verdict: **{'fraud' if is_fraud else 'legitimate'}** on {words.plain(alert)}"
         )
-        st.toast("Noted as fraud." if is_fraud else "Noted as legitimate.", icon=":material/check:")
         data.forget()
         forget_list()
 
 
-def verdict(transaction_id: str) -> None:
-    for row in data.now("verdicts", transaction_id=transaction_id).itertuples():
+def verdict(event: dict[str, object], alert: str) -> None:
+    """The verdicts on an alert so far, and the buttons for another one, which are this alert's own."""
+    for row in data.now("verdicts", **event).itertuples():
         decision = "fraud" if row.is_fraud else "legitimate"
         note = f": {words.plain(row.note)}" if row.note else ""
         st.markdown(f"**{decision}**, said {words.plain(row.analyst)} on {words.when(row.at)} UTC{note}")
+    key = key_of(event)
     named = bool(st.session_state.get("analyst", "").strip())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Note", key=f"note_{transaction_id}", max_chars=500, placeholder="optional")
+        st.text_input("Note", key=f"note_{key}", max_chars=500, placeholder="optional")
         for label, is_fraud, kind in (("Fraud", True, "primary"), ("Legitimate", False, "secondary")):
             st.button(
-                label, type=kind, key=f"verdict_{is_fraud}", disabled=not named, on_click=decide,
-                args=(transaction_id, is_fraud), help=None if named else "First enter your name at the top.",
+                label, type=kind, key=f"verdict_{is_fraud}_{key}", disabled=not named, on_click=decide,
+                args=(event, alert, is_fraud), help=None if named else "First enter your name at the top.",
             )  # fmt: skip
+    if last := st.session_state.get("last_verdict"):
+        st.caption(last)
 
 
-def details(transaction_id: str) -> None:
-    alerts = data.live("alert", transaction_id=transaction_id)
+def details(alert: pandas.Series) -> None:
+    """One alert: verdict, reasons, payment, label and the customer's history."""
+    parameters = event_of(alert)
+    events = data.live("alert_event", **parameters)
+    if events.empty:
+        st.warning("This alert was deleted.", icon=":material/search_off:")
+        return
+    if load().app_show_personal_data and events["fate"][0] in ("stored", "repeated"):
+        events = events.assign(**data.personal(alert["transaction_id"]).iloc[0])
+    event = events.iloc[0].where(events.iloc[0].notna(), None)
+    with st.container(border=True):
+        verdict(parameters, f"{words.money(event['amount'], event['currency'])} by {event['user_id']}")
+    facts(alert, event)
+    if event["is_fraud"] is not None:
+        label = "fraud" if event["is_fraud"] else "legitimate"
+        st.caption(f"Known label: {label}, since {words.when(event['known_at'])} UTC.")
+    history(alert, event)
+    judging.drawn(key_of(parameters))
+
+
+def linked_alert(transaction_id: str) -> pandas.Series | None:
+    """The alert on a transaction that the address names; a choice where several events have its id."""
+    alerts = data.live("alerts_of_id", transaction_id=transaction_id)
     if alerts.empty:
         st.warning("There is no alert on this transaction.", icon=":material/search_off:")
         st.code(transaction_id, language=None)
-        return
-    alert = alerts.iloc[0]
-    found = data.live("transaction", transaction_id=transaction_id)
-    if load().app_show_personal_data and len(found):
-        found = found.assign(**data.personal(transaction_id).iloc[0])
-    transaction = found.iloc[0].where(found.iloc[0].notna(), None) if len(found) else None
-    with st.container(border=True):
-        verdict(transaction_id)
-    facts(alert, transaction)
-    if transaction is not None and transaction["is_fraud"] is not None:
-        label = "fraud" if transaction["is_fraud"] else "legitimate"
-        st.caption(f"Known label: {label}, since {words.when(transaction['known_at'])} UTC.")
-    history(alert, transaction)
+        return None
+    if len(alerts) == 1:
+        return alerts.iloc[0]
+    chosen = st.selectbox(
+        f"{len(alerts)} alerts have this id", alerts.index, key=f"alert_of_{transaction_id}",
+        format_func=lambda i: f"{alerts['amount'][i]:,.2f} by {alerts['user_id'][i]}, "
+        f"{words.when(alerts['timestamp'][i])} UTC",
+    )  # fmt: skip
+    return alerts.iloc[chosen]
 
 
 def inbox() -> None:
@@ -213,9 +279,9 @@ def inbox() -> None:
             rows = load_list(chosen)
         news(None if rows is None or rows.empty else rows["created_at"].max())
         linked = st.query_params.get("transaction")
-        transaction_id = None
+        alert = None
         if rows is not None and not rows.empty:
-            transaction_id = inbox_table(rows)
+            alert = inbox_table(rows)
         elif rows is not None:
             st.info(
                 "**No open alert.** The streams raise alerts when a score reaches the champion's threshold."
@@ -226,8 +292,9 @@ def inbox() -> None:
     with right, data.explained():
         if linked:
             st.button("Back to the list", icon=":material/arrow_back:", on_click=st.query_params.clear)
-        if linked or transaction_id:
-            details(linked or transaction_id)
+            alert = linked_alert(linked)
+        if alert is not None:
+            details(alert)
 
 
 st.title("Alerts")

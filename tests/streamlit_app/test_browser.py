@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -12,6 +13,7 @@ from include.platform import ports
 from include.platform.http import answers
 from include.platform.temporary import running
 from include.settings import PROJECT_ROOT, Settings
+from streamlit_app import judging
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -112,4 +114,32 @@ def test_alerts(address, page, tmp_path):
     shot(page, tmp_path, "alerts")
     problems(page)
     page.get_by_role("button", name="Legitimate").click()
-    expect(page.get_by_text("Noted as legitimate")).to_be_visible()
+    expect(page.get_by_text("Your last verdict: legitimate on")).to_be_visible()
+
+
+NEWEST_OPEN = """
+select transaction_id from shop.fraud_alerts a
+where not exists (select from shop.verdicts v where v.transaction_id = a.transaction_id)
+order by created_at desc limit 1"""
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.25, 0.35])
+def test_a_second_click_never_judges_the_next_alert(address, page, shop_with_champion, seconds):
+    page.goto(f"{address}/alerts")
+    expect(page.get_by_text("Why it was raised")).to_be_visible()
+    page.get_by_label("Your name").fill("an analyst")
+    page.get_by_label("Your name").press("Enter")
+    settled(page)
+    page.wait_for_timeout(1_000 * judging.READING)
+    with psycopg.connect(shop_with_champion.conninfo("owner"), autocommit=True) as connection:
+        judged = "select transaction_id from shop.verdicts where analyst = 'an analyst' order by id"
+        before = connection.execute(judged).fetchall()
+        (shown,) = connection.execute(NEWEST_OPEN).fetchone()
+        box = page.get_by_role("button", name="Fraud", exact=True).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.click(x, y)
+        page.wait_for_timeout(1_000 * seconds)
+        page.mouse.click(x, y)
+        expect(page.get_by_text("Your last verdict: fraud on")).to_be_visible()
+        settled(page)
+        assert connection.execute(judged).fetchall() == [*before, (shown,)]

@@ -10,11 +10,13 @@ import pytest
 import streamlit as st
 from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from include.events.transaction import FIELDS
 from include.registry import deletion
 from include.settings import PROJECT_ROOT, Settings
-from tests import canaries
+from streamlit_app import judging
+from tests import canaries, sample_data
 
 pytestmark = pytest.mark.services
 
@@ -49,6 +51,10 @@ def said(app: AppTest) -> str:
     parts += [f"{metric.label} {metric.value} {metric.help}" for metric in app.metric]
     parts += [table.value.to_string() for table in app.dataframe]
     return "\n".join(parts)
+
+
+def button(app: AppTest, label: str) -> Button:
+    return next(button for button in app.button if button.label == label)
 
 
 def everything(app: AppTest) -> Iterator[bytes]:
@@ -193,16 +199,17 @@ class TestFilled:
         sent = b"".join(everything(opened("views/alerts.py", transaction=chosen)))
         assert canaries.named(names, sent) == ["first_name", "last_name"]  # the e-mail's dots are escaped
 
-    def test_a_verdict_needs_a_name_and_moves_on_to_the_next_alert(self, shop):
+    def test_a_verdict_needs_a_name_and_moves_on_to_the_next_alert(self, shop, monkeypatch):
+        monkeypatch.setattr(judging, "READING", 0.0)
         app = opened("views/alerts.py")
-        assert app.button(key="verdict_True").disabled and app.button(key="verdict_False").disabled
+        assert button(app, "Fraud").disabled and button(app, "Legitimate").disabled
         listed = app.dataframe[0].value
         app.text_input(key="analyst").set_value("  <b>Ada</b> ").run()
         app.text_input(key=next(t.key for t in app.text_input if t.key.startswith("note_"))).set_value(
             "called"
         ).run()
-        app.button(key="verdict_True").click().run()
-        assert not app.exception
+        button(app, "Fraud").click().run()
+        assert not app.exception and "Your last verdict: **fraud** on " in said(app)
         with psycopg.connect(shop.conninfo("owner")) as connection:
             row = connection.execute(
                 "select transaction_id, is_fraud, analyst, note from shop.verdicts order by id desc limit 1"
@@ -211,6 +218,16 @@ class TestFilled:
         assert len(app.dataframe[0].value) == len(listed) - 1
         decided = said(opened("views/alerts.py", transaction=row[0]))
         assert r"**fraud**, said \<b\>Ada\<\/b\>" in decided
+
+    def test_a_click_right_after_the_page_changed_judges_nothing(self, shop):
+        app = opened("views/alerts.py")
+        app.text_input(key="analyst").set_value("Ada").run()
+        with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
+            count = "select count(*) from shop.verdicts"
+            before = connection.execute(count).fetchone()
+            button(app, "Legitimate").click().run()
+            assert "Not noted" in app.toast[0].value
+            assert connection.execute(count).fetchone() == before
 
     def test_markup_in_data_is_shown_as_it_is(self, shop):
         nasty = "<img src=x onerror=alert(1)> ![a](http://x/y) **b**"
@@ -230,6 +247,36 @@ class TestFilled:
         assert r"\<img src\=x onerror\=alert\(1\)\>" in marked
         assert "<img" not in marked.replace(r"\<img", "") and "![a]" not in marked
         assert not any(element.proto.allow_html for element in app.markdown)
+
+    def test_an_alert_on_a_refused_event_shows_that_event_and_says_so(self, shop):
+        with psycopg.connect(shop.conninfo("owner")) as connection:
+            owner, merchant = connection.execute(
+                "select transaction_id, merchant_id from shop.transactions t"
+                " where not exists (select from shop.fraud_alerts a where a.transaction_id = t.transaction_id) limit 1"
+            ).fetchone()
+            sample_data.add_conflict(connection, owner)
+        app = opened("views/alerts.py", transaction=owner)
+        text = said(app)
+        assert "**The id of this payment belongs to another one.**" in text
+        assert r"Amount: **4,999\.00 USD**" in text and "Customer: **u00042**" in text
+        assert "Merchant: **m7, electronics**" in text and merchant not in text
+        assert "E-mail" not in text and "Known label: fraud" in text
+        assert "stored transactions** before this one" in text
+
+    def test_two_alerts_of_one_id_in_the_address_are_a_choice(self, shop):
+        with psycopg.connect(shop.conninfo("owner")) as connection:
+            (raised,) = connection.execute(
+                "select transaction_id from shop.fraud_alerts order by created_at limit 1"
+            ).fetchone()
+            connection.execute('delete from shop.fraud_alerts where "offset" = 900000')
+            connection.execute('delete from shop.dead_letters where "offset" = 900000')
+            sample_data.add_conflict(connection, raised)
+        app = opened("views/alerts.py", transaction=raised)
+        assert "belongs to another one" in said(app)
+        choice = app.selectbox(key=f"alert_of_{raised}")
+        assert choice.label == "2 alerts have this id"
+        choice.select_index(1).run()
+        assert not app.exception and "belongs to another one" not in said(app)
 
     def test_an_unknown_transaction_in_the_address_is_said(self):
         assert "There is no alert on this transaction." in said(
@@ -255,7 +302,7 @@ class TestScoredByHand:
         for name, value in fields.items():
             key = f"by_hand_{name}_{customer}"
             next(w for w in [*app.number_input, *app.get("date_time_input")] if w.key == key).set_value(value)
-        next(button for button in app.button if button.label == "Score it").click()
+        button(app, "Score it").click()
         app.run()
         assert not app.exception
         return app
