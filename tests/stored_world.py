@@ -68,7 +68,7 @@ def fill(settings: Settings, end: datetime = END, **config: Any) -> int:
         connection.execute(LEDGER)
         known = {
             name: labels[name].to_pylist()
-            for name in ("transaction_id", "known_at", "is_fraud", "merchant_id")
+            for name in ("transaction_id", "timestamp", "known_at", "is_fraud", "merchant_id")
         }
         counts_from = [at.date() + timedelta(days=1) for at in known["known_at"]]
         _copy(connection, "shop.merchant_labels", known | {"counts_from": counts_from})
@@ -85,7 +85,7 @@ def log_scores(
         keys = dict(zip(rows.key.tolist(), range(len(rows)), strict=True))
         given = score(rows.features)
         stored = connection.execute(
-            "select hashtextextended(transaction_id, 0), transaction_id, user_id, timestamp, topic, partition, "
+            "select shop.event_key(transaction_id, timestamp), transaction_id, user_id, timestamp, topic, partition, "
             '"offset" from shop.transactions'
         ).fetchall()
         at = [keys[row[0]] for row in stored]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import psycopg
 from msgspec.structs import astuple
 from psycopg.rows import no_result
@@ -34,6 +35,16 @@ def to_row(transaction: Transaction) -> list[object]:
         if row[number] is not None:
             row[number] = Decimal(str(row[number]))
     return row
+
+
+def to_json(transaction: Transaction) -> dict[str, object]:
+    """The fields that have a value and do not tell who somebody is, as JSON."""
+    fields = msgspec.to_builtins(transaction)
+    return {
+        field.name: fields[field.name]
+        for field in FIELDS
+        if not field.personal and fields[field.name] is not None
+    }
 
 
 def with_transactions(

@@ -70,8 +70,10 @@ _HAS_SCORE = (
     "exists (select from shop.fraud_scores s where s.transaction_id = old.transaction_id"
     " and s.timestamp = old.timestamp and s.partition = old.partition)"
 )
-_HAS_TRANSACTION = "exists (select from shop.transactions t where t.transaction_id = old.transaction_id{})"
-_AT_ITS_TIME = " and t.timestamp = old.timestamp"
+_HAS_TRANSACTION = (
+    "exists (select from shop.transactions t where t.transaction_id = old.transaction_id"
+    " and t.timestamp = old.timestamp)"
+)
 _HAS_SCORED_ID = "exists (select from shop.scored_ids i where i.transaction_id = old.transaction_id)"
 _STORED = "timestamp < %(before)s and {} < least(%(before)s, %(checked)s::timestamptz)"
 
@@ -81,21 +83,19 @@ EXPIRING = (
     Expiring(
         "transaction_ids",
         "keep_ids_days",
-        f"timestamp < %(before)s - interval '7 days' and not {_HAS_TRANSACTION.format(_AT_ITS_TIME)}"
-        f" and not {_HAS_SCORED_ID}",
+        f"timestamp < %(before)s - interval '7 days' and not {_HAS_TRANSACTION} and not {_HAS_SCORED_ID}",
     ),
     # A transaction without its label would be taken for a good one.
     Expiring(
         "fraud_transactions",
         "keep_labels_days",
-        f"known_at < %(before)s and timestamp < %(before)s and not {_HAS_TRANSACTION.format('')}",
+        f"known_at < %(before)s and timestamp < %(before)s and not {_HAS_TRANSACTION}",
     ),
     # Of these the features know 30 days; the parity check those of the transactions that are kept.
     Expiring(
         "merchant_labels",
         "keep_labels_days",
-        "known_at < %(before)s and coalesce(counts_from, known_at) < %(before)s"
-        f" and not {_HAS_TRANSACTION.format('')}",
+        f"known_at < %(before)s and coalesce(counts_from, known_at) < %(before)s and not {_HAS_TRANSACTION}",
     ),
     Expiring("merchant_frauds", "keep_labels_days", "greatest(reported + 30, counts_from) < %(before)s"),
     Expiring("fraud_alerts", "keep_alerts_days", "created_at < %(before)s"),

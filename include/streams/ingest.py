@@ -31,12 +31,12 @@ _LABELS = {field.name: field.sql_type for field in declared(Label) if field.name
 # Keys are inserted in order: two partitions which share some then cannot wait for one another in a circle.
 _INSERT_LABELS = f"""
 insert into shop.fraud_transactions ({", ".join(_LABELS)}) select {", ".join(_LABELS)} from labelled
-order by transaction_id, known_at
-on conflict do nothing returning transaction_id, known_at"""
+order by transaction_id, timestamp, known_at
+on conflict do nothing returning transaction_id, timestamp, known_at"""
 _KNOWN_LABELS = """
-select f.transaction_id, f.known_at, f.is_fraud
-from unnest(%s::text[], %s::timestamptz[]) as asked (transaction_id, known_at)
-join shop.fraud_transactions f using (transaction_id, known_at)"""
+select f.transaction_id, f.timestamp, f.known_at, f.is_fraud
+from unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) as asked (transaction_id, timestamp, known_at)
+join shop.fraud_transactions f using (transaction_id, timestamp, known_at)"""
 
 
 def transactions(
@@ -54,7 +54,7 @@ def transactions(
     results = claim(connection, writer, TRANSACTION_IDS, claims)
     stored: list[list[object]] = []
     labels: list[tuple[object, ...]] = []
-    duplicates = late = unknown_fields = 0
+    duplicates = conflicts = late = unknown_fields = 0
     tolerance = timedelta(seconds=writer.settings.late_after_seconds)
     for (record, event), result in zip(accepted, results, strict=True):
         transaction = event.transaction
@@ -66,7 +66,8 @@ def transactions(
             duplicates += 1
         elif result is ClaimResult.CONFLICT:
             detail = "another event with this transaction_id was stored before"
-            rejects.append(DeadLetter(record, Reason.ID_CONFLICT, detail))
+            rejects.append(DeadLetter(record, Reason.ID_CONFLICT, detail, rows.to_json(transaction)))
+            conflicts += 1
         else:
             log_position = span.topic, span.partition, record.offset, record.broker_time
             stored.append([*rows.to_row(transaction), is_late, *log_position])
@@ -78,38 +79,48 @@ def transactions(
     if labels:
         _insert_labels(connection, writer, labels)
     write_dead_letters(connection, span, rejects)
-    return Outcome(len(stored), len(rejects), duplicates, late, unknown_fields, watermark)
+    return Outcome(
+        len(stored), len(rejects), duplicates, late, unknown_fields, watermark, id_conflicts=conflicts
+    )
 
 
 def labels(
     connection: psycopg.Connection, writer: Writer, span: Range, watermark: datetime | None
 ) -> Outcome:
-    """Stores the labels of a range; one that contradicts another of the same known_at is rejected."""
+    """Stores the labels of a range; one that contradicts another of its event with the same known_at is rejected."""
     accepted, rejects = decode_records(span.records, decode_label, writer.settings)
-    first: dict[tuple[str, datetime], tuple[Record, Label]] = {}
+    first: dict[tuple[str, datetime, datetime], tuple[Record, Label]] = {}
     for record, label in accepted:
-        first.setdefault((label.transaction_id, label.known_at), (record, label))
+        first.setdefault(_key(label), (record, label))
     columns = attrgetter(*_LABELS)
     taken = _insert_labels(connection, writer, [columns(label) for _, label in first.values()])
     new = set(first)
     owners = {key: label.is_fraud for key, (_, label) in first.items()}
     if taken.rowcount < len(first):
         new = set(taken)
-        ids, times = zip(*(key for key in first if key not in new), strict=True)
-        known = connection.execute(_KNOWN_LABELS, (list(ids), list(times)))
-        owners.update(((transaction_id, known_at), is_fraud) for transaction_id, known_at, is_fraud in known)
-    stored = duplicates = 0
+        old = zip(*(key for key in first if key not in new), strict=True)
+        known = connection.execute(_KNOWN_LABELS, tuple(map(list, old)))
+        owners.update(((*key, known_at), is_fraud) for *key, known_at, is_fraud in known)
+    stored = duplicates = conflicts = 0
     for record, label in accepted:
-        key = label.transaction_id, label.known_at
+        key = _key(label)
         if first[key][0] is record and key in new:
             stored += 1
         elif owners[key] == label.is_fraud:
             duplicates += 1
         else:
-            detail = "another label of this transaction_id with the same known_at was stored before"
+            detail = (
+                "another label of this transaction_id and timestamp with the same known_at was stored before"
+            )
             rejects.append(DeadLetter(record, Reason.ID_CONFLICT, detail))
+            conflicts += 1
     write_dead_letters(connection, span, rejects)
-    return Outcome(stored, len(rejects), duplicates, watermark=watermark)
+    return Outcome(stored, len(rejects), duplicates, watermark=watermark, id_conflicts=conflicts)
+
+
+def _key(label: Label) -> tuple[str, datetime, datetime]:
+    """Equal for two labels of one event that became known at once: one of them repeats or contradicts the other."""
+    return label.transaction_id, label.timestamp, label.known_at
 
 
 def _insert_labels(

@@ -31,6 +31,7 @@ ONE_DAY = timedelta(days=1)
 _OPENED = "select max(watermark) from shop.stream_offsets where stream = %s and topic = %s"
 _COLUMNS = {
     "transaction_id": "text",
+    "timestamp": "timestamptz",
     "known_at": "timestamptz",
     "is_fraud": "bool",
     "merchant_id": "text",
@@ -38,9 +39,9 @@ _COLUMNS = {
 }
 _READ = f"""
 select {", ".join(_COLUMNS)} from shop.merchant_labels
-where transaction_id = any(%s) order by transaction_id, known_at"""
+where transaction_id = any(%s) order by transaction_id, timestamp, known_at"""
 _MERCHANTS = """
-select t.transaction_id, t.merchant_id
+select t.transaction_id, t.timestamp, t.merchant_id
 from unnest(%s::text[], %s::timestamptz[]) as asked (transaction_id, timestamp)
 join shop.transactions t using (transaction_id, timestamp)"""
 _ADD = """
@@ -53,6 +54,7 @@ class _Row(NamedTuple):
     """A label as it was read, a row of shop.merchant_labels with `_COLUMNS`."""
 
     transaction_id: str
+    timestamp: datetime
     known_at: datetime
     is_fraud: bool
     merchant_id: str | None
@@ -69,24 +71,26 @@ def labels(
     accepted, rejected = decode_records(span.records, decode_label, writer.settings)
     read = [label for _, label in accepted]
     (opened,) = connection.execute(_OPENED, (writer.stream, writer.settings.transactions_topic)).fetchone()
-    known: dict[tuple[str, datetime], bool] = {}
-    counted: dict[str, list[_Row]] = defaultdict(list)  # in order of known_at
+    known: dict[tuple[str, datetime, datetime], bool] = {}
+    counted: dict[tuple[str, datetime], list[_Row]] = defaultdict(list)  # of an event, in order of known_at
     for row in map(_Row._make, connection.execute(_READ, ([label.transaction_id for label in read],))):
-        known[row.transaction_id, row.known_at] = row.is_fraud
+        event = row.transaction_id, row.timestamp
+        known[*event, row.known_at] = row.is_fraud
         if row.counts_from is not None:
-            counted[row.transaction_id].append(row)
+            counted[event].append(row)
     merchants = _merchants(connection, read)
     rows: list[_Row] = []
     changes: Counter[tuple[str, date, date]] = Counter()
     duplicates = conflicts = 0
     for label in read:
-        key = label.transaction_id, label.known_at
+        event = label.transaction_id, label.timestamp
+        key = *event, label.known_at
         if key in known:
             duplicates += known[key] == label.is_fraud
             conflicts += known[key] != label.is_fraud
             continue
-        before = counted[label.transaction_id]
-        merchant_id = label.merchant_id or merchants.get(label.transaction_id)
+        before = counted[event]
+        merchant_id = label.merchant_id or merchants.get(event)
         row = _Row(*key, label.is_fraud, merchant_id, _counts_from(label, before, opened))
         known[key] = label.is_fraud
         rows.append(row)
@@ -94,11 +98,13 @@ def labels(
             after = sorted([*before, row], key=attrgetter("known_at"))
             changes.update(_frauds(after))
             changes.subtract(_frauds(before))
-            counted[label.transaction_id] = after
+            counted[event] = after
     copy(connection, writer, "shop.merchant_labels", _COLUMNS, rows)
     if changed := [(*key, number) for key, number in sorted(changes.items()) if number]:
         connection.execute(_ADD, tuple(map(list, zip(*changed, strict=True))))
-    return Outcome(len(rows), len(rejected) + conflicts, duplicates, watermark=watermark)
+    return Outcome(
+        len(rows), len(rejected) + conflicts, duplicates, watermark=watermark, id_conflicts=conflicts
+    )
 
 
 def _counts_from(label: Label, others: Sequence[_Row], opened: datetime | None) -> date | None:
@@ -123,8 +129,10 @@ def _frauds(labels: Sequence[_Row]) -> Counter[tuple[str, date, date]]:
     return counts
 
 
-def _merchants(connection: psycopg.Connection, labels: Sequence[Label]) -> dict[str, str | None]:
-    """The merchants of frauds whose label does not name one, by transaction, where it is stored."""
+def _merchants(
+    connection: psycopg.Connection, labels: Sequence[Label]
+) -> dict[tuple[str, datetime], str | None]:
+    """The merchants of frauds whose label does not name one, by id and time of the event, where it is stored."""
     unnamed = [
         (label.transaction_id, label.timestamp)
         for label in labels
@@ -132,7 +140,8 @@ def _merchants(connection: psycopg.Connection, labels: Sequence[Label]) -> dict[
     ]
     if not unnamed:
         return {}
-    return dict(connection.execute(_MERCHANTS, tuple(map(list, zip(*unnamed, strict=True)))).fetchall())
+    rows = connection.execute(_MERCHANTS, tuple(map(list, zip(*unnamed, strict=True))))
+    return {(transaction_id, timestamp): merchant_id for transaction_id, timestamp, merchant_id in rows}
 
 
 def _day_after(time: datetime) -> date:

@@ -113,6 +113,7 @@ def scores(
         duplicates=results.count(ClaimResult.DUPLICATE),
         watermark=max((transaction.timestamp for _, transaction in new), default=watermark),
         alerts=alerts,
+        id_conflicts=results.count(ClaimResult.CONFLICT),
     )
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from include.settings import Settings
 from include.streams.failpoint import Failpoint
@@ -73,7 +74,10 @@ class Range(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the records of a range: stored + dead_letters + duplicates is their number."""
+    """What became of the records of a range: stored + dead_letters + duplicates is their number.
+
+    id_conflicts are those of the dead letters whose id another event owns.
+    """
 
     stored: int = 0
     dead_letters: int = 0
@@ -82,6 +86,7 @@ class Outcome(NamedTuple):
     unknown_fields: int = 0
     watermark: datetime | None = None
     alerts: int = 0
+    id_conflicts: int = 0
 
 
 class Summary(NamedTuple):
@@ -113,6 +118,7 @@ class DeadLetter(NamedTuple):
     record: Record
     reason: str
     detail: str
+    event: dict[str, object] | None = None  # what it said, where that could be read, without names and e-mail
 
 
 # Writes the records of a range that are new to the ledger; the last argument is the partition's watermark.
@@ -132,12 +138,13 @@ _ADVANCE = """
 update shop.stream_offsets
 set next_offset = %(next_offset)s, stored = stored + %(stored)s,
     dead_letters = dead_letters + %(dead_letters)s, duplicates = duplicates + %(duplicates)s,
-    late = late + %(late)s, unknown_fields = unknown_fields + %(unknown_fields)s,
+    id_conflicts = id_conflicts + %(id_conflicts)s, late = late + %(late)s,
+    unknown_fields = unknown_fields + %(unknown_fields)s,
     watermark = greatest(watermark, %(watermark)s), epoch = %(epoch)s, committed_at = clock_timestamp()
 where stream = %(stream)s and topic = %(topic)s and partition = %(partition)s"""
 _DEAD_LETTERS = """
-insert into shop.dead_letters (reason, detail, topic, partition, "offset", key, value, topic_id)
-values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
+insert into shop.dead_letters (reason, detail, topic, partition, "offset", key, value, topic_id, event)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
 
 
 def connect(settings: Settings) -> psycopg.Connection:
@@ -210,8 +217,11 @@ def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Seq
     """Keeps rejected records as they came, with the reason."""
     if letters:
         rows = [
-            (reason, detail, span.topic, span.partition, *record[:1], *record[2:], span.topic_id)
-            for record, reason, detail in letters
+            (
+                *(reason, detail, span.topic, span.partition, record.offset, record.key, record.value),
+                *(span.topic_id, event and Jsonb(event)),
+            )
+            for record, reason, detail, event in letters
         ]
         connection.cursor().executemany(_DEAD_LETTERS, rows)
 

@@ -296,8 +296,8 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
             shop,
             f"""insert into shop.fraud_alerts values ('t{i}', 'u', '{at}', 1, 1, 1, 1, '[]', 'topic', 0, {i}, '{at}');
             insert into shop.fraud_transactions values ('t{i}', '{at}', true, '{at}');
-            insert into shop.merchant_labels values ('t{i}', '{at}', true, 'm', '{at}'),
-                ('f{i}', '{at}', true, 'm', null);
+            insert into shop.merchant_labels (transaction_id, timestamp, known_at, is_fraud, merchant_id, counts_from)
+            values ('t{i}', '{at}', '{at}', true, 'm', '{at}'), ('f{i}', '{at}', '{at}', true, 'm', null);
             insert into shop.merchant_frauds values ('m', '{at}', '{at}', {i});
             insert into shop.user_state values ('u{i}', 0, 1, '', '{at}');
             insert into shop.merchant_state values ('m{i}', 0, 1, '', '{at}');

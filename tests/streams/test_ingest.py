@@ -12,6 +12,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 
+from include.events.transaction import FIELDS
 from include.settings import Settings
 from include.streams import ingest, store
 from include.streams.store import Range, Record, Writer
@@ -144,6 +145,21 @@ def test_duplicates_within_and_across_ranges_are_counted_and_conflicts_are_dead_
     assert books(connection) == (2, 2, 2, 0, 0)
 
 
+def test_a_refused_event_is_kept_as_it_was_read_without_who_it_is_about(connection, writer):
+    values = [
+        event_bytes(transaction_id="a"),
+        event_bytes(transaction_id="a", amount=2.5, merchant_id=ABSENT),
+    ]
+    store.write(connection, writer, span([*values, b"{}"]), ingest.transactions)
+    events = read(connection, 'select event from shop.dead_letters order by "offset"')
+    expected = {
+        field.name: field.example for field in FIELDS if not field.personal and field.name != "merchant_id"
+    }
+    timestamp = {"timestamp": NOW.isoformat().replace("+00:00", "Z")}
+    assert events == [(expected | {"transaction_id": "a", "amount": 2.5} | timestamp,), (None,)]
+    assert read(connection, "select dead_letters, id_conflicts from shop.stream_offsets") == [(2, 1)]
+
+
 def test_an_id_has_one_owner_across_partitions(connection, writer):
     first, other = event_bytes(transaction_id="a", amount=1), event_bytes(transaction_id="a", amount=2)
     store.write(connection, writer, span([first], partition=0), ingest.transactions)
@@ -256,6 +272,21 @@ def test_labels_are_kept_with_their_corrections(connection, writer):
     assert read(connection, query) == [(True, "card_testing"), (False, "card_testing")]
     reasons = read(connection, 'select reason, "offset" from shop.dead_letters order by 2')
     assert reasons == [("id_conflict", 3), ("invalid_json", 4), ("id_conflict", 6)]
+
+
+def test_labels_of_two_events_with_one_id_do_not_contradict_each_other(connection, writer):
+    known_at = NOW + timedelta(days=1)
+    values = [
+        label_bytes(
+            transaction_id="a", timestamp=NOW - timedelta(hours=hours), is_fraud=hours == 1, known_at=known_at
+        )
+        for hours in (0, 1)
+    ]
+    store.write(connection, writer, span([*values, values[1]], topic="transaction-labels"), ingest.labels)
+    store.write(connection, writer, span([*values], first=3, topic="transaction-labels"), ingest.labels)
+    assert books(connection) == (2, 0, 3, 0, 0)
+    labels = read(connection, "select timestamp, is_fraud from shop.fraud_transactions order by timestamp")
+    assert labels == [(NOW - timedelta(hours=1), True), (NOW, False)]
 
 
 def test_a_label_may_come_before_its_transaction(connection, writer):

@@ -174,6 +174,31 @@ def test_without_a_merchant_it_is_that_of_the_stored_transaction(shop):
     assert shop.known(3) == 0
 
 
+def test_two_events_with_one_id_have_labels_and_merchants_of_their_own(shop):
+    insert = (
+        "insert into shop.transactions (transaction_id, user_id, timestamp, amount, merchant_id, topic, partition, "
+        "\"offset\", broker_time) values ('a', 'u', %s, 1, 'stored', 't', 0, 0, now())"
+    )
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(insert, (at(-1),))
+    of_the_other = {"transaction_id": "a", "paid": -2.0}
+    unnamed = {"merchant_id": None, "is_fraud": True}
+    shop.labels(fraud(0.5, transaction_id="a", **unnamed), fraud(0.5, **of_the_other, **unnamed))
+    assert (shop.known(1, "stored"), shop.known(1)) == (1, 0)  # nobody knows the merchant of the refused one
+    shop.labels(fraud(0.6, **of_the_other), fraud(2.5, **of_the_other, is_fraud=False))
+    assert [(shop.known(day, "stored"), shop.known(day)) for day in (1, 3)] == [(1, 1), (1, 0)]
+    known = known_frauds.as_read(shop.connection)
+    assert [known.counts([name], micros(3)).tolist() for name in ("stored", "m")] == [[1], [0]]
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(
+            "insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)"
+            " values ('a', %s, true, %s), ('a', %s, false, %s)",
+            (at(-1), at(0.5), at(-2), at(2.5)),
+        )
+        lived = known_frauds.in_time(owner, at(-5), at(9))
+    assert lived.counts(["stored"] * 2, np.concatenate([micros(1), micros(4)])).tolist() == [1, 1]
+
+
 def test_a_second_write_of_labels_changes_nothing(shop):
     shop.labels(fraud(0.5), fraud(0.6))
     shop.ends.clear()

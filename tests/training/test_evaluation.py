@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psycopg
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -192,6 +193,18 @@ def test_evaluate_uses_only_labels_known_by_then(clean_postgres):
     earlier = evaluate(clean_postgres, **week, as_of=week["end"], maturity=timedelta(0))
     assert 0 < earlier["frauds"] < later["frauds"]
     assert earlier["transactions"] == later["transactions"]
+
+
+@pytest.mark.services
+def test_an_event_that_lost_its_id_changes_nothing(clean_postgres):
+    sample_data.fill(clean_postgres, transactions=3000, days=10)
+    fixed = {"as_of": datetime.now(UTC), "maturity": timedelta(days=1), "draws": 0}
+    before = evaluate(clean_postgres, **fixed)
+    with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
+        sample_data.add_conflict(connection, "tx-0000100")
+    after = evaluate(clean_postgres, **fixed)
+    for name in ("transactions", "frauds", "alerts", "caught", "per_scenario"):
+        assert after[name] == before[name] != 0, name
 
 
 @pytest.mark.services

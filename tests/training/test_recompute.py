@@ -61,7 +61,7 @@ def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
         )
         for partition in range(stored_world.PARTITIONS):
             stored = connection.execute(
-                f"select hashtextextended(transaction_id, 0), {names} from shop.transactions "
+                f"select shop.event_key(transaction_id, timestamp), {names} from shop.transactions "
                 'where partition = %s order by "offset"',
                 (partition,),
             ).fetchall()

@@ -48,7 +48,7 @@ def test_rows_are_what_plain_sql_says_in_order_of_event_time(world, monkeypatch)
     rows = read(world)
     with psycopg.connect(world.conninfo("trainer")) as connection:
         expected = connection.execute(
-            "select hashtextextended(transaction_id, 0), hashtextextended(user_id, 0), "
+            "select shop.event_key(transaction_id, timestamp), hashtextextended(user_id, 0), "
             "extract(epoch from timestamp)::float8, amount::float8, score, is_alert, model_version, features "
             "from shop.fraud_scores join shop.transactions using (transaction_id, user_id, timestamp) "
             "order by timestamp, 1"
@@ -113,6 +113,13 @@ def test_labels_are_the_latest_known_by_then(clean_postgres):
                 ("a", at, True, at + timedelta(hours=2), "takeover"),
                 ("a", at, False, at + timedelta(days=2), None),
                 ("b", at, True, at + timedelta(days=3), None),
+                (
+                    "a",
+                    at + timedelta(hours=1),
+                    True,
+                    at + timedelta(days=3),
+                    None,
+                ),  # another event with its id
             ],
         )
     with psycopg.connect(clean_postgres.conninfo("trainer")) as connection:
@@ -120,8 +127,9 @@ def test_labels_are_the_latest_known_by_then(clean_postgres):
             days: stored_rows.labels(connection, START, END, at + timedelta(days=days))
             for days in (0, 1, 2, 3)
         }
-        key_of_a = connection.execute("select hashtextextended('a', 0)").fetchone()[0]
-    assert [len(labels.key) for labels in known.values()] == [0, 1, 1, 2]
+        key_of_a = connection.execute("select shop.event_key('a', %s)", [at]).fetchone()[0]
+    assert [len(labels.key) for labels in known.values()] == [0, 1, 1, 3]
     assert known[1].scenario.tolist() == ["takeover"] and known[1].delay.tolist() == [7200]
     assert known[1].of(np.array([key_of_a]))[1].tolist() == [True]
     assert known[2].of(np.array([key_of_a]))[1].tolist() == [False]
+    assert known[3].of(np.array([key_of_a]))[1].tolist() == [False]
