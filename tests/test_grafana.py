@@ -133,6 +133,17 @@ def test_headline_figures_are_right(grafana, shop):
     assert sum(rate for _, rate in per_second) * 86400 == pytest.approx(8000, rel=0.01)
 
 
+@pytest.mark.services
+def test_a_verdict_on_one_alert_leaves_that_of_another_event_with_its_id_open(shop):
+    sql = {panel["title"]: panel["targets"][0]["rawSql"] for _, panel in PANELS}
+    with psycopg.connect(shop.conninfo("owner")) as owner, owner.transaction(force_rollback=True):
+        (decided,) = owner.execute("select transaction_id from shop.verdicts limit 1").fetchone()
+        before = [rows(owner, sql[title]).fetchall() for title in ("Open alerts", "Alerts by category")]
+        sample_data.add_conflict(owner, decided)
+        after = [rows(owner, sql[title]).fetchall() for title in ("Open alerts", "Alerts by category")]
+    assert after == [[(before[0][0][0] + 1,)], before[1]]
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_dashboard_is_sound(name):
     board = BOARDS[name]

@@ -5,6 +5,7 @@ import numpy as np
 import pandas
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 from sklearn.metrics import average_precision_score
 
 from include import queries
@@ -361,9 +362,8 @@ def test_what_became_of_an_alerts_event(app, shop, fate, change):
             psycopg.ClientCursor(connection).execute(
                 f"{change} where transaction_id = %(transaction_id)s", alert
             )
-        shown = connection.execute(queries.text("alert_event"), alert).fetchone()
-    assert shown[0] == fate
-    assert shown[3] > 0
+        shown = connection.cursor(row_factory=dict_row).execute(queries.text("alert_event"), alert).fetchone()
+    assert shown["fate"] == fate and shown["amount"] > 0 and shown["user_id"]
 
 
 def test_behind_is_what_the_scorer_has_not_read_yet(app):

@@ -92,11 +92,16 @@ COLUMNS: dict[tuple[str, str, str], str] = {
         "insert",
         "shop.parity_checks",
     ): "feature_set rows merchants left_out share seconds mismatches",
-    ("app", "select", "shop.dead_letters"): "reason detail topic partition offset at replayed_at",
-    ("app", "insert", "shop.verdicts"): "transaction_id is_fraud analyst note",
+    (
+        "app",
+        "select",
+        "shop.dead_letters",
+    ): "reason detail topic partition offset at replayed_at topic_id event",
+    ("app", "insert", "shop.verdicts"): "transaction_id is_fraud analyst note topic partition offset",
 }
 FUNCTIONS: dict[str, set[str]] = {
     "shop.labels_known": {"trainer", "app"},
+    "shop.event_key": {"trainer"},
     "monitoring.labels_settled_until": {"app", "grafana"},
     "monitoring.daily_performance": {"app", "grafana"},
 }

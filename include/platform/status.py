@@ -14,7 +14,7 @@ from include.operations import reconcile
 from include.platform import supervisor
 from include.platform.services import SERVICES
 from include.settings import Settings
-from include.sql import statement
+from include.sql import one_row, statement
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
@@ -41,7 +41,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
             rows = connection.execute(
                 statement("status_streams"), {"topic": settings.transactions_topic}
             ).fetchall()
-            found["counts"] = _counts(connection, rows)
+            found["counts"] = _counts(connection, settings, rows)
             found["champion"] = _champion(connection, settings, rows)
     except psycopg.Error as error:
         found["problems"].append(f"PostgreSQL: {str(error).strip()}")
@@ -112,12 +112,18 @@ def _lag(row: dict[str, Any], ends: dict, begins: dict) -> int:
     )
 
 
-def _counts(connection: psycopg.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
+def _counts(
+    connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]
+) -> dict[str, int]:
+    """What was stored and scored.
+
+    Once both streams have read as far, scored = transactions + scored_id_conflicts + scored_repeats: events that were
+    scored before the other stream refused them as id_conflict, and events sent again in another partition.
+    """
     ledger = {row["stream"]: row for row in rows}
-    counted = connection.execute(
-        "select (select count(*) from shop.fraud_alerts) as alerts,"
-        " (select count(*) from shop.fraud_transactions) as labels"
-    ).fetchone()
+    counted = one_row(
+        connection.execute(statement("status_counts"), {"topic": settings.transactions_topic})
+    )
     return {
         "transactions": ledger[TRANSACTION_STREAM]["stored"],
         "scored": ledger[FRAUD_STREAM]["stored"],
@@ -125,6 +131,8 @@ def _counts(connection: psycopg.Connection, rows: list[dict[str, Any]]) -> dict[
         "dead_letters": ledger[TRANSACTION_STREAM]["dead_letters"],
         "labels": counted["labels"],
         "duplicates": ledger[TRANSACTION_STREAM]["duplicates"],
+        "scored_id_conflicts": counted["scored_id_conflicts"],
+        "scored_repeats": counted["scored_repeats"],
     }
 
 

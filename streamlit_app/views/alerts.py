@@ -96,9 +96,8 @@ def inbox_table(rows: pandas.DataFrame) -> pandas.Series:
 
 
 FATES = {
-    "refused": "**The id of this payment belongs to another one.** That one is stored; this one was refused, as "
-    "`id_conflict`. What stands here is this payment. No figure counts its score, and a label of the other "
-    "payment says nothing about it.",
+    "refused": "**Another payment has the same id.** That one is stored. This one was refused as `id_conflict` and is "
+    "shown here as it came. Model performance does not count its score.",
     "repeated": "This payment was sent again and scored again; it is stored once.",
     "unread": "The transaction itself is not stored yet: the transaction stream is behind.",
     "deleted": "The transaction itself is not stored any more.",

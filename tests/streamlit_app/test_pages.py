@@ -257,7 +257,7 @@ class TestFilled:
             sample_data.add_conflict(connection, owner)
         app = opened("views/alerts.py", transaction=owner)
         text = said(app)
-        assert "**The id of this payment belongs to another one.**" in text
+        assert "**Another payment has the same id.**" in text
         assert r"Amount: **4,999\.00 USD**" in text and "Customer: **u00042**" in text
         assert "Merchant: **m7, electronics**" in text and merchant not in text
         assert "E-mail" not in text and "Known label: fraud" in text
@@ -272,11 +272,11 @@ class TestFilled:
             connection.execute('delete from shop.dead_letters where "offset" = 900000')
             sample_data.add_conflict(connection, raised)
         app = opened("views/alerts.py", transaction=raised)
-        assert "belongs to another one" in said(app)
+        assert "Another payment has the same id" in said(app)
         choice = app.selectbox(key=f"alert_of_{raised}")
         assert choice.label == "2 alerts have this id"
         choice.select_index(1).run()
-        assert not app.exception and "belongs to another one" not in said(app)
+        assert not app.exception and "Another payment has the same id" not in said(app)
 
     def test_an_unknown_transaction_in_the_address_is_said(self):
         assert "There is no alert on this transaction." in said(
