@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from include.broker import kafka
 from include.platform import jars, spark
 from include.settings import Settings
-from include.streams import runner
+from include.streams import current_model, ingest, known_labels, runner
 
 
 def own(settings: Settings, home: Path, **more) -> Settings:
@@ -136,6 +136,27 @@ def running(
         error = active.ended()
     if error:
         raise error
+
+
+@contextmanager
+def both_streams(settings: Settings, spark: SparkSession) -> Iterator[None]:
+    """transaction_stream and fraud_stream, until the block ends."""
+    handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
+    storing = runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
+    model = current_model.CurrentModel(settings)
+    scoring = runner.StreamDefinition(
+        "fraud_stream",
+        (settings.transactions_topic,),
+        model.handlers,
+        waits_for=model.waits_for,
+        report=model.report,
+        read_ahead={settings.labels_topic: known_labels.labels},
+    )
+    try:
+        with running(settings, storing, spark), running(settings, scoring, spark):
+            yield
+    finally:
+        model.close()
 
 
 class Submitted:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,10 +24,9 @@ from include.events.label import Label, encode_label
 from include.events.transaction import Transaction, decode, encode
 from include.features.behaviour import FEATURES
 from include.settings import PROJECT_ROOT, Settings
-from include.streams import current_model, ingest, known_labels, runner
 from tests.builders import transaction
 from tests.payments import keep_champion
-from tests.stream_runs import books, own, running, until
+from tests.stream_runs import books, both_streams, own, until
 
 PAGE = PROJECT_ROOT / "docs" / "architecture.md"
 RECORD = re.compile(r"(<!-- record: ([a-z_]+) -->\n```json\n)(.*?)(\n```)", re.DOTALL)
@@ -141,27 +139,6 @@ def last_record(settings: Settings, topic: str) -> dict[str, object]:
         }
     finally:
         consumer.close()
-
-
-@contextmanager
-def both_streams(settings: Settings, spark: SparkSession) -> Iterator[None]:
-    """transaction_stream and fraud_stream, until the block ends."""
-    handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
-    storing = runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
-    model = current_model.CurrentModel(settings)
-    scoring = runner.StreamDefinition(
-        "fraud_stream",
-        (settings.transactions_topic,),
-        model.handlers,
-        waits_for=model.waits_for,
-        report=model.report,
-        read_ahead={settings.labels_topic: known_labels.labels},
-    )
-    try:
-        with running(settings, storing, spark), running(settings, scoring, spark):
-            yield
-    finally:
-        model.close()
 
 
 def collect(settings: Settings) -> dict[str, dict[str, object]]:

@@ -112,18 +112,14 @@ def _lag(row: dict[str, Any], ends: dict, begins: dict) -> int:
     )
 
 
-def _counts(
-    connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]
-) -> dict[str, int]:
+def _counts(connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]) -> dict[str, int]:
     """What was stored and scored.
 
     Once both streams have read as far, scored = transactions + scored_id_conflicts + scored_repeats: events that were
     scored before the other stream refused them as id_conflict, and events sent again in another partition.
     """
     ledger = {row["stream"]: row for row in rows}
-    counted = one_row(
-        connection.execute(statement("status_counts"), {"topic": settings.transactions_topic})
-    )
+    counted = one_row(connection.execute(statement("status_counts"), {"topic": settings.transactions_topic}))
     return {
         "transactions": ledger[TRANSACTION_STREAM]["stored"],
         "scored": ledger[FRAUD_STREAM]["stored"],

@@ -6,19 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
 from streamlit.testing.v1 import AppTest
 
 from include.imports import importer
 from include.platform.status import status
 from include.settings import PROJECT_ROOT, Settings
-from include.streams import ingest, known_labels
-from include.streams.current_model import CurrentModel
-from include.streams.runner import StreamDefinition
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 from include.training.evaluation import evaluate
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import keep_champion
-from tests.stream_runs import books, own, produce, query, running
+from tests.stream_runs import books, both_streams, own, produce, query, until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -30,18 +27,9 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
     return settings
 
 
-def read_all(shop: Settings, session: SparkSession, offsets: int) -> None:
-    """Both streams, one after the other, until each has read so many offsets of the two topics."""
-    handlers = {shop.transactions_topic: ingest.transactions, shop.labels_topic: ingest.labels}
-    model = CurrentModel(shop)
-    definitions = (
-        StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers),
-        StreamDefinition("fraud_stream", (shop.transactions_topic,), model.handlers, waits_for=model.waits_for,
-                         report=model.report, read_ahead={shop.labels_topic: known_labels.labels}),
-    )  # fmt: skip
-    for definition in definitions:
-        with running(shop, definition, session) as active:
-            active.until(lambda stream=definition.stream: books(shop, stream)[0] == offsets)
+def read_all(shop: Settings, offsets: int) -> None:
+    """Waits until each stream has read so many offsets of the two topics."""
+    until(lambda: books(shop, TRANSACTION_STREAM)[0] == offsets == books(shop, FRAUD_STREAM)[0])
 
 
 def assert_counts_close(shop: Settings, conflicts: int) -> None:
@@ -61,14 +49,14 @@ def test_a_second_event_of_an_id_keeps_its_alert_and_its_label_to_itself(shop, s
     large = event_bytes(**thief, transaction_id="x-7", amount=4999, timestamp=time, device="Unknown",
                         email="b@b.example", location="Germany", transaction_location="Brazil")  # fmt: skip
     ordinary = event_bytes(user_id="customer-a", transaction_id="x-7", amount=11, merchant_id="merchant-a")
-    produce(shop, shop.transactions_topic, [ordinary], partition=0)
-    read_all(shop, session, 1)
-    produce(shop, shop.labels_topic, [
-        label_bytes(transaction_id="x-7", user_id="customer-b", timestamp=time, known_at=NOW + timedelta(hours=1),
-                    merchant_id=None),
-    ])  # fmt: skip
-    produce(shop, shop.transactions_topic, [*small, *tiny, large], partition=1)
-    read_all(shop, session, 69)
+    label = label_bytes(transaction_id="x-7", user_id="customer-b", timestamp=time, known_at=NOW + timedelta(hours=1),
+                        merchant_id=None)  # fmt: skip
+    with both_streams(shop, session):
+        produce(shop, shop.transactions_topic, [ordinary], partition=0)
+        read_all(shop, 1)
+        produce(shop, shop.labels_topic, [label])
+        produce(shop, shop.transactions_topic, [*small, *tiny, large], partition=1)
+        read_all(shop, 69)
 
     assert query(shop, "select user_id, amount from shop.transactions where transaction_id = 'x-7'") == [
         ("customer-a", 11)
@@ -122,10 +110,11 @@ label: {column: fraud, fraud: ["1"], honest: ["0"]}
 def test_files_of_two_shops_that_count_their_rows_do_not_share_labels(shop, session, tmp_path):
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(MAPPING)
-    for name, text, offsets in (("a.csv", SHOP_A, 8), ("b.csv", SHOP_B, 16)):
-        (tmp_path / name).write_text(text)
-        importer.run(shop, tmp_path / name, mapping)
-        read_all(shop, session, offsets)
+    with both_streams(shop, session):
+        for name, text, offsets in (("a.csv", SHOP_A, 8), ("b.csv", SHOP_B, 16)):
+            (tmp_path / name).write_text(text)
+            importer.run(shop, tmp_path / name, mapping)
+            read_all(shop, offsets)
 
     owners = query(shop, "select transaction_id, left(user_id, 1) from shop.transactions order by 1")
     assert owners == [(f"shop-{row}", "a") for row in (2, 3, 4, 5)]
