@@ -1,6 +1,6 @@
-"""Writes dead letters to their topics again, once what was wrong is mended."""
+"""Writes dead letters to their topics again, once the cause is fixed."""
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, get_current_context, task
 
 from include.events.strict_json import Reason
 from include.settings import load
@@ -8,9 +8,9 @@ from include.settings import load
 DOC = """
 ### Replays dead letters
 Writes records of `shop.dead_letters` to their topic again, key and value untouched, and marks them as replayed.
-Trigger it after what was wrong is mended: a limit in the settings, a decoder, a mapping.
+Trigger it once the cause is fixed: a limit in the settings, a decoder, a mapping.
 
-- **What becomes of them?** The stream stores what is good by now. What is still wrong becomes a new dead letter.
+- **What becomes of them?** The stream stores those that are valid now. The others become new dead letters.
 - **Only some?** Choose a reason (docs/events.md explains each) and how many.
 - **It failed?** The task's log says how many Kafka did not confirm; those stay open. Trigger it again when the broker
   answers: a letter that is written twice is stored once.
@@ -39,9 +39,10 @@ with DAG(
 ):
 
     @task
-    def replay(params: dict) -> dict[str, int]:
+    def replay() -> dict[str, int]:
         from include.operations import dead_letters
 
+        params = get_current_context()["params"]
         reason = None if params["reason"] == ALL else params["reason"]
         return dead_letters.replay(load(), reason, params["limit"])
 

@@ -268,7 +268,7 @@ class Settings(BaseSettings):
         )
 
 
-def limits(name: str) -> dict[str, float]:
+def limits(name: str) -> dict[str, Any]:
     """The bounds of a setting as a form needs them: `{"minimum": 1, "maximum": 3650}`, or `exclusive…`."""
     declared = Settings.model_json_schema()["properties"][name]
     return {key: bound for key, bound in declared.items() if key.lower().endswith(("minimum", "maximum"))}

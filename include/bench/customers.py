@@ -92,7 +92,7 @@ def _of_customers(spans: list[Range], partition: int, customers: int) -> Iterato
     for span in spans:
         records = []
         for record in span.records:
-            event = json.loads(record.value)
+            event = json.loads(record.value or b"")
             event["user_id"] = customer(partition, draw.randrange(customers))
             records.append(record._replace(value=json.dumps(event).encode()))
         yield span._replace(stream=FRAUD_STREAM, partition=partition, records=records)

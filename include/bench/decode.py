@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import BaseModel, Field, create_model
@@ -18,7 +18,7 @@ from include.generator.config import Config
 from include.generator.profiles import simulation
 
 NOW = START + timedelta(days=365)
-LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
+LIMITS: dict[str, Any] = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
 TEXTS = [
     field.name
     for field in msgspec.structs.fields(Transaction)
@@ -28,28 +28,28 @@ TEXTS = [
 
 def measure(rounds: int = 9, events: int = 5_000) -> list[Comparison]:
     """The same events on each side. Only the decoder also refuses duplicate keys and hashes the content."""
-    values = []
+    values: list[bytes] = []
     batches = simulation(Config(rate=30.0)).live(START)
     while len(values) < events:
         values += [value for _, _, value in next(batches).transactions()]
     ours = Side(
-        "include.events.transaction.decode", _each(values, partial(decode, broker_time=NOW, **LIMITS))
+        "include.events.transaction.decode", _reading(values, partial(decode, broker_time=NOW, **LIMITS))
     )
-    by_hand = Side("json.loads and checks by hand", _each(values, checked_by_hand))
-    model = Side("pydantic", _each(values, pydantic_model().model_validate_json))
+    by_hand = Side("json.loads and checks by hand", _reading(values, checked_by_hand))
+    model = Side("pydantic", _reading(values, pydantic_model().model_validate_json))
     return [
         *compare("decode", "event", [ours], by_hand, rounds),
         *compare("decode", "event", [ours], model, rounds),
     ]
 
 
-def _each(values: list[bytes], read: Callable[[bytes], object]) -> Callable[[], float]:
+def _reading(values: list[bytes], read: Callable[[bytes], object]) -> Callable[[], float]:
     return lambda: timed(lambda: [read(value) for value in values], len(values))
 
 
-def checked_by_hand(value: bytes) -> dict:
+def checked_by_hand(value: bytes) -> dict[str, Any]:
     """The event, or ValueError: what services usually check."""
-    event = json.loads(value)
+    event: dict[str, Any] = json.loads(value)
     if not isinstance(event, dict):
         raise ValueError("not an object")
     for name in TEXTS:
@@ -66,19 +66,19 @@ def checked_by_hand(value: bytes) -> dict:
         degrees = event.get(name)
         if degrees is not None and (not isinstance(degrees, int | float) or not -limit <= degrees <= limit):
             raise ValueError(f"{name} is out of range")
-    moment = datetime.fromisoformat(event["timestamp"])
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment > NOW:
+    timestamp = datetime.fromisoformat(event["timestamp"])
+    if timestamp.tzinfo is None:
+        timestamp = timestamp.replace(tzinfo=UTC)
+    if timestamp > NOW:
         raise ValueError("timestamp is in the future")
-    event["timestamp"] = moment
+    event["timestamp"] = timestamp
     return event
 
 
 def pydantic_model() -> type[BaseModel]:
     """The transaction as a pydantic model with the same fields and limits."""
     text = Annotated[str, Field(max_length=256)]
-    fields = {name: (text | None, None) for name in TEXTS}
+    fields: dict[str, Any] = {name: (text | None, None) for name in TEXTS}
     fields |= dict.fromkeys(
         ("transaction_id", "user_id"), (Annotated[str, Field(min_length=1, max_length=128)], ...)
     )
@@ -86,4 +86,5 @@ def pydantic_model() -> type[BaseModel]:
     fields["amount"] = (Annotated[float, Field(ge=0, le=float(MAX_AMOUNT))], ...)
     fields["latitude"] = (Annotated[float, Field(ge=-90, le=90)] | None, None)
     fields["longitude"] = (Annotated[float, Field(ge=-180, le=180)] | None, None)
-    return create_model("Event", **fields)
+    model: type[BaseModel] = create_model("Event", **fields)
+    return model

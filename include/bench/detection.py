@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -160,11 +161,11 @@ def learned(new: Callable[[], Detector]) -> Scores:
     return scores
 
 
-def forest(**options) -> Scores:
+def forest(**options: Any) -> Scores:
     return learned(lambda: IsolationForestDetector(**options))
 
 
-def forest_on(*names: str, **options) -> Scores:
+def forest_on(*names: str, **options: Any) -> Scores:
     return forest(columns=tuple(FEATURES.index(name) for name in names), **options)
 
 
@@ -201,7 +202,7 @@ def compare_detectors(
     customers: int = CUSTOMERS,
     draws: int = 100,
     starting: Callable[[str], None] = lambda text: None,
-) -> dict:
+) -> dict[str, Any]:
     """Every detector in the world of each seed; means over worlds with 95 % intervals, ready for JSON.
 
     A draw takes customers with replacement in each world, and is the mean over the worlds.
@@ -235,7 +236,7 @@ def decided(dataset: Dataset, score: np.ndarray) -> LabelledScores:
     )  # fmt: skip
 
 
-def measured(worlds: Sequence[LabelledScores], draws: int) -> dict:
+def measured(worlds: Sequence[LabelledScores], draws: int) -> dict[str, Any]:
     """Means over worlds: measures with intervals, precision and recall at k a day, recall by scenario."""
     rng = np.random.default_rng(0)
     rankings = [evaluation.Ranking(scored.fraud, scored.score) for scored in worlds]
@@ -280,7 +281,7 @@ def _measures(
     )
 
 
-def tables(result: dict) -> Iterator[Table | str]:
+def tables(result: dict[str, Any]) -> Iterator[Table | str]:
     """What to print, in order."""
     yield (
         f"{result['date']}, worlds of the seeds {', '.join(map(str, result['seeds']))}: on "
@@ -307,6 +308,6 @@ def tables(result: dict) -> Iterator[Table | str]:
     yield table
 
 
-def _with_interval(measures: dict, measure: str) -> str:
+def _with_interval(measures: dict[str, Any], measure: str) -> str:
     low, high = measures["intervals"][measure]
     return f"{measures[measure]:.3f} ({low:.3f}–{high:.3f})"

@@ -60,7 +60,7 @@ def look(connection: psycopg.Connection, settings: Settings) -> Look:
         kafka.KafkaError, psycopg.Error: one of them does not answer.
     """
     topic = settings.transactions_topic
-    read = dict(connection.execute(READ, [topic]).fetchall())
+    read: dict[str, int] = dict(connection.execute(READ, [topic]).fetchall())
     return Look(time.monotonic(), sum(kafka.end_offsets(settings, topic).values()), read)
 
 
@@ -119,20 +119,20 @@ def measure(settings: Settings, minutes: float) -> tuple[float, list[Clearing]]:
         while time.monotonic() < looks[0].seconds + CLEARING_SECONDS:
             time.sleep(EVERY)
             looks.append(look(connection, settings))
-            found = [clearing(stream, looks, rate) for stream in STREAMS]
-            if None not in found:
-                return rate, found
+            cleared = [found for stream in STREAMS if (found := clearing(stream, looks, rate)) is not None]
+            if len(cleared) == len(STREAMS):
+                return rate, cleared
     raise NotCleared(
         f"a stream has not caught up within {CLEARING_SECONDS // 60} minutes: see fraudstream status"
     )
 
 
-def report(rate: float, found: Sequence[Clearing]) -> Iterator[str]:
+def report(rate: float, clearings: Sequence[Clearing]) -> Iterator[str]:
     yield f"input: {rate:,.0f} events a second"
-    for each in found:
+    for clearing in clearings:
         yield (
-            f"{each.stream}: {each.backlog:,} events waiting, caught up {each.seconds:,.1f} s after it was switched on:"
-            f" {each.rate:,.0f} events a second, {each.rate / rate:.1f} times the input"
+            f"{clearing.stream}: {clearing.backlog:,} events waiting, caught up {clearing.seconds:,.1f} s after it was "
+            f"switched on: {clearing.rate:,.0f} events a second, {clearing.rate / rate:.1f} times the input"
         )
 
 

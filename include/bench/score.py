@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from include.bench.compare import Comparison, Side, compare, timed
@@ -16,7 +18,7 @@ def measure(rounds: int = 9, rows: int = 10_000) -> list[Comparison]:
     scorer = detector.scorer(threshold=0.5, version=1, feature_set=FEATURE_SET)
     scorer.score(X[:1])  # opens its session
 
-    def one_by_one(score, times: int):
+    def one_by_one(score: Callable[[np.ndarray], np.ndarray], times: int) -> Callable[[], float]:
         return lambda: timed(lambda: [score(X[i : i + 1]) for i in range(times)], times)
 
     few = min(rows, 30)

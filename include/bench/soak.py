@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from include.platform import processes
 from include.settings import Settings, load
+from include.sql import one_row
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 # The first whose word stands in a process's command line names it; children go to their parents' group otherwise.
@@ -68,7 +69,7 @@ def sample(settings: Settings, began: float) -> Sample:
             memory[group(process)] += used
             running += 1
     with psycopg.connect(settings.conninfo("owner")) as connection:
-        connections, rows = (connection.execute(query).fetchone()[0] for query in (CONNECTIONS, ROWS))
+        connections, rows = (one_row(connection.execute(query))[0] for query in (CONNECTIONS, ROWS))
     kept = sum(1 for folder in (CHECKPOINTS, LOGS) for _ in (settings.home / folder).rglob("*"))
     return Sample(
         time.monotonic() - began,
@@ -77,10 +78,10 @@ def sample(settings: Settings, began: float) -> Sample:
     )
 
 
-def _with_children(found: list[psutil.Process]) -> set[psutil.Process]:
+def _with_children(roots: list[psutil.Process]) -> set[psutil.Process]:
     """Processes and their descendants: those of PostgreSQL and Airflow write their titles over their environment."""
-    every = set(found)
-    for process in found:
+    every = set(roots)
+    for process in roots:
         with suppress(psutil.NoSuchProcess):
             every |= set(process.children(recursive=True))
     return every
@@ -88,8 +89,8 @@ def _with_children(found: list[psutil.Process]) -> set[psutil.Process]:
 
 def group(process: psutil.Process) -> str:
     """The part of the platform that a process belongs to."""
-    for each in (process, *process.parents()):
-        line = " ".join(each.cmdline())
+    for ancestor in (process, *process.parents()):
+        line = " ".join(ancestor.cmdline())
         for name, word in GROUPS.items():
             if word in line:
                 return name
@@ -113,16 +114,16 @@ def plot(samples: Sequence[Sample]) -> Figure:
     """Memory of each part, and the counts, over the minutes."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    minutes = [each.seconds / 60 for each in samples]
+    minutes = [sample.seconds / 60 for sample in samples]
     for name in (*GROUPS, OTHERS):
-        values = [each.memory.get(name, np.nan) for each in samples]
+        values = [sample.memory.get(name, np.nan) for sample in samples]
         if not np.isnan(values).all():
             above.plot(minutes, values, label=name)
     above.set(
         ylabel="memory, MiB", title="Memory of each part of the platform (proportional set size)", ylim=0
     )
     for name in COUNTED[:-1]:
-        below.plot(minutes, [each.counts[name] for each in samples], label=name)
+        below.plot(minutes, [sample.counts[name] for sample in samples], label=name)
     below.set(xlabel="minutes", ylabel="number", ylim=0)
     below.set_title("Database connections, open files, processes; files of checkpoints and logs")
     for axes in (above, below):
@@ -134,9 +135,11 @@ def plot(samples: Sequence[Sample]) -> Figure:
 def summary(samples: Sequence[Sample]) -> Iterator[str]:
     """One line for each curve: at the start, at the end, and the gain in an hour over the second half."""
     half = samples[len(samples) // 2 :]
-    seconds = [each.seconds for each in half]
-    curves = {f"{name}, MiB": [each.memory.get(name, 0.0) for each in samples] for name in (*GROUPS, OTHERS)}
-    curves |= {name: [each.counts[name] for each in samples] for name in COUNTED}
+    seconds = [sample.seconds for sample in half]
+    curves: dict[str, list[float]] = {
+        f"{name}, MiB": [sample.memory.get(name, 0.0) for sample in samples] for name in (*GROUPS, OTHERS)
+    }
+    curves |= {name: [sample.counts[name] for sample in samples] for name in COUNTED}
     for name, values in curves.items():
         gain = round(growth(seconds, values[-len(half) :]), 1) + 0.0  # never -0.0
         yield f"{name}: {values[0]:,.0f} at the start, {values[-1]:,.0f} at the end, {gain:+,.1f} an hour"
@@ -154,10 +157,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with options.csv.open("w", newline="") as target:
         table = csv.writer(target)
         table.writerow(["seconds", *names, *COUNTED])
-        for each in watch(load(), options.minutes, options.every):
-            samples.append(each)
-            memory = [round(each.memory.get(name, 0), 1) for name in names]
-            table.writerow([round(each.seconds), *memory, *each.counts.values()])
+        for current in watch(load(), options.minutes, options.every):
+            samples.append(current)
+            memory = [round(current.memory.get(name, 0), 1) for name in names]
+            table.writerow([round(current.seconds), *memory, *current.counts.values()])
             target.flush()
     plot(samples).savefig(options.plot, dpi=110)
     sys.stdout.writelines(f"{line}\n" for line in summary(samples))

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import numpy as np
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -31,7 +32,8 @@ from include.models.scorer import Scorer
 from include.platform import jars
 from include.platform.spark import DRIVER_MEMORY, LOGGING
 from include.settings import Settings
-from include.streams import FRAUD_STREAM, TRANSACTION_STREAM, ingest, known_labels, runner, scoring
+from include.sql import one_row
+from include.streams import FRAUD_STREAM, TRANSACTION_STREAM, ingest, known_labels, runner, scoring, store
 
 KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
@@ -69,7 +71,7 @@ def measure(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
 def spark_session() -> Iterator[SparkSession]:
     """Two cores, as the embedded platform has, with the Kafka connector."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    options = {
+    options: dict[str, Any] = {
         "spark.jars": ",".join(jars.spark_classpath()),
         "spark.driver.memory": DRIVER_MEMORY,
         "spark.ui.showConsoleProgress": "false",
@@ -86,17 +88,17 @@ def spark_session() -> Iterator[SparkSession]:
 
 def fill(settings: Settings, events: int) -> int:
     """Puts about `events` generated transactions into the topic; returns how many."""
-    failed: list = []
+    failed: list[KafkaError] = []
+
+    def note(error: KafkaError | None, _message: Message[bytes, bytes]) -> None:
+        if error is not None:
+            failed.append(error)
+
     producer = Producer(kafka.client_config(settings, linger_ms=20, partitioner="murmur2_random"))
     count = 0
     for batch in simulation(Config()).between(START, START + timedelta(days=20), events=events):
         for _, key, value in batch.transactions():
-            producer.produce(
-                settings.transactions_topic,
-                value,
-                key,
-                on_delivery=lambda error, _: error and failed.append(error),
-            )
+            producer.produce(settings.transactions_topic, value, key, on_delivery=note)
             count += 1
             if count % 1_000 == 0:
                 producer.poll(0)
@@ -120,13 +122,13 @@ def fraud_job(settings: Settings) -> runner.StreamDefinition:
 
 
 class _Handlers:
-    """Scores with a forest that was fitted on noise: what it says does not matter here, what it costs does."""
+    """Scores with a forest fitted on noise: only its cost matters here."""
 
     def __init__(self, topic: str):
         self._topic = topic
-        self._handlers: dict | None = None
+        self._handlers: dict[str, store.Handler] | None = None
 
-    def __call__(self, spark: SparkSession) -> dict:
+    def __call__(self, spark: SparkSession) -> dict[str, store.Handler]:
         if self._handlers is None:
             sent = spark.sparkContext.broadcast(_scorer())
             self._handlers = {self._topic: partial(scoring.scores_by, sent)}
@@ -158,7 +160,7 @@ def _streamed(
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
             done = "select coalesce(sum(next_offset), 0) from shop.stream_offsets where stream = %s and topic = %s"
             key = definition.stream, settings.transactions_topic
-            return _steady(lambda: int(connection.execute(done, key).fetchone()[0]), count, thread.is_alive)
+            return _steady(lambda: int(one_row(connection.execute(done, key))[0]), count, thread.is_alive)
     finally:
         stopping.set()
         thread.join()
@@ -192,7 +194,9 @@ def _appended(settings: Settings, spark: SparkSession, count: int) -> float:
     )
     try:
         return _steady(
-            lambda: sum(each["numInputRows"] for each in query.recentProgress), count, lambda: query.isActive
+            lambda: sum(progress["numInputRows"] for progress in query.recentProgress),
+            count,
+            lambda: query.isActive,
         )
     finally:
         query.stop()

@@ -1,4 +1,4 @@
-"""Writes dead letters to their topic again, once what was wrong with them or with the platform is fixed."""
+"""Writes dead letters to their topic again, once their cause is fixed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from functools import partial
 from typing import NamedTuple
 
 import psycopg
-from confluent_kafka import KafkaException, Producer
-from psycopg.rows import namedtuple_row
+from confluent_kafka import KafkaError as ErrorCode
+from confluent_kafka import KafkaException, Message, Producer
+from psycopg.rows import class_row
 
 from include.broker.kafka import KafkaError, writer_config
 from include.events.strict_json import Reason
 from include.settings import Settings
+from include.sql import one_row
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,22 @@ class ReplayFailed(KafkaError):
         self.counts = counts
 
 
-class _Sent(NamedTuple):
-    confirmed: list[NamedTuple]
+class _Letter(NamedTuple):
+    """The columns of `_OPEN_LETTERS`."""
+
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    topic_id: str
+    key: bytes | None
+    value: bytes | None
+
+
+class _Delivery(NamedTuple):
+    """The letters that Kafka confirmed, and why it did not confirm the others."""
+
+    confirmed: list[_Letter]
     problems: list[str]
 
 
@@ -70,7 +86,7 @@ def replay(
         ReplayFailed: the broker did not confirm some letters in time.
         psycopg.Error: PostgreSQL failed; the letters that it did not mark stay open.
     """
-    wanted = None if reason is None else Reason(reason).value
+    reason = None if reason is None else Reason(reason).value
     config = writer_config(
         settings,
         linger_ms=5,
@@ -80,18 +96,18 @@ def replay(
     producer = Producer(config, logger=log)
     counts: Counter[str] = Counter()
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-        (before,) = connection.execute("select clock_timestamp()").fetchone()
+        (before,) = one_row(connection.execute("select clock_timestamp()"))
         while limit is None or counts.total() < limit:
             most = BATCH if limit is None else min(BATCH, limit - counts.total())
             with connection.transaction():
-                letters = _open_letters(connection, before, wanted, most)
-                sent = _send(producer, letters, timeout)
-                _mark(connection, sent.confirmed)
-            counts.update(letter.reason for letter in sent.confirmed)
-            if sent.problems:
+                letters = _open_letters(connection, before, reason, most)
+                delivery = _send(producer, letters, timeout)
+                _mark(connection, delivery.confirmed)
+            counts.update(letter.reason for letter in delivery.confirmed)
+            if delivery.problems:
                 raise ReplayFailed(
-                    f"{len(letters) - len(sent.confirmed)} dead letters were not confirmed and stay open, the "
-                    f"first because of: {sent.problems[0]}. {counts.total()} were written; replay again when "
+                    f"{len(letters) - len(delivery.confirmed)} dead letters were not confirmed and stay open, the "
+                    f"first because of: {delivery.problems[0]}. {counts.total()} were written; replay again when "
                     f"{settings.kafka_bootstrap_servers} answers",
                     dict(counts),
                 )
@@ -102,14 +118,14 @@ def replay(
 
 def _open_letters(
     connection: psycopg.Connection, before: datetime, reason: str | None, limit: int
-) -> Sequence[NamedTuple]:
-    cursor = connection.cursor(row_factory=namedtuple_row)
+) -> Sequence[_Letter]:
+    cursor = connection.cursor(row_factory=class_row(_Letter))
     return cursor.execute(_OPEN_LETTERS, {"before": before, "reason": reason, "limit": limit}).fetchall()
 
 
-def _send(producer: Producer, letters: Sequence[NamedTuple], timeout: float) -> _Sent:
+def _send(producer: Producer, letters: Sequence[_Letter], timeout: float) -> _Delivery:
     """Produce letters and wait until each is confirmed or given up."""
-    sent = _Sent([], [])
+    delivery = _Delivery([], [])
     for letter in letters:
         try:
             producer.produce(
@@ -117,24 +133,26 @@ def _send(producer: Producer, letters: Sequence[NamedTuple], timeout: float) -> 
                 key=letter.key,
                 value=letter.value,
                 partition=letter.partition,
-                on_delivery=partial(_note, sent, letter),
+                on_delivery=partial(_note, delivery, letter),
             )
         except KafkaException as error:
-            sent.problems.append(error.args[0].str())
+            delivery.problems.append(error.args[0].str())
     if producer.flush(timeout + 5):
         producer.purge()
-        sent.problems.append(f"no answer within {timeout:g} s")
-    return sent
+        delivery.problems.append(f"no answer within {timeout:g} s")
+    return delivery
 
 
-def _note(sent: _Sent, letter: NamedTuple, error, _message) -> None:
+def _note(
+    delivery: _Delivery, letter: _Letter, error: ErrorCode | None, _message: Message[bytes, bytes]
+) -> None:
     if error is None:
-        sent.confirmed.append(letter)
+        delivery.confirmed.append(letter)
     else:
-        sent.problems.append(error.str())
+        delivery.problems.append(error.str())
 
 
-def _mark(connection: psycopg.Connection, letters: Sequence[NamedTuple]) -> None:
+def _mark(connection: psycopg.Connection, letters: Sequence[_Letter]) -> None:
     if letters:
         keys = [(letter.topic, letter.partition, letter.offset, letter.topic_id) for letter in letters]
         connection.cursor().executemany(_MARK, keys)
