@@ -98,7 +98,7 @@ def test_dags_that_airflow_does_not_read_are_named(home, monkeypatch):
     del client.paused["parity"]
     monkeypatch.setattr(client, "import_errors", lambda: ["parity.py: SyntaxError"], raising=False)
     monkeypatch.setattr(
-        up, "_wait", lambda done, timeout, otherwise: None if done() else pytest.fail(otherwise())
+        up, "wait_until", lambda done, timeout, otherwise: None if done() else pytest.fail(otherwise())
     )
     with pytest.raises(pytest.fail.Exception, match="not read these DAGs: parity\n  parity.py: SyntaxError"):
         up.switch_on(home, client)
