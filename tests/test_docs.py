@@ -14,7 +14,13 @@ from include.settings import PREFIX, PROJECT_ROOT, Settings
 from tests.cli.test_main import COMMANDS
 
 README = PROJECT_ROOT / "README.md"
-DOCUMENTS = [README, PROJECT_ROOT / "CHANGELOG.md", *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
+CONTRIBUTING = PROJECT_ROOT / "CONTRIBUTING.md"
+DOCUMENTS = [
+    README,
+    PROJECT_ROOT / "CHANGELOG.md",
+    CONTRIBUTING,
+    *sorted((PROJECT_ROOT / "docs").rglob("*.md")),
+]
 TEXTS = {path: path.read_text() for path in DOCUMENTS}
 
 each_document = pytest.mark.parametrize(
@@ -140,3 +146,13 @@ def test_links_lead_to_files_and_headings(path):
         file = (path.parent / target).resolve() if target else path
         assert file.exists(), link
         assert not heading or heading in anchors(file.read_text()), link
+
+
+def test_the_files_that_contributing_names_exist():
+    paths = re.findall(
+        r"`((?:include|docs|tests|dags|streamlit_app|grafana)/[\w./*-]+)`", TEXTS[CONTRIBUTING]
+    )
+    assert len(paths) > 20
+    assert [
+        path for path in paths if "NAME" not in path and not list(PROJECT_ROOT.glob(path.rstrip("/")))
+    ] == []
