@@ -175,8 +175,8 @@ def recall_per_scenario(scenarios: pandas.DataFrame) -> alt.LayerChart:
         text=[f"{c:,} of {n:,}" for c, n in zip(scenarios["caught"], scenarios["frauds"], strict=True)],
     )
     base = alt.Chart(rows).encode(
-        x=alt.X("recall:Q", title="share of frauds alerted", axis=alt.Axis(format="%"),
-                scale=alt.Scale(domain=[0, 1.15]), ),
+        x=alt.X("recall:Q", title="share of frauds alerted", scale=alt.Scale(domain=[0, 1.15]),
+                axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])),
         y=alt.Y("scenario:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220)),
         tooltip=["scenario", "frauds", "caught", alt.Tooltip("recall", format=".1%")],
     )  # fmt: skip

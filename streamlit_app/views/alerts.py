@@ -85,7 +85,7 @@ def inbox_table(rows: pandas.DataFrame) -> pandas.Series:
             "raised": st.column_config.DatetimeColumn(
                 "raised (UTC)", format="DD MMM, HH:mm", timezone="UTC", width=100
             ),
-            "amount": st.column_config.NumberColumn(format="%.2f", width=70),
+            "amount": st.column_config.NumberColumn(format="%.2f"),
             "score": st.column_config.NumberColumn(format="%.3f", width=55),
             "reason": st.column_config.TextColumn("first reason", width=250),
             "verdict": st.column_config.TextColumn(width=75),
@@ -263,7 +263,7 @@ def linked_alert(transaction_id: str) -> pandas.Series | None:
 
 
 def inbox() -> None:
-    left, right = st.columns([6, 7], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = st.segmented_control(
@@ -281,6 +281,8 @@ def inbox() -> None:
         alert = None
         if rows is not None and not rows.empty:
             alert = inbox_table(rows)
+            if len(rows) == LISTED:
+                st.caption(f"The newest {LISTED} are listed.")
         elif rows is not None:
             st.info(
                 "**No open alert.** The streams raise alerts when a score reaches the champion's threshold."

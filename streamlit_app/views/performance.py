@@ -179,10 +179,10 @@ def latest_alerts() -> None:
             "at": st.column_config.DatetimeColumn(
                 "at (UTC)", format="DD MMM, HH:mm:ss", timezone="UTC", width=110
             ),
-            "amount": st.column_config.NumberColumn(format="%.2f", width=70),
+            "amount": st.column_config.NumberColumn(format="%.2f"),
             "score": st.column_config.NumberColumn(format="%.3f", width=60),
             "version": st.column_config.NumberColumn(width=60),
-            "reasons": st.column_config.TextColumn("strongest reasons", width=760),
+            "reasons": st.column_config.TextColumn("strongest reasons", width=700),
         },
     )
 
