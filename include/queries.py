@@ -92,12 +92,12 @@ def execute(engine: sqlalchemy.Engine, name: str, **parameters: object) -> int:
 
 def _named(name: str, error: DBAPIError) -> QueryError:
     state = getattr(error.orig, "sqlstate", None)
-    said = f"query {name}: {str(error.orig).strip()}"
+    message = f"query {name}: {str(error.orig).strip()}"
     if state == QUERY_CANCELED:
-        return QueryTooSlow(said)
-    if state is None and "password" in said:
-        return LoginRefused(said)
+        return QueryTooSlow(message)
+    if state is None and "password" in message:
+        return LoginRefused(message)
     # Without a state no server answered; classes 08, 53 and 57 are lost connections, exhaustion and shutdown.
     if error.connection_invalidated or state is None or state[:2] in {"08", "53", "57"}:
-        return DatabaseUnavailable(said)
-    return QueryError(said)
+        return DatabaseUnavailable(message)
+    return QueryError(message)

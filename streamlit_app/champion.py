@@ -14,11 +14,11 @@ SCORING = "scoring now"
 
 def roles(streams: pandas.DataFrame, aliases: dict[int, str]) -> dict[int, str]:
     """The roles of versions in words: their aliases, and which one the fraud stream scores with."""
-    found = dict(aliases)
+    named = dict(aliases)
     scoring = streams.set_index("stream")["model_version"].get(FRAUD_STREAM)
     if scoring is not None and not pandas.isna(scoring):
-        found[int(scoring)] = ", ".join(filter(None, [found.get(int(scoring)), SCORING]))
-    return found
+        named[int(scoring)] = ", ".join(filter(None, [named.get(int(scoring)), SCORING]))
+    return named
 
 
 def of(models: pandas.DataFrame, roles: dict[int, str]) -> pandas.Series | None:

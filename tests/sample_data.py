@@ -6,6 +6,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from include.settings import Settings
+from include.sql import one_row
 
 # Everything is one draw per row from PostgreSQL's generator, seeded once: the same rows on every run, up to now().
 SQL = """
@@ -156,7 +157,7 @@ def add_conflict(connection: psycopg.Connection, transaction_id: str) -> dict[st
     raised an alert, was refused as id_conflict and is known as fraud; returns which event it is.
     """
     cursor = psycopg.ClientCursor(connection, row_factory=dict_row)
-    return cursor.execute(CONFLICT, {"transaction_id": transaction_id}).fetchone()
+    return one_row(cursor.execute(CONFLICT, {"transaction_id": transaction_id}))
 
 
 def fill(settings: Settings, *, transactions: int = 8000, days: int = 9, fraud_rate: float = 0.02) -> None:

@@ -53,8 +53,8 @@ def fill(settings: Settings, end: datetime = END, **config: Any) -> int:
     partition = [crc32(user.encode()) % PARTITIONS for user in columns["user_id"]]
     placed = np.array(partition)
     offset = np.zeros(len(placed), np.int64)
-    for each in range(PARTITIONS):
-        offset[placed == each] = np.arange((placed == each).sum())
+    for number in range(PARTITIONS):
+        offset[placed == number] = np.arange((placed == number).sum())
     columns |= {
         "timestamp": stamps,
         "broker_time": stamps,

@@ -60,13 +60,13 @@ def rows(connection: psycopg.Connection, sql: str, days: float = 10, interval: s
 def test_every_query_gives_rows_to_the_role_grafana(grafana, sql, form):
     cursor = rows(grafana, sql)
     names = [column.name for column in cursor.description]
-    found = cursor.fetchall()
-    assert found and all(any(value is not None for value in row) for row in found)
+    records = cursor.fetchall()
+    assert records and all(any(value is not None for value in row) for row in records)
     assert len(names) == len(set(names)) and "?column?" not in names
     if form == "time_series":
-        assert names[0] == "time" and [row[0] for row in found] == sorted(row[0] for row in found)
+        assert names[0] == "time" and [row[0] for row in records] == sorted(row[0] for row in records)
         labels = [i for i, name in enumerate(names) if name == "metric"]
-        values = [value for row in found for i, value in enumerate(row) if i and i not in labels]
+        values = [value for row in records for i, value in enumerate(row) if i and i not in labels]
         assert any(value for value in values) and all(not isinstance(value, str) for value in values)
 
 
@@ -154,10 +154,10 @@ def test_a_dashboard_is_sound(name):
     assert board["editable"] is False and board["time"]["to"] == "now"
     taken = set()
     for panel in board["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
-                 for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip
+        area = panel["gridPos"]
+        assert area["x"] + area["w"] <= 24
+        cells = {(x, y) for x in range(area["x"], area["x"] + area["w"])
+                 for y in range(area["y"], area["y"] + area["h"])}  # fmt: skip
         assert not cells & taken, panel["title"]
         taken |= cells
 
@@ -176,7 +176,7 @@ def test_a_panel_says_what_it_shows_and_in_what_unit(name, panel):
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["value"] is None
     used = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
-    assert all(each == {"type": source()["type"], "uid": source()["uid"]} for each in used)
+    assert all(named == {"type": source()["type"], "uid": source()["uid"]} for named in used)
     assert [target["refId"] for target in panel["targets"]] == [*"ABCD"[: len(panel["targets"])]]
 
 

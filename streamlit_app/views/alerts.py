@@ -170,13 +170,24 @@ def history(alert: pandas.Series, event: pandas.Series) -> None:
         return
     decision = rows["is_alert"].map({True: "alert", False: ""}).fillna("not scored")
     label = rows["is_fraud"].map({True: "fraud", False: "legitimate"}).fillna("")
+    shown = [
+        "timestamp",
+        "amount",
+        "score",
+        "decision",
+        "label",
+        "transaction_location",
+        "device",
+        "merchant_category",
+    ]
+    if not label.any():
+        shown.remove("label")
     st.dataframe(
         rows.assign(decision=decision, label=label),
         hide_index=True,
         height=250,
         placeholder="–",
-        column_order=["timestamp", "amount", "score", "decision", "label", "transaction_location", "device",
-                      "merchant_category"],
+        column_order=shown,
         column_config={
             "timestamp": st.column_config.DatetimeColumn("time (UTC)", format="DD MMM, HH:mm", timezone="UTC"),
             "amount": st.column_config.NumberColumn(format="%.2f"),
@@ -211,7 +222,7 @@ def verdict(event: dict[str, object], alert: str) -> None:
     for row in data.now("verdicts", **event).itertuples():
         decision = "fraud" if row.is_fraud else "legitimate"
         note = f": {words.plain(row.note)}" if row.note else ""
-        st.markdown(f"**{decision}**, said {words.plain(row.analyst)} on {words.when(row.at)} UTC{note}")
+        st.markdown(f"**{decision}**, by {words.plain(row.analyst)} on {words.when(row.at)} UTC{note}")
     key = key_of(event)
     named = bool(st.session_state.get("analyst", "").strip())
     with st.container(horizontal=True, vertical_alignment="bottom"):

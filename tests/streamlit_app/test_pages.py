@@ -33,7 +33,7 @@ def opened(page: str, **query: str) -> AppTest:
     return app
 
 
-def said(app: AppTest) -> str:
+def text_of(app: AppTest) -> str:
     """Everything that the page says, tables included."""
     kinds = (
         "title",
@@ -74,7 +74,7 @@ def absent(settings: Settings) -> Settings:
 @pytest.mark.parametrize("page", PAGES)
 def test_without_postgres_a_page_says_so_and_where_to_look(absent, use, page):
     use(absent)
-    text = said(opened(page))
+    text = text_of(opened(page))
     assert (
         "**PostgreSQL does not answer** at 127.0.0.1, port 1" in text and "fraudstream logs postgres" in text
     )
@@ -82,19 +82,19 @@ def test_without_postgres_a_page_says_so_and_where_to_look(absent, use, page):
 
 def test_an_empty_shop_says_what_is_missing(clean_postgres, use):
     use(clean_postgres, mlflow_tracking_uri="http://127.0.0.1:1")
-    assert "**No transaction is scored yet**" in said(opened("views/live.py"))
-    assert "switch on `stream_fraud_scores`" in said(opened("views/live.py"))
-    performance = said(opened("views/performance.py"))
+    assert "**No transaction is scored yet**" in text_of(opened("views/live.py"))
+    assert "switch on `stream_fraud_scores`" in text_of(opened("views/live.py"))
+    performance = text_of(opened("views/performance.py"))
     assert "**There is no champion model yet**" in performance
     assert "As soon as there is a champion" in performance
-    assert "**No open alert.**" in said(opened("views/alerts.py"))
+    assert "**No open alert.**" in text_of(opened("views/alerts.py"))
 
 
 def test_a_scorer_that_waits_for_a_champion_says_so(clean_postgres, use):
     use(clean_postgres)
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
         connection.execute("update shop.stream_leases set state = 'waiting', detail = 'no champion [yet]'")
-    text = said(opened("views/live.py"))
+    text = text_of(opened("views/live.py"))
     assert "waits for a champion" in text and r"no champion \[yet\]" in text
 
 
@@ -112,38 +112,40 @@ class TestFilled:
         assert int(figures["Scored, last 15 min"]) >= 240
         assert figures["Open alerts"].isdigit() and figures["Delay to score"].endswith(" s")
         assert len(app.get("vega_lite_chart")) == 3
-        assert "6 behind the transaction stream" in said(app)
-        assert "invalid_json" in said(app)
+        assert "6 behind the transaction stream" in text_of(app)
+        assert "invalid_json" in text_of(app)
 
     def test_the_link_to_airflow_leads_to_its_public_address(self, shop, use):
         use(shop, airflow_public_url="https://airflow.example.com")
-        assert "[Airflow](https://airflow.example.com)" in said(opened("views/live.py"))
+        assert "[Airflow](https://airflow.example.com)" in text_of(opened("views/live.py"))
 
     def test_a_window_without_scores_says_when_the_last_one_was(self, shop):
         with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
             moved = "update shop.fraud_scores set scored_at = scored_at {} interval '2 days'"
             connection.execute(moved.format("-"))
             try:
-                text = said(opened("views/live.py"))
+                text = text_of(opened("views/live.py"))
                 assert "Nothing was scored in the last 15 min; the newest score is from" in text
             finally:
                 connection.execute(moved.format("+"))
 
     def test_without_mlflow_the_version_that_scores_is_shown(self):
         app = opened("views/performance.py")
-        text = said(app)
+        text = text_of(app)
         assert "**MLflow does not answer** at http://127.0.0.1:1" in text
         assert "Scoring now Version 2" in text and "Champion" not in [m.label for m in app.metric]
         assert len(app.get("vega_lite_chart")) == 5
 
     def test_features_that_differ_are_named(self, shop):
-        assert "8,000 compared, none differs" in said(opened("views/performance.py"))
-        found = Jsonb([{"feature": "growth", "rows": 2, "largest": 0.5, "place": "partition 0, offset 9"}])
+        assert "8,000 compared, none differs" in text_of(opened("views/performance.py"))
+        mismatches = Jsonb(
+            [{"feature": "growth", "rows": 2, "largest": 0.5, "place": "partition 0, offset 9"}]
+        )
         with psycopg.connect(shop.conninfo("owner"), autocommit=True) as connection:
-            connection.execute("update shop.parity_checks set mismatches = %s", [found])
+            connection.execute("update shop.parity_checks set mismatches = %s", [mismatches])
             try:
                 st.cache_data.clear()
-                assert "**these differ, so no model is promoted: growth**" in said(
+                assert "**these differ, so no model is promoted: growth**" in text_of(
                     opened("views/performance.py")
                 )
             finally:
@@ -152,20 +154,20 @@ class TestFilled:
     def test_the_chosen_version_and_period_count(self):
         app = opened("views/performance.py")
         app.selectbox(key="scored_by").select(1).run()
-        assert not app.exception and "Each version has a threshold" not in said(app)
+        assert not app.exception and "Each version has a threshold" not in text_of(app)
         app.button_group(key="period").set_value("24 hours").run()
         assert not app.exception
-        assert "Version 1 has scored nothing in this period" in said(app)
+        assert "Version 1 has scored nothing in this period" in text_of(app)
 
     def test_an_alert_shows_reasons_history_and_masked_names(self):
-        text = said(opened("views/alerts.py"))
+        text = text_of(opened("views/alerts.py"))
         assert "Why it was raised" in text and r"times this customer\'s usual" in text
         assert "@example.com" not in text and "Name and e-mail are masked" in text
         assert "•••" in text and "The customer's last" in text
 
     def test_names_are_shown_when_the_setting_allows(self, shop, use):
         use(shop, app_show_personal_data=True)
-        text = said(opened("views/alerts.py"))
+        text = text_of(opened("views/alerts.py"))
         assert r"\@example\.com" in text and "are masked" not in text
 
     def test_an_app_that_cannot_become_personal_says_which_secret_it_needs(self, shop, use, tmp_path):
@@ -175,13 +177,13 @@ class TestFilled:
         passfile.chmod(0o600)
         st.cache_resource.clear()
         use(shop, app_show_personal_data=True, postgres_passfile=passfile)
-        text = said(opened("views/alerts.py"))
+        text = text_of(opened("views/alerts.py"))
         assert "**PostgreSQL did not let this app in.**" in text and "role `personal`" in text
         st.cache_resource.clear()
 
     @pytest.mark.parametrize("page", PAGES)
     def test_no_page_shows_an_email_by_itself(self, page):
-        assert "example" not in said(opened(page))
+        assert "example" not in text_of(opened(page))
 
     def test_no_page_sends_a_name_to_a_viewer_who_may_not_see_it(self, shop, use):
         names = {"first_name": "Canaryfirst", "last_name": "Canarylast", "email": "canary.e-mail@example.com"}
@@ -209,15 +211,15 @@ class TestFilled:
             "called"
         ).run()
         button(app, "Fraud").click().run()
-        assert not app.exception and "Your last verdict: **fraud** on " in said(app)
+        assert not app.exception and "Your last verdict: **fraud** on " in text_of(app)
         with psycopg.connect(shop.conninfo("owner")) as connection:
             row = connection.execute(
                 "select transaction_id, is_fraud, analyst, note from shop.verdicts order by id desc limit 1"
             ).fetchone()
         assert row[1:] == (True, "<b>Ada</b>", "called")
         assert len(app.dataframe[0].value) == len(listed) - 1
-        decided = said(opened("views/alerts.py", transaction=row[0]))
-        assert r"**fraud**, said \<b\>Ada\<\/b\>" in decided
+        decided = text_of(opened("views/alerts.py", transaction=row[0]))
+        assert r"**fraud**, by \<b\>Ada\<\/b\>" in decided
 
     def test_a_click_right_after_the_page_changed_judges_nothing(self, shop):
         app = opened("views/alerts.py")
@@ -256,7 +258,7 @@ class TestFilled:
             ).fetchone()
             sample_data.add_conflict(connection, owner)
         app = opened("views/alerts.py", transaction=owner)
-        text = said(app)
+        text = text_of(app)
         assert "**Another payment has the same id.**" in text
         assert r"Amount: **4,999\.00 USD**" in text and "Customer: **u00042**" in text
         assert "Merchant: **m7, electronics**" in text and merchant not in text
@@ -272,14 +274,14 @@ class TestFilled:
             connection.execute('delete from shop.dead_letters where "offset" = 900000')
             sample_data.add_conflict(connection, raised)
         app = opened("views/alerts.py", transaction=raised)
-        assert "Another payment has the same id" in said(app)
+        assert "Another payment has the same id" in text_of(app)
         choice = app.selectbox(key=f"alert_of_{raised}")
         assert choice.label == "2 alerts have this id"
         choice.select_index(1).run()
-        assert not app.exception and "Another payment has the same id" not in said(app)
+        assert not app.exception and "Another payment has the same id" not in text_of(app)
 
     def test_an_unknown_transaction_in_the_address_is_said(self):
-        assert "There is no alert on this transaction." in said(
+        assert "There is no alert on this transaction." in text_of(
             opened("views/alerts.py", transaction="<b>none")
         )
 
@@ -288,7 +290,7 @@ class TestFilled:
 
         monkeypatch.setattr(queries, "text", lambda name: "select pg_sleep(5) as at")
         monkeypatch.setattr(queries.engine, "__kwdefaults__", {"timeout_seconds": 0.05, "pool_size": 1})
-        assert "**PostgreSQL took too long**" in said(opened("views/live.py"))
+        assert "**PostgreSQL took too long**" in text_of(opened("views/live.py"))
 
 
 class TestScoredByHand:
@@ -308,7 +310,7 @@ class TestScoredByHand:
         return app
 
     def test_the_champion_is_named(self):
-        text = said(opened("views/performance.py"))
+        text = text_of(opened("views/performance.py"))
         assert (
             "Champion Version 2" in text and "champion, scoring now" in text and "does not answer" not in text
         )
@@ -324,7 +326,7 @@ class TestScoredByHand:
             odd = self.sent(app, amount=90_000.0)
             assert connection.execute(counted).fetchone() == before
         assert float(odd.metric[-1].value) > usual
-        text = said(odd)
+        text = text_of(odd)
         assert "Score by version 2" in text and "What raises the score" in text
         assert "amount" in text and "earlier payments of this customer" in text
         assert "alert" in [badge.value for badge in odd.get("markdown") if "badge" in badge.value][-1]
@@ -349,11 +351,11 @@ class TestScoredByHand:
         with psycopg.connect(shop_with_champion.conninfo("owner")) as connection:
             connection.execute("delete from shop.user_state where user_id = %s", [other])
         app.selectbox(key="by_hand_customer").select(other).run()
-        assert "counts as the first one" in said(self.sent(app))
+        assert "counts as the first one" in text_of(self.sent(app))
 
     def test_what_a_stream_would_refuse_is_refused_here(self):
         app = opened("views/performance.py")
-        text = said(self.sent(app, timestamp=datetime.now() + timedelta(days=9)))
+        text = text_of(self.sent(app, timestamp=datetime.now() + timedelta(days=9)))
         assert "**This would become a dead letter**" in text and "in_the_future" in text.replace("\\", "")
 
     def test_a_tampered_model_is_refused(self, shop_with_champion):
@@ -361,7 +363,7 @@ class TestScoredByHand:
             (right,) = connection.execute("select sha256 from shop.models where version = 2").fetchone()
             connection.execute("update shop.models set sha256 = repeat('0', 64) where version = 2")
             try:
-                text = said(self.sent(opened("views/performance.py")))
+                text = text_of(self.sent(opened("views/performance.py")))
             finally:
                 connection.execute("update shop.models set sha256 = %s where version = 2", [right])
         assert "**The model was refused**" in text and "sha256" in text
@@ -381,4 +383,4 @@ def test_a_version_that_mlflow_no_longer_has_is_still_shown(shop_with_champion, 
     history = next(table.value for table in app.dataframe if "role" in table.value)
     assert list(history["version"]) == [2, 1]
     app.selectbox(key="scored_by").select(1).run()
-    assert not app.exception and "does not answer" not in said(app)
+    assert not app.exception and "does not answer" not in text_of(app)

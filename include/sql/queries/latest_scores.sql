@@ -1,4 +1,4 @@
--- The transactions scored last, with amount and place.
+-- The transactions scored last, with amount and place of payment.
 select s.scored_at, s.transaction_id, t.amount::double precision as amount, t.currency, t.merchant_category,
        t.transaction_location, t.device, s.score, s.is_alert, s.model_version
 from (select * from shop.fraud_scores order by scored_at desc limit %(limit)s) s
