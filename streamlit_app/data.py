@@ -12,6 +12,7 @@ import sqlalchemy
 import streamlit as st
 
 from include import queries
+from include.models.scorer import Scorer
 from include.registry.aliases import versions as registered_versions
 from include.registry.errors import ModelRejected, RegistryUnavailable
 from include.registry.loading import load_scorer
@@ -88,11 +89,11 @@ def aliases() -> dict[int, str]:
 
 
 @st.cache_resource(max_entries=3, show_spinner="Loading the model …")
-def _scorer(uri: str, version: int, sha256: str):
+def _scorer(uri: str, version: int, sha256: str) -> Scorer:
     return load_scorer(load(), version, role="app")
 
 
-def scorer(version: int, sha256: str):
+def scorer(version: int, sha256: str) -> Scorer:
     """The verified scorer of a registered version.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import pandas
@@ -39,6 +40,6 @@ def when(at: datetime | None) -> str:
     return "never" if at is None or pandas.isna(at) else f"{at:%d %b %Y, %H:%M:%S}"
 
 
-def reasons(items: list[dict]) -> list[str]:
+def reasons(items: Sequence[Mapping[str, object]]) -> list[str]:
     """The texts of an alert's reasons, the strongest first."""
     return [str(item.get("text") or item.get("feature") or "") for item in items]

@@ -27,7 +27,7 @@ from include.events.transaction import Transaction
 from include.features import known_frauds
 from include.features.definitions import FEATURE_SET, FEATURES, MERCHANT_FEATURES
 from include.settings import Settings
-from include.sql import statement
+from include.sql import one_row, statement
 from include.training import parity
 from include.training.parity import FeatureDifference, ParityBroken, Replay
 from include.training.recompute import BATCH
@@ -72,7 +72,7 @@ def check(settings: Settings, max_rows: int = MAX_ROWS) -> ParityCheck:
     started = time.monotonic()
     with psycopg.connect(settings.conninfo("trainer")) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        (scores,) = connection.execute("select count(*) from shop.fraud_scores").fetchone()
+        (scores,) = one_row(connection.execute("select count(*) from shop.fraud_scores"))
         share = min(1.0, max_rows / max(scores, 1))
         result = _compared(connection, share)
         result = replace(result, seconds=time.monotonic() - started)

@@ -158,7 +158,7 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
         for row in moved
     ]
     since = min((row.checked_at for row in moved), default=None)
-    counts: Counter[tuple] = Counter()
+    counts: Counter[tuple[Any, ...]] = Counter()
     if moved:
         names = ("streams", "topics", "partitions", "topic_ids", "firsts", "ends")
         arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}

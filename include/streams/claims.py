@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -37,7 +37,7 @@ class IdTable(NamedTuple):
 
     insert: str
     known: str
-    arguments: tuple = ()
+    arguments: tuple[object, ...] = ()
 
 
 TRANSACTION_IDS = IdTable(
@@ -68,7 +68,9 @@ def claim(
         new = {transaction_id for (transaction_id,) in taken}
         unknown = [transaction_id for transaction_id in first if transaction_id not in new]
         while unknown:
-            known = dict(connection.execute(table.known, (unknown, *table.arguments)).fetchall())
+            known: dict[str, Any] = dict(
+                connection.execute(table.known, (unknown, *table.arguments)).fetchall()
+            )
             owners.update(known)
             unknown = [transaction_id for transaction_id in unknown if transaction_id not in known]
             if unknown:  # housekeeping deleted them between the two statements

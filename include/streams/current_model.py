@@ -35,7 +35,7 @@ class CurrentModel:
         self.problem = "waiting for a champion model"
         self._settings = settings
         self._refused: loading.Refused | None = None
-        self._sent: tuple[Scorer | None, Broadcast] | None = None
+        self._sent: tuple[Scorer | None, Broadcast[Scorer | None]] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="current-model", daemon=True)
         self._thread.start()
@@ -50,7 +50,7 @@ class CurrentModel:
 
     def report(self) -> tuple[str, int | None]:
         """The problem, and the version that scores."""
-        return self.problem, self.scorer and self.scorer.version
+        return self.problem, self.scorer.version if self.scorer else None
 
     def handlers(self, spark: SparkSession) -> dict[str, Handler]:
         """Scores the transactions' topic with the model as it is now; each version is sent to workers once."""

@@ -10,10 +10,12 @@ import logging
 import os
 import socket
 import threading
+from typing import Any
 
 import psycopg
 
 from include.settings import Settings
+from include.sql import one_row
 from include.streams import store
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ class Lease:
         self.lost: LeaseLost | None = None
         self._connection = store.connect(settings)
         self._heartbeat_seconds = heartbeat_seconds
-        self._state = {"state": "starting", "detail": "", "model_version": None}
+        self._state: dict[str, Any] = {"state": "starting", "detail": "", "model_version": None}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -67,7 +69,7 @@ class Lease:
             psycopg.Error: the database went away.
         """
         arguments = {"stream": self.stream}
-        free = self._connection.execute(f"select pg_try_advisory_lock({_KEY})", arguments).fetchone()[0]
+        (free,) = one_row(self._connection.execute(f"select pg_try_advisory_lock({_KEY})", arguments))
         if not free:
             log.warning("%s: waiting, another driver holds this stream", self.stream)
         self._connection.execute("set lock_timeout = '1s'")

@@ -1,5 +1,7 @@
 """Live overview: what flows, how fast, and whether every stream keeps up."""
 
+from typing import Literal
+
 import pandas
 import streamlit as st
 
@@ -13,7 +15,7 @@ ROLES = {
     TRANSACTION_STREAM: ("Transaction stream", "stores what it reads"),
     FRAUD_STREAM: ("Fraud stream", "scores what it reads"),
 }
-COLOURS = {"running": "green", "stopped": "gray", "failed": "red"}
+COLOURS: dict[str, Literal["green", "gray", "red"]] = {"running": "green", "stopped": "gray", "failed": "red"}
 SILENT_AFTER = 60  # seconds without a heartbeat
 
 
