@@ -10,31 +10,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import psutil
+import psycopg
 
 from include.broker import kafka
-from include.platform import secrets, supervisor
+from include.faults.victims import main_process, runs
+from include.platform import secrets
 from include.settings import Settings
+from include.streams import STREAMS
 from tests.builders import event_bytes
 from tests.stream_runs import produce, until
 
-JOBS = ("transaction_stream", "fraud_stream")
 _LEDGER = "select stream, partition, epoch, next_offset from shop.stream_offsets where topic = '{}'"
 _STALE = """
 select count(*) from (
     select epoch, max(epoch) over (partition by stream, topic, partition order by id) as newest
     from campaign.journal) j
 where epoch < newest"""
-
-
-def main_process(settings: Settings, service: str) -> psutil.Process:
-    """The process of a service that supervisord started."""
-    return psutil.Process(supervisor._proxy(settings).getProcessInfo(service)["pid"])
-
-
-def above(driver: psutil.Process, scheduler: psutil.Process) -> list[psutil.Process]:
-    """What stands between a Spark driver and the scheduler: the task's process, ..., the worker that runs it."""
-    line = driver.parents()
-    return line[: line.index(scheduler)]
 
 
 def refuse_tokens(settings: Settings) -> None:
@@ -58,7 +49,7 @@ class Watch:
         self._query = query
         self._drivers = drivers
         self._before = self._epochs()
-        self.victims = {job: _with_children(drivers(job)) for job in JOBS}
+        self.victims = {job: _with_children(drivers(job)) for job in STREAMS}
         assert all(self.victims.values()), "a stream does not run yet"
         self.load = os.getloadavg()[0]
         self.began = time.monotonic()
@@ -82,19 +73,21 @@ class Watch:
         def committed() -> bool:
             nonlocal sent, sent_at
             if time.monotonic() - sent_at > 2:  # the producer is a task, too: it may be away
-                ids = [f"after-{uuid.uuid4()}" for _ in range(self.settings.kafka_partitions)]
-                for partition, each in enumerate(ids):
-                    value = event_bytes(transaction_id=each, timestamp=datetime.now(UTC))
+                for partition in range(self.settings.kafka_partitions):
+                    value = event_bytes(transaction_id=f"after-{uuid.uuid4()}", timestamp=datetime.now(UTC))
                     produce(self.settings, topic, [value], partition=partition)
                 sent = sent or kafka.end_offsets(self.settings, topic)
                 sent_at = time.monotonic()
-            rows = self._query(_LEDGER.format(topic))
+            try:
+                rows = self._query(_LEDGER.format(topic))
+            except psycopg.OperationalError:  # PostgreSQL may be what was hurt
+                return False
             done = {
                 (stream, partition)
                 for stream, partition, epoch, following in rows
                 if following >= sent[partition] and (stream not in restarted or epoch > self._before[stream])
             }
-            return done >= {(stream, partition) for stream in JOBS for partition in sent}
+            return done >= {(stream, partition) for stream in STREAMS for partition in sent}
 
         until(committed, seconds)
         taken = time.monotonic() - self.began
@@ -103,8 +96,8 @@ class Watch:
             until(lambda job=job: not any(map(runs, self.victims[job])), 60)
         for job in kept:
             assert all(map(runs, self.victims[job][:2])), f"{job} was restarted"
-        for job in JOBS:
-            until(lambda job=job: sum("java" in each.name() for each in self._drivers(job)) == 1, 60)
+        for job in STREAMS:
+            until(lambda job=job: sum("java" in driver.name() for driver in self._drivers(job)) == 1, 60)
         assert self._query(_STALE) == [(0,)], "a driver wrote after its successor"
         return taken
 
@@ -122,12 +115,5 @@ class Watch:
         until(unchanged, seconds)
 
 
-def _with_children(found: list[psutil.Process]) -> list[psutil.Process]:
-    return found + [child for each in found for child in each.children(recursive=True)]
-
-
-def runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _with_children(parents: list[psutil.Process]) -> list[psutil.Process]:
+    return parents + [child for parent in parents for child in parent.children(recursive=True)]

@@ -22,10 +22,12 @@ from confluent_kafka import Producer
 
 from include.bench import outage
 from include.broker import kafka
+from include.faults import victims
 from include.platform import airflow, processes, secrets
 from include.platform.temporary import environment, temporary_settings
 from include.registry import aliases
 from include.sql import statement
+from include.streams import STREAMS
 from tests import airflow_faults, canaries
 from tests.builders import event_bytes
 
@@ -33,7 +35,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
 
 COMMAND = str(Path(sys.prefix) / "bin" / "fraudstream")
 SERVICES = {
-    "postgres", "kafka", "mlflow", "streamlit",
+    "postgres", "kafka", "mlflow", "streamlit", "watchdog",
     "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer",
 }  # fmt: skip
 
@@ -72,12 +74,7 @@ class Platform:
             return connection.execute(statement).fetchall()
 
     def drivers(self, job: str) -> list[psutil.Process]:
-        """The Java and Python processes of a Spark job."""
-        return [
-            each
-            for each in processes.ours(self.settings)
-            if f"spark_jobs/{job}.py" in " ".join(_command(each))
-        ]
+        return victims.drivers(self.settings, job)
 
     def wait(self, what: str, condition: Callable[[], bool], timeout: float = 180) -> None:
         deadline = time.monotonic() + timeout
@@ -87,13 +84,6 @@ class Platform:
                     f"{what} did not happen within {timeout:.0f} s; status: {self.run('status').stdout}"
                 )
             time.sleep(1)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +166,15 @@ def test_every_service_is_healthy_and_counts_grow(platform):
 
 
 def _all_well(status: dict) -> bool:
-    return {each["state"] for each in status["services"].values()} == {"healthy"} and {
-        each["state"] for each in status["streams"].values()
+    return {service["state"] for service in status["services"].values()} == {"healthy"} and {
+        stream["state"] for stream in status["streams"].values()
     } == {"running"}
 
 
 def test_up_again_changes_nothing_that_runs(platform):
-    before = {each.pid for each in platform.drivers("fraud_stream")}
+    before = {driver.pid for driver in platform.drivers("fraud_stream")}
     assert platform.run("up", timeout=300).returncode == 0
-    assert {each.pid for each in platform.drivers("fraud_stream")} == before
+    assert {driver.pid for driver in platform.drivers("fraud_stream")} == before
 
 
 def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
@@ -207,20 +197,18 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
 
 def test_a_stream_outlives_the_token_of_its_task(platform, watch):
     def ages() -> list[float]:
-        return [
-            time.time() - each.create_time() for job in airflow_faults.JOBS for each in platform.drivers(job)
-        ]
+        return [time.time() - driver.create_time() for job in STREAMS for driver in platform.drivers(job)]
 
     platform.wait("drivers older than their tokens", lambda: min(ages()) > TOKEN_SECONDS + 40)
-    watch.back("tokens renewed", kept=airflow_faults.JOBS)
+    watch.back("tokens renewed", kept=STREAMS)
 
 
 @pytest.mark.parametrize("job", ["transaction_stream", "fraud_stream"])
 def test_a_killed_driver_comes_back_and_loses_nothing(platform, job):
-    victims = platform.drivers(job)
-    assert victims
-    victims[0].kill()
-    _recovers(platform, lambda: set(platform.drivers(job)) - set(victims))
+    before = platform.drivers(job)
+    assert before
+    before[0].kill()
+    _recovers(platform, lambda: set(platform.drivers(job)) - set(before))
     folder = platform.settings.home / "tmp" / job
     left = [path.name for path in folder.glob("blockmgr-*")]
     assert len(left) == 1  # the killed driver's are gone
@@ -237,7 +225,7 @@ def test_housekeeping_runs_beside_the_streams(platform):
 
 
 def test_a_killed_broker_comes_back_and_loses_nothing(platform):
-    (broker,) = [each for each in processes.ours(platform.settings) if "kafka.Kafka" in _command(each)]
+    broker = victims.main_process(platform.settings, "kafka")
     broker.kill()
     _recovers(platform, lambda: not broker.is_running())
 
@@ -287,28 +275,51 @@ def journal(platform):
 @pytest.fixture
 def watch(platform, journal):
     """Both streams run; they are watched from now on, and in the end their books are closed."""
-    platform.wait("both streams", lambda: all(map(platform.drivers, airflow_faults.JOBS)))
+    platform.wait("both streams", lambda: all(map(platform.drivers, STREAMS)))
     yield airflow_faults.Watch(platform.settings, platform.query, platform.drivers)
     _recovers(platform, lambda: True)
 
 
 def test_a_killed_scheduler_comes_back_and_leaves_no_worker_behind(platform, watch):
-    scheduler = airflow_faults.main_process(platform.settings, "airflow-scheduler")
+    scheduler = victims.main_process(platform.settings, "airflow-scheduler")
     workers = scheduler.children(recursive=True)
     scheduler.kill()
-    watch.back("scheduler killed", restarted=airflow_faults.JOBS)
-    platform.wait("the end of the old workers", lambda: not any(map(airflow_faults.runs, workers)), 60)
+    watch.back("scheduler killed", restarted=STREAMS)
+    platform.wait("the end of the old workers", lambda: not any(map(victims.runs, workers)), 60)
+
+
+def test_a_killed_database_comes_back_and_so_do_both_streams_without_a_person(platform, watch):
+    """Airflow's scheduler hangs when its database crashes; the watchdog sees to it."""
+    victims.main_process(platform.settings, "postgres").kill()
+    watch.back("PostgreSQL killed", restarted=STREAMS)
+    platform.wait("health of every service", lambda: _all_well(platform.status()))
+
+
+def test_up_heals_what_a_crash_left(platform, journal):
+    """Nobody supervises any more, the scheduler hangs, the broker is gone, everything else runs on."""
+    daemon = psutil.Process(int((platform.settings.home / "supervisord.pid").read_text()))
+    victims.main_process(platform.settings, "airflow-scheduler").suspend()
+    broker = victims.main_process(platform.settings, "kafka")
+    left = victims.members(platform.settings, "airflow-api-server")
+    for process in (daemon, broker):
+        process.kill()
+    assert platform.run("status").returncode == 1
+    done = platform.run("up", timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not any(map(victims.runs, left))
+    platform.wait("health of every service and stream", lambda: _all_well(platform.status()))
+    _recovers(platform, lambda: True)
 
 
 @pytest.mark.parametrize("component", ["dag-processor", "triggerer"])
 def test_streams_do_not_notice_that_another_part_of_airflow_is_killed(platform, watch, component):
-    airflow_faults.main_process(platform.settings, f"airflow-{component}").kill()
+    victims.main_process(platform.settings, f"airflow-{component}").kill()
     platform.wait("health of every service", lambda: _all_well(platform.status()))
-    watch.back(f"{component} killed and back", kept=airflow_faults.JOBS)
+    watch.back(f"{component} killed and back", kept=STREAMS)
 
 
 def test_streams_outlive_the_api_server_or_come_back_with_it(platform, watch):
-    airflow_faults.main_process(platform.settings, "airflow-api-server").kill()
+    victims.main_process(platform.settings, "airflow-api-server").kill()
     watch.back("api-server killed")
     platform.wait("health of every service", lambda: _all_well(platform.status()))
     watch.steady()
@@ -317,9 +328,9 @@ def test_streams_outlive_the_api_server_or_come_back_with_it(platform, watch):
 
 @pytest.mark.parametrize("level", [0, -1], ids=["task", "worker"])
 def test_a_driver_whose_task_or_worker_was_killed_makes_room_for_its_successor(platform, watch, level):
-    scheduler = airflow_faults.main_process(platform.settings, "airflow-scheduler")
-    driver = next(each for each in platform.drivers("transaction_stream") if "java" in each.name())
-    airflow_faults.above(driver, scheduler)[level].kill()
+    scheduler = victims.main_process(platform.settings, "airflow-scheduler")
+    driver = next(process for process in platform.drivers("transaction_stream") if "java" in process.name())
+    victims.above(driver, scheduler)[level].kill()
     watch.back(f"{'worker' if level else 'task'} killed", restarted=["transaction_stream"])
 
 
@@ -335,28 +346,30 @@ def test_tasks_whose_token_is_refused_end_and_come_back_with_a_new_one(platform,
     airflow_faults.refuse_tokens(platform.settings)
     platform.wait(
         "the end of tasks without a token",
-        lambda: not any(map(airflow_faults.runs, sum(watch.victims.values(), []))),
+        lambda: not any(map(victims.runs, sum(watch.victims.values(), []))),
     )
-    airflow_faults.main_process(platform.settings, "airflow-scheduler").kill()
-    watch.back("token refused, then the scheduler restarted", restarted=airflow_faults.JOBS)
+    victims.main_process(platform.settings, "airflow-scheduler").kill()
+    watch.back("token refused, then the scheduler restarted", restarted=STREAMS)
 
 
 def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
     client, dag_id = airflow.Client(platform.settings), "stream_fraud_scores"
-    victims = platform.drivers("fraud_stream")
-    victims += [child for each in victims for child in each.children(recursive=True)]
+    drivers = platform.drivers("fraud_stream")
+    drivers += [child for driver in drivers for child in driver.children(recursive=True)]
     client.stop(dag_id)
-    platform.wait("the end of the job", lambda: not any(map(airflow_faults.runs, victims)), 90)
+    platform.wait("the end of the job", lambda: not any(map(victims.runs, drivers)), 90)
     assert platform.drivers("fraud_stream") == []
     client.unpause(dag_id)
     platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))
 
 
 def test_after_an_outage_both_streams_catch_up(platform):
-    rate, found = outage.measure(platform.settings, minutes=0.2)
+    rate, clearings = outage.measure(platform.settings, minutes=0.2)
     assert rate > 1
-    assert {each.stream for each in found} == set(airflow_faults.JOBS)
-    assert all(each.events >= each.backlog - outage.CAUGHT_UP_SECONDS * rate for each in found)
+    assert {clearing.stream for clearing in clearings} == set(STREAMS)
+    assert all(
+        clearing.events >= clearing.backlog - outage.CAUGHT_UP_SECONDS * rate for clearing in clearings
+    )
     _recovers(platform, lambda: True)
 
 
@@ -390,9 +403,9 @@ def test_no_secret_and_no_customer_is_in_what_airflow_answers(platform, canary):
     ]
     asked += ["/variables", "/plugins", "/importErrors", "/eventLogs", "/config", "/jobs"]
     asked += [f"/dagSources/{dag_id}" for dag_id in client.dags()]
-    answers = {each: json.dumps(client.request("GET", f"{each}?limit=100", allow=(403,))) for each in asked}
+    answers = {path: json.dumps(client.request("GET", f"{path}?limit=100", allow=(403,))) for path in asked}
     assert "spark_job" in answers["/dagSources/stream_transactions"] and "fraud_stream" in answers[asked[2]]
-    assert {each: canaries.named(canary, text) for each, text in answers.items()} == dict.fromkeys(asked, [])
+    assert {path: canaries.named(canary, text) for path, text in answers.items()} == dict.fromkeys(asked, [])
     assert "sql_alchemy_conn" not in answers["/config"]
 
 
@@ -400,10 +413,10 @@ def test_without_its_password_airflow_lets_nobody_in(platform):
     address, right = platform.settings.airflow_url, secrets.ensure(platform.settings)["airflow_admin"]
     log_in = [{"username": "admin", "password": given} for given in ("", "admin", right[:-1])]
     log_in += [{"username": "nobody", "password": right}]
-    answers = [httpx.post(f"{address}/auth/token", json=each, trust_env=False) for each in log_in]
-    answers += [httpx.get(f"{address}/auth/{each}", trust_env=False) for each in ("token", "token/login")]
-    assert {each.status_code for each in answers} <= {400, 401, 403, 422}
-    assert not any("access_token" in each.text or each.cookies for each in answers)
+    answers = [httpx.post(f"{address}/auth/token", json=body, trust_env=False) for body in log_in]
+    answers += [httpx.get(f"{address}/auth/{path}", trust_env=False) for path in ("token", "token/login")]
+    assert {answer.status_code for answer in answers} <= {400, 401, 403, 422}
+    assert not any("access_token" in answer.text or answer.cookies for answer in answers)
     forged = _token("not the key of this platform" * 3), _token("", algorithm="none")
     for token in (None, "x.y.z", *forged):
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -428,21 +441,18 @@ def _token(key: str, algorithm: str = "HS512") -> str:
 
 
 def test_everything_listens_on_loopback_only_and_sparks_pages_are_off(platform):
-    pids = set()
-    for each in processes.ours(
-        platform.settings
-    ):  # and its children: one that renames itself hides its environment
-        with contextlib.suppress(psutil.NoSuchProcess):
-            pids |= {each.pid, *(child.pid for child in each.children(recursive=True))}
+    pids = {process.pid for process in processes.ours(platform.settings)}
     listening = {
-        (each.laddr.port, each.laddr.ip.removeprefix("::ffff:")): each.pid
-        for each in psutil.net_connections("tcp")
-        if each.status == psutil.CONN_LISTEN and each.pid in pids
+        (connection.laddr.port, connection.laddr.ip.removeprefix("::ffff:")): connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in pids
     }
     assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}
     ports_of_ours = {value for name, value in platform.settings if name.endswith("_port")}
     assert ports_of_ours <= {port for port, _ in listening}
-    drivers = {each.pid for job in ("transaction_stream", "fraud_stream") for each in platform.drivers(job)}
+    drivers = {
+        driver.pid for job in ("transaction_stream", "fraud_stream") for driver in platform.drivers(job)
+    }
     for (port, _), pid in listening.items():
         if pid in drivers:
             with contextlib.suppress(httpx.HTTPError):

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
@@ -64,6 +65,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 5,
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 20,
+        # A scheduler that hangs is noticed when this stands still.
+        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 2,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__BASE_LOG_FOLDER": settings.home / "logs" / "airflow",
@@ -132,6 +135,13 @@ def clean(settings: Settings, before: datetime) -> None:
             raise AirflowError(f"airflow db clean failed: {(done.stdout + done.stderr).strip()[-1000:]}")
 
 
+class Health(NamedTuple):
+    """What Airflow says of a component: `healthy` or not, and the time of its last heartbeat as a text."""
+
+    status: str
+    heartbeat: str | None
+
+
 class Client:
     """Airflow's REST API, as the administrator."""
 
@@ -140,15 +150,19 @@ class Client:
         self._address = settings.airflow_url
         self._token = ""
 
-    def health(self) -> dict[str, str]:
-        """State by component, e.g. `{"scheduler": "healthy"}`; empty when the API does not answer."""
+    def health(self) -> dict[str, Health]:
+        """State by component: `metadatabase`, `scheduler`, …; empty when the API does not answer."""
         try:
-            answer = client().get(f"{self._address}/api/v2/monitor/health", timeout=5)
+            answer = client().get(f"{self._address}/api/v2/monitor/health", timeout=4)
         except httpx.HTTPError:
             return {}
         if answer.status_code != 200:
             return {}
-        return {name: (each or {}).get("status") or "unknown" for name, each in answer.json().items()}
+        return {
+            name: Health(state["status"] or "unknown", state.get(f"latest_{name}_heartbeat"))
+            for name, state in answer.json().items()
+            if state is not None
+        }
 
     def request(self, method: str, path: str, body: dict | None = None, allow: tuple[int, ...] = ()) -> dict:
         """One authenticated call below /api/v2.

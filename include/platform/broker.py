@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import struct
 import subprocess
 import uuid
 
@@ -28,6 +29,7 @@ group.initial.rebalance.delay.ms=0
 log.retention.hours=168
 log.segment.bytes=268435456
 """
+API_VERSIONS, CORRELATION = 18, 1
 LOG4J = """\
 Configuration:
   status: ERROR
@@ -81,8 +83,16 @@ def command(settings: Settings) -> list[str]:
     return _java(settings, "kafka.Kafka", str(settings.home / "kafka.properties"))
 
 
-def ready(settings: Settings) -> bool:
-    """True when the broker accepts connections; topics and offsets are asked through `include.broker.kafka`."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", settings.kafka_port)) == 0
+def ready(settings: Settings, timeout: float = 3) -> bool:
+    """True when the broker answers a request: the machine accepts connections for one that hangs.
+
+    Asks for the versions of its API, which needs no log-in and, unlike a client of librdkafka, no threads.
+    """
+    request = struct.pack(">hhih", API_VERSIONS, 0, CORRELATION, -1)  # version 0, no client id
+    try:
+        with socket.create_connection(("127.0.0.1", settings.kafka_port), timeout) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = connection.recv(8, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(answer) == 8 and struct.unpack(">ii", answer)[1] == CORRELATION

@@ -3,7 +3,8 @@
 NAME is a service of the embedded platform (`airflow-scheduler`, `mlflow`, …), a part of the Spark cluster, one of
 the steps `provision`, `start` and `drain`, or any other program with its arguments. Each gets the environment
 that the embedded platform would give it, made from the secrets that are mounted into this container; what the
-container's own environment says is kept.
+container's own environment says is kept. A service that hangs is ended, and its container with it: Docker restarts
+only what ends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from include.broker import kafka
 from include.operations import housekeeping
-from include.platform import airflow, down, postgres, secrets, services, up
+from include.platform import airflow, down, postgres, secrets, services, up, watchdog
 from include.platform.progress import Progress
 from include.settings import PROJECT_ROOT, Settings, SettingsError, load
 
@@ -136,6 +137,8 @@ def main() -> None:
     known = name in services.SERVICES or name in ("spark-master", "spark-worker")
     program = command(settings, name) if known else [name, *arguments]
     os.chdir(PROJECT_ROOT)
+    if name in services.SERVICES:
+        sys.exit(watchdog.keep(settings, name, program, environment(settings, name)))
     os.execvpe(program[0], program, environment(settings, name if known else "airflow-scheduler"))
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
-from include.platform import airflow, processes, supervisor
+from include.platform import airflow, processes, services, supervisor
 from include.platform.progress import Progress
 from include.settings import Settings
 
@@ -16,6 +16,7 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
     """Stops everything of this state folder; with `wipe` the state folder is deleted too."""
     if supervisor.running(settings):
         with progress.step("Streams finish their batch"):
+            supervisor.stop(settings, services.WATCHDOG)
             drain(settings)
             # The scheduler waits for its tasks, and they end by themselves now.
             supervisor.stop(settings, "airflow-scheduler")
@@ -31,14 +32,19 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
             supervisor.stop(settings, "postgres")
             supervisor.shutdown(settings)
     with progress.step("Nothing is left") as step:
-        airflow.end_workers_left_behind(settings)  # their title hides whose they are
-        left = processes.ours(settings)
-        killed = processes.end(left, grace=5)
+        left, killed = end_what_is_left(settings)
         if left:
-            step.note(f"{len(left)} processes ended late, {killed} of them by force")
+            step.note(f"{left} processes ended late, {killed} of them by force")
     if wipe:
         with progress.step(f"State deleted: {settings.home}"):
             shutil.rmtree(settings.home)
+
+
+def end_what_is_left(settings: Settings) -> tuple[int, int]:
+    """Ends the platform's processes that nobody supervises; how many there were, and how many had to be killed."""
+    airflow.end_workers_left_behind(settings)  # their title hides whose they are
+    left = processes.ours(settings)
+    return len(left), processes.end(left, grace=5)
 
 
 def drain(settings: Settings) -> None:

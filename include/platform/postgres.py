@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -77,6 +78,19 @@ def initialise(settings: Settings) -> None:
     password.unlink()
     if done.returncode:
         raise RuntimeError(f"initdb failed: {done.stderr.strip()}")
+
+
+def forget_server_before_reboot(settings: Settings) -> None:
+    """Deletes the lock file of a server that ended with its machine.
+
+    Its process number may be another process's now, for which PostgreSQL would refuse to start.
+    """
+    lock = data_folder(settings) / "postmaster.pid"
+    if not lock.exists() or lock.stat().st_mtime > psutil.boot_time():
+        return
+    pid = int(lock.read_text().split()[0])
+    if not psutil.pid_exists(pid) or str(data_folder(settings)) not in psutil.Process(pid).cmdline():
+        lock.unlink()
 
 
 def command(settings: Settings) -> list[str]:

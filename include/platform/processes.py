@@ -28,22 +28,20 @@ def mark(settings: Settings) -> dict[str, str]:
 
 def ours(settings: Settings) -> list[psutil.Process]:
     """All processes of this platform but the caller and its ancestors, as far as this user may see them."""
-    if not folder(settings).exists():
-        return []
     own = {psutil.Process().pid, *(parent.pid for parent in psutil.Process().parents())}
-    expected = mark(settings)[MARK]
     return [
-        process
-        for process in psutil.process_iter()
-        if process.pid not in own and _mark_of(process) == expected
+        process for process in psutil.process_iter() if process.pid not in own and is_ours(settings, process)
     ]
 
 
-def _mark_of(process: psutil.Process) -> str | None:
+def is_ours(settings: Settings, process: psutil.Process) -> bool:
+    """True when the process carries this platform's mark, as far as this user may see it."""
+    if not folder(settings).exists():
+        return False
     try:
-        return process.environ().get(MARK)
+        return process.environ().get(MARK) == mark(settings)[MARK]
     except (psutil.Error, OSError):
-        return None
+        return False
 
 
 def of_group(group: int, title: str) -> list[psutil.Process]:

@@ -8,14 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.platform import airflow, broker, mlflow, postgres, processes, secrets
+from include.platform import airflow, broker, mlflow, postgres, processes, secrets, watch
 from include.platform.http import answers
 from include.settings import PROJECT_ROOT, Settings
+
+WATCHDOG = "watchdog"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One supervised program."""
+    """One supervised program.
+
+    needs, patience: as `include.platform.watch.Part` has it.
+    """
 
     name: str
     command: Callable[[Settings], list[str]]
@@ -24,6 +29,12 @@ class Service:
     environment: Callable[[Settings], dict[str, str]] = field(default=lambda settings: {})
     stop_signal: str = "TERM"
     stop_seconds: int = 15
+    needs: tuple[str, ...] = ()
+    patience: float = 30.0
+
+
+def _watchdog(settings: Settings) -> list[str]:
+    return [sys.executable, "-m", "include.platform.watchdog"]
 
 
 def _streamlit(settings: Settings) -> list[str]:
@@ -42,13 +53,21 @@ def _streamlit(settings: Settings) -> list[str]:
 def _airflow_component(component: str) -> Service:
     # The health answer names a component with underscores; the API server itself is healthy when it answers.
     key = {"api-server": "metadatabase"}.get(component, component.replace("-", "_"))
+
+    def ready(settings: Settings) -> bool:
+        state = airflow.Client(settings).health().get(key)
+        return state is not None and state.status == "healthy"
+
     return Service(
         name=f"airflow-{component}",
         command=lambda settings: airflow.command(component),
         environment=airflow.environment,
-        ready=lambda settings: airflow.Client(settings).health().get(key) == "healthy",
+        ready=ready,
         address=lambda settings: str(settings.airflow_public_url) if component == "api-server" else "",
         stop_seconds=25 if component == "scheduler" else 15,
+        needs=("postgres",) if component == "api-server" else ("postgres", "airflow-api-server"),
+        # Without the scheduler nothing is started; of the others heartbeats come seldom, and nobody waits for them.
+        patience={"api-server": 30.0, "scheduler": 12.0}.get(component, 60.0),
     )
 
 
@@ -61,9 +80,14 @@ SERVICES: dict[str, Service] = {
             postgres.ready,
             lambda s: f"postgresql://{s.postgres_host}:{s.postgres_port}",
             stop_signal="INT",
+            patience=20.0,
         ),
         Service(
-            "kafka", lambda s: broker.command(s), broker.ready, lambda s: f"kafka://127.0.0.1:{s.kafka_port}"
+            "kafka",
+            broker.command,
+            broker.ready,
+            lambda s: f"kafka://127.0.0.1:{s.kafka_port}",
+            patience=20.0,
         ),
         Service(
             "mlflow",
@@ -71,6 +95,7 @@ SERVICES: dict[str, Service] = {
             mlflow.ready,
             lambda s: str(s.mlflow_public_url),
             environment=mlflow.environment,
+            needs=("postgres",),
         ),
         *map(_airflow_component, airflow.COMPONENTS),
         Service(
@@ -79,9 +104,12 @@ SERVICES: dict[str, Service] = {
             lambda s: answers(f"http://127.0.0.1:{s.streamlit_port}/_stcore/health"),
             lambda s: str(s.streamlit_public_url),
             environment=lambda s: {"STREAMLIT_SERVER_COOKIE_SECRET": secrets.ensure(s)["streamlit_cookie"]},
+            needs=("postgres",),
         ),
+        Service(WATCHDOG, _watchdog, watch.works, lambda s: ""),
     )
 }
+WATCHED = [service for service in SERVICES.values() if service.name != WATCHDOG]
 
 
 def environment(settings: Settings, service: Service | None = None) -> dict[str, str]:
@@ -89,6 +117,7 @@ def environment(settings: Settings, service: Service | None = None) -> dict[str,
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     direct = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
     ours = settings.as_environment() | processes.mark(settings) | {"NO_PROXY": direct, "no_proxy": direct}
+    ours["SPT_NOENV"] = "1"  # Airflow's processes that rename themselves keep what the mark is read from
     complete = inherited | ours | (service.environment(settings) if service else {})
     if service is SERVICES["postgres"]:  # may run as another user, who reads its environment
         complete = {name: value for name, value in complete.items() if not name.endswith("PASSWORD")}
@@ -103,6 +132,8 @@ def main() -> None:
     settings = load()
     service = SERVICES[sys.argv[1]]
     command = service.command(settings)
+    if service.name == "postgres":
+        postgres.forget_server_before_reboot(settings)
     if service.name == "airflow-scheduler":
         airflow.end_workers_left_behind(settings)
         airflow.scheduler_group(settings).write_text(str(os.getpgrp()))

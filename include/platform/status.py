@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import psycopg
 from psycopg.rows import dict_row
 
 from include.broker import kafka
 from include.operations import reconcile
-from include.platform import supervisor
-from include.platform.services import SERVICES
+from include.platform import supervisor, watch
+from include.platform.airflow import PRODUCER_DAG, AirflowError, Client
+from include.platform.services import SERVICES, WATCHDOG
 from include.settings import Settings
 from include.sql import one_row, statement
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
 HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
 UP_RECORD = "up.json"
+OFTEN = 5  # restarts of a part within an hour that somebody should look at
+DAG_OF = {TRANSACTION_STREAM: "stream_transactions", FRAUD_STREAM: "stream_fraud_scores"}
 
 
 def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     """The object that `fraudstream status --json` prints.
 
-    Parts that cannot be read are None, and `problems` says why. In a container there are no services: Docker runs
-    them, and `docker compose ps` shows their health. With `books` it also names every partition and
-    range for which broker, ledger and rows do not agree.
+    Parts that cannot be read are None, and `problems` says what is wrong and what to do. `restarts` are those of the
+    watchdog. In a container there are no services: Docker runs them, and `docker compose ps` shows their health. With
+    `books` the problems also name every partition and range for which broker, ledger and rows do not agree.
     """
-    found: dict[str, Any] = {
+    record = watch.read(settings)
+    result: dict[str, Any] = {
         "services": _services(settings),
         "streams": {},
         "counts": None,
         "champion": None,
         "first_scored_seconds": _up_record(settings).get("first_scored_seconds"),
         "problems": [],
+        "restarts": record["restarts"],
     }
+    problems: list[str] = result["problems"]
+    if not settings.in_containers:
+        problems += service_problems(result["services"], record, watch.works(settings))
+    problems += restart_problems(record["restarts"], datetime.now(UTC))
     try:
         with psycopg.connect(settings.conninfo("owner"), row_factory=dict_row) as connection:
             rows = connection.execute(
                 statement("status_streams"), {"topic": settings.transactions_topic}
             ).fetchall()
-            found["counts"] = _counts(connection, settings, rows)
-            found["champion"] = _champion(connection, settings, rows)
+            result["counts"] = _counts(connection, settings, rows)
+            result["champion"] = _champion(connection, settings, rows)
     except psycopg.Error as error:
-        found["problems"].append(f"PostgreSQL: {str(error).strip()}")
-        return found
-    found["streams"] = {row["stream"]: _stream(row) for row in rows}
+        problems.append(f"PostgreSQL: {str(error).strip()}")
+        return result
+    result["streams"] = {row["stream"]: _stream(row) for row in rows}
+    problems += _stream_problems(settings, rows)
     try:
         ends = {
             topic: kafka.end_offsets(settings, topic)
@@ -54,14 +69,14 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
         }
         begins = {topic: kafka.begin_offsets(settings, topic) for topic in ends}
     except kafka.KafkaError as error:
-        found["problems"].append(f"Kafka: {error}")
-        return found
+        problems.append(f"Kafka: {error}")
+        return result
     for row in rows:
         if row["stream"] != "producer":
-            found["streams"][row["stream"]]["lag"] = _lag(row, ends, begins)
+            result["streams"][row["stream"]]["lag"] = _lag(row, ends, begins)
     if books:
-        found["problems"] += _open_books(settings)
-    return found
+        problems += _open_books(settings)
+    return result
 
 
 def _open_books(settings: Settings) -> list[str]:
@@ -71,9 +86,9 @@ def _open_books(settings: Settings) -> list[str]:
         return [f"the books could not be compared: {error}"]
 
 
-def healthy(found: dict[str, Any]) -> bool:
-    services = all(each["state"] == "healthy" for each in found["services"].values())
-    return services and not found["problems"]
+def healthy(result: dict[str, Any]) -> bool:
+    services = all(service["state"] == "healthy" for service in result["services"].values())
+    return services and not result["problems"]
 
 
 def _services(settings: Settings) -> dict[str, dict[str, str]]:
@@ -91,20 +106,117 @@ def _services(settings: Settings) -> dict[str, dict[str, str]]:
         return dict(zip(SERVICES, pool.map(look, SERVICES), strict=True))
 
 
+def service_problems(
+    services: Mapping[str, Mapping[str, str]], record: watch.Record, watched: bool
+) -> list[str]:
+    """What is wrong with the services, and what to do.
+
+    Args:
+        watched: the watchdog works.
+    """
+    states = {name: service["state"] for name, service in services.items()}
+    if set(states.values()) == {"stopped"}:
+        return ["the platform is stopped: `make up` starts it"]
+    problems = []
+    for name, state in states.items():
+        if state == "stopped":
+            problems.append(f"{name} is stopped: `make up` starts it")
+        elif state == "unhealthy" and name == WATCHDOG:
+            problems.append(
+                "the watchdog hangs, and nothing else that hangs is restarted: `make up` restarts it"
+            )
+        elif state == "unhealthy":
+            silent = record["silent_seconds"].get(name, 0.0) if watched else 0.0
+            since = f" and gave no sign of life for {silent:.0f} s" if silent else ""
+            then = "the watchdog restarts it when it hangs" if watched else "`make up` restarts it"
+            problems.append(f"{name} is not ready{since}: {then}; its log: `fraudstream logs {name}`")
+        elif state != "healthy":
+            problems.append(f"{name} ends as soon as it is started ({state}): see `fraudstream logs {name}`")
+    return problems
+
+
+def restart_problems(restarts: Sequence[watch.Restart], now: datetime) -> list[str]:
+    """The parts that the watchdog restarted again and again within an hour."""
+    lately = Counter(
+        restart["part"]
+        for restart in restarts
+        if now - datetime.fromisoformat(restart["at"]) < timedelta(hours=1)
+    )
+    return [
+        f"{part} hung {times} times within the last hour and was restarted: see `fraudstream logs {part}`"
+        for part, times in lately.items()
+        if times >= OFTEN
+    ]
+
+
 def _stream(row: dict[str, Any]) -> dict[str, Any]:
-    alive = row["heartbeat_age"] < HEARTBEAT_LIMIT
-    state = row["state"] if alive or row["state"] == "stopped" else "lost"
+    lost = _is_lost(row)
     return {
-        "state": state,
+        "state": "lost" if lost else row["state"],
         "lag": None,
         "seconds_since_last_commit": None if row["since_commit"] is None else round(row["since_commit"], 1),
-        "detail": row["detail"],
+        "detail": f"no report for {row['heartbeat_age']:.0f} s" if lost else row["detail"],
     }
+
+
+def _is_lost(row: dict[str, Any]) -> bool:
+    return row["heartbeat_age"] >= HEARTBEAT_LIMIT and row["state"] not in ("stopped", "failed")
+
+
+def _stream_problems(settings: Settings, rows: Sequence[dict[str, Any]]) -> list[str]:
+    if all(row["state"] in ("running", "waiting") and not _is_lost(row) for row in rows):
+        return []  # what Airflow says of its own tasks does not matter
+    client = Client(settings)
+    scheduler = client.health().get("scheduler")
+    switched_on: list[str] = []
+    with suppress(
+        AirflowError, httpx.HTTPError, KeyError
+    ):  # a container may not have the administrator's password
+        switched_on = [dag for dag, paused in client.dags().items() if not paused]
+    restart = "`docker compose restart airflow-scheduler`" if settings.in_containers else "`make up`"
+    healthy = scheduler is not None and scheduler.status == "healthy"
+    return stream_problems(rows, switched_on, healthy, restart)
+
+
+def stream_problems(
+    rows: Sequence[dict[str, Any]], switched_on: Collection[str], scheduler_healthy: bool, restart: str
+) -> list[str]:
+    """The streams that should run and do not, and what to do.
+
+    Args:
+        rows: of `status_streams`.
+        switched_on: the DAGs that are switched on.
+        restart: the command that restarts what does not work.
+    """
+    then = (
+        "Airflow starts it again"
+        if scheduler_healthy
+        else "Airflow's scheduler, which starts it, is not healthy"
+    )
+    problems = []
+    for row in rows:
+        stream, dag = row["stream"], DAG_OF.get(row["stream"], PRODUCER_DAG)
+        if row["stop_requested"]:
+            problems.append(f"{stream} was asked to stop and does not start again: {restart} takes that back")
+            continue
+        if _is_lost(row):
+            what = f"is lost, {_stream(row)['detail']}"
+        elif row["state"] == "failed":
+            what = f"failed: {row['detail']}"
+        elif row["state"] == "stopped" and dag in switched_on and dag != PRODUCER_DAG:
+            what = "is stopped, though its DAG is switched on"
+        else:
+            continue
+        problems.append(
+            f"{stream} {what}. {then}; if it is not back within two minutes, `fraudstream logs {dag}` says why, "
+            f"and {restart} restarts what does not work"
+        )
+    return problems
 
 
 def _lag(row: dict[str, Any], ends: dict, begins: dict) -> int:
     """Records in the topics that the stream's ledger does not hold yet: each stream reads both."""
-    done = {(each["topic"], each["partition"]): each["next"] for each in row["positions"]}
+    done = {(position["topic"], position["partition"]): position["next"] for position in row["positions"]}
     return sum(
         max(0, end - done.get((topic, partition), begins[topic][partition]))
         for topic in ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import time
 import xmlrpc.client
 from pathlib import Path
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from include.platform.services import SERVICES, Service, environment
 from include.settings import Settings
@@ -46,6 +47,10 @@ stdout_logfile_backups=2
 """
 
 
+ANSWER_SECONDS = 10.0  # for a call that does not wait for a process
+STOP_SECONDS = 120.0  # for one that does
+
+
 class SupervisorError(RuntimeError):
     """supervisord did not start, or did not do what it was asked."""
 
@@ -58,8 +63,29 @@ def _socket(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"fraudstream-{digest}.sock"
 
 
-def _proxy(settings: Settings):
-    transport = SupervisorTransport(None, None, serverurl=f"unix://{_socket(settings)}")
+_AWAY = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+
+
+class _Transport(SupervisorTransport):
+    """Reaches supervisord through its socket, and does not wait for ever for one that hangs."""
+
+    def __init__(self, path: Path, timeout: float):
+        super().__init__(None, None, serverurl=f"unix://{path}")
+        self._get_connection = lambda: _Connection(path, timeout)
+
+
+class _Connection(UnixStreamHTTPConnection):
+    def __init__(self, path: Path, timeout: float):
+        super().__init__("localhost")
+        self.socketfile, self._seconds = str(path), timeout
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self._seconds)
+
+
+def _proxy(settings: Settings, timeout: float | None = None):
+    transport = _Transport(_socket(settings), timeout or ANSWER_SECONDS)
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
@@ -80,18 +106,22 @@ def _program(settings: Settings, service: Service) -> str:
 
 
 def running(settings: Settings) -> bool:
+    """True when supervisord answers."""
     try:
         return _proxy(settings).getState()["statename"] == "RUNNING"
-    except (OSError, xmlrpc.client.Error):
+    except _AWAY:
         return False
 
 
 def ensure(settings: Settings) -> None:
-    """Starts supervisord, with no service running, unless it runs."""
-    if running(settings):
-        return
+    """Starts supervisord, with no service running, unless it runs; then it learns of services that are new to it."""
     configuration = settings.home / "supervisord.conf"
     configuration.write_text(_configuration(settings))
+    if running(settings):
+        ((added, _, _),) = _proxy(settings).reloadConfig()
+        for name in added:
+            _proxy(settings).addProcessGroup(name)
+        return
     _socket(settings).unlink(missing_ok=True)
     done = subprocess.run(
         [str(Path(sys.prefix) / "bin" / "supervisord"), "-c", str(configuration)],
@@ -111,9 +141,18 @@ def ensure(settings: Settings) -> None:
 def states(settings: Settings) -> dict[str, str]:
     """supervisord's word for each service (`RUNNING`, `STOPPED`, `BACKOFF`, …); all `STOPPED` without it."""
     try:
-        return {each["name"]: each["statename"] for each in _proxy(settings).getAllProcessInfo()}
-    except (OSError, xmlrpc.client.Error):
+        return {info["name"]: info["statename"] for info in _proxy(settings).getAllProcessInfo()}
+    except _AWAY:
         return dict.fromkeys(SERVICES, "STOPPED")
+
+
+def processes(settings: Settings) -> dict[str, int]:
+    """The process id of each service that runs and that nobody is stopping; none without supervisord."""
+    try:
+        infos = _proxy(settings).getAllProcessInfo()
+    except _AWAY:
+        return {}
+    return {info["name"]: info["pid"] for info in infos if info["statename"] == "RUNNING"}
 
 
 def start(settings: Settings, *names: str, timeout: float = 240) -> None:
@@ -122,7 +161,10 @@ def start(settings: Settings, *names: str, timeout: float = 240) -> None:
     Raises:
         SupervisorError: one was not ready within `timeout` seconds; names its log.
     """
+    before = states(settings)
     for name in names:
+        if before.get(name) == "BACKOFF":  # or it would wait on for what was wrong until now
+            stop(settings, name)
         try:
             _proxy(settings).startProcess(name, False)
         except xmlrpc.client.Fault as fault:
@@ -130,7 +172,7 @@ def start(settings: Settings, *names: str, timeout: float = 240) -> None:
                 raise SupervisorError(f"{name} could not be started: {fault.faultString}") from fault
     deadline = time.monotonic() + timeout
     for name in names:
-        while not SERVICES[name].ready(settings):
+        while name not in processes(settings) or not SERVICES[name].ready(settings):
             if time.monotonic() > deadline:
                 log = settings.home / "logs" / f"{name}.log"
                 raise SupervisorError(f"{name} was not ready within {timeout:.0f} s: see {log}")
@@ -140,7 +182,7 @@ def start(settings: Settings, *names: str, timeout: float = 240) -> None:
 def stop(settings: Settings, name: str) -> None:
     """Stops a service and waits for its end; does nothing when it is stopped."""
     try:
-        _proxy(settings).stopProcess(name, True)
+        _proxy(settings, STOP_SECONDS).stopProcess(name, True)
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != Faults.NOT_RUNNING:
             raise SupervisorError(f"{name} could not be stopped: {fault.faultString}") from fault

@@ -8,16 +8,28 @@ and a first training makes the champion that scores them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from include.broker import kafka
 from include.operations import housekeeping
-from include.platform import airflow, doctor, jars, postgres, secrets, services, supervisor
+from include.platform import (
+    airflow,
+    doctor,
+    down,
+    jars,
+    postgres,
+    processes,
+    secrets,
+    services,
+    supervisor,
+    watch,
+)
 from include.platform import broker as kafka_server
 from include.platform.down import allow_streams
 from include.platform.progress import Progress
@@ -25,22 +37,14 @@ from include.platform.status import record_up, status
 from include.settings import Settings
 from include.streams import TRANSACTION_STREAM
 
-# What was switched on where the marker file is empty: its first form named none.
-BEFORE_THEY_WERE_LISTED = {
-    "produce_transactions",
-    "stream_transactions",
-    "stream_fraud_scores",
-    "retrain_isolation_forest",
-    "reconcile",
-    "replay_dead_letters",
-}
-
-
 AIRFLOW_SECONDS = 240.0
 
 
 class NotReady(RuntimeError):
     """A step did not succeed in its time; the message names what to look at."""
+
+
+PAGES = ("mlflow", "streamlit")
 
 
 def up(settings: Settings, progress: Progress) -> None:
@@ -50,6 +54,31 @@ def up(settings: Settings, progress: Progress) -> None:
         NotReady: a check of `doctor` failed, or a step did not get ready; what runs is left running.
     """
     already = supervisor.running(settings)
+    client = airflow.Client(settings)
+    start_services(settings, progress)
+    with progress.step("Airflow's DAGs are switched on"):
+        switch_on(settings, client)
+    first_champion(settings, client, progress)
+    with progress.step("First live transaction scored"):
+        wait_for_live_score(settings, client)
+    if not already or not status(settings)["first_scored_seconds"]:
+        record_up(settings, progress.elapsed())
+
+
+def start_services(settings: Settings, progress: Progress, pages: Iterable[str] = PAGES) -> None:
+    """Starts the services that do not run yet, and ends before whatever a crash left of them.
+
+    Args:
+        pages: those of `PAGES` that are wanted.
+
+    Raises:
+        NotReady: a check of `doctor` failed.
+        SupervisorError: a service did not get ready.
+    """
+    if not supervisor.running(settings) and processes.ours(settings):
+        with progress.step("What a crash left running is ended") as step:
+            left, _ = down.end_what_is_left(settings)
+            step.note(f"{left} processes")
     with progress.step("This machine can run it"):
         failed = [check for check in doctor.examine(settings) if not check.good]
         if failed:
@@ -58,22 +87,21 @@ def up(settings: Settings, progress: Progress) -> None:
     (settings.home / "logs").mkdir(exist_ok=True)
     secrets.ensure(settings)
     supervisor.ensure(settings)
+    start_watchdog(settings)
     with ThreadPoolExecutor() as pool:
         broker = pool.submit(_start_kafka, settings, progress)
         _start_postgres(settings, progress)
-        others = [pool.submit(_start, settings, progress, name) for name in ("mlflow", "streamlit")]
+        others = [pool.submit(_start, settings, progress, name) for name in pages]
         _start_airflow(settings, progress)
-        broker.result()
-        client = airflow.Client(settings)
-        with progress.step("Airflow's DAGs are switched on"):
-            switch_on(settings, client)
-        for each in others:
-            each.result()
-    first_champion(settings, client, progress)
-    with progress.step("First live transaction scored"):
-        wait_for_live_score(settings, client)
-    if not already or not status(settings)["first_scored_seconds"]:
-        record_up(settings, progress.elapsed())
+        for other in (broker, *others):
+            other.result()
+
+
+def start_watchdog(settings: Settings) -> None:
+    """Starts the watchdog, which ends whatever hangs while the rest of `up` waits for it; one that hangs is ended."""
+    if not watch.works(settings) and (pid := supervisor.processes(settings).get(services.WATCHDOG)):
+        psutil.Process(pid).kill()
+    supervisor.start(settings, services.WATCHDOG)
 
 
 def _start(settings: Settings, progress: Progress, name: str) -> None:
@@ -106,10 +134,11 @@ def _start_airflow(settings: Settings, progress: Progress) -> None:
         supervisor.start(settings, *(f"airflow-{component}" for component in airflow.COMPONENTS))
 
 
-def switch_on(settings: Settings, client: airflow.Client) -> None:
-    """Switches on the platform's DAGs that never were, and starts the producer unless it runs.
+def wait_for_dags(client: airflow.Client) -> None:
+    """Waits until Airflow has read the platform's DAGs, and makes the pool that they need.
 
-    A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too.
+    Raises:
+        NotReady
     """
     wait_until(
         lambda: set(airflow.DAGS) <= client.dags().keys(),
@@ -121,6 +150,14 @@ def switch_on(settings: Settings, client: airflow.Client) -> None:
         ),
     )
     client.ensure_pool(airflow.STREAM_POOL, 8, "Endless tasks: the producer and the streams")
+
+
+def switch_on(settings: Settings, client: airflow.Client) -> None:
+    """Switches on the platform's DAGs that never were, and starts the producer unless it runs.
+
+    A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too.
+    """
+    wait_for_dags(client)
     before = _switched_on(settings)
     if new := set(airflow.DAGS) - before:
         for dag_id in sorted(new):
@@ -138,7 +175,7 @@ def _switched_on(settings: Settings) -> set[str]:
     """The DAGs that were switched on here before."""
     if not _marker(settings).exists():
         return set()
-    return set(_marker(settings).read_text().split()) or BEFORE_THEY_WERE_LISTED
+    return set(_marker(settings).read_text().split())
 
 
 def first_champion(settings: Settings, client: airflow.Client, progress: Progress) -> None:
@@ -213,7 +250,9 @@ def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
 
 def _streams_in_words(settings: Settings) -> str:
     streams = status(settings)["streams"]
-    words = (f"{name} is {each['state']} ({each['detail'] or 'no detail'})" for name, each in streams.items())
+    words = (
+        f"{name} is {stream['state']} ({stream['detail'] or 'no detail'})" for name, stream in streams.items()
+    )
     return "; ".join(words) + f"; logs of the tasks: Airflow, or {settings.home / 'logs' / 'airflow'}"
 
 

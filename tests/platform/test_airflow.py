@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -97,8 +98,28 @@ def test_workers_of_a_killed_scheduler_and_what_they_run_are_ended(worker, tmp_p
 
     airflow.end_workers_left_behind(own)  # no scheduler was started yet
     assert psutil.pid_exists(left.pid)
-    for each in (left, stranger):
-        airflow.scheduler_group(own).write_text(str(each.pid))
+    for process in (left, stranger):
+        airflow.scheduler_group(own).write_text(str(process.pid))
         airflow.end_workers_left_behind(own)
     assert not psutil.pid_exists(left.pid) and not psutil.pid_exists(child)
     assert psutil.pid_exists(another.pid) and psutil.pid_exists(stranger.pid)
+
+
+def test_the_pool_is_made_once_and_never_asked_for_in_vain(settings, monkeypatch):
+    """Airflow answers a second POST with 409, and logs the database's error with a traceback."""
+    pools: list[str] = ["default_pool"]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/auth/token":
+            return httpx.Response(201, json={"access_token": "token"})
+        if request.method == "POST":
+            pools.append(json.loads(request.content)["name"])
+            return httpx.Response(409 if pools.count(pools[-1]) > 1 else 201, json={})
+        name = request.url.path.removeprefix("/api/v2/pools/")
+        return httpx.Response(200, json={"name": name}) if name in pools else httpx.Response(404, json={})
+
+    http = httpx.Client(transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(airflow, "client", lambda: http)
+    for _ in range(3):
+        Client(settings).ensure_pool("streams", 8, "")
+    assert pools == ["default_pool", "streams"]

@@ -142,18 +142,19 @@ def test_a_scheduler_that_starts_again_lets_the_streams_run(given, clean_postgre
     database = {name: getattr(clean_postgres, name) for name in ("postgres_port", "postgres_passfile")}
     settings = given.model_copy(update=database)
     executed = []
-    monkeypatch.setattr(os, "execvpe", lambda program, *_: executed.append(program))
+    monkeypatch.setattr(container.watchdog, "keep", lambda settings, name, *_: executed.append(name))
     monkeypatch.chdir(tmp_path)
     requested = "select count(*) filter (where stop_requested), count(*) from shop.stream_leases"
     with psycopg.connect(clean_postgres.conninfo("owner"), autocommit=True) as connection:
         main(monkeypatch, settings, "drain")
         assert connection.execute(requested).fetchone() == (3, 3) and executed == []
-        main(monkeypatch, settings, "airflow-scheduler")
+        with pytest.raises(SystemExit):
+            main(monkeypatch, settings, "airflow-scheduler")
         assert connection.execute(requested).fetchone() == (0, 3) and len(executed) == 1
 
 
 def test_a_scheduler_without_its_database_ends_and_says_so(given, monkeypatch):
-    monkeypatch.setattr(os, "execvpe", pytest.fail)
+    monkeypatch.setattr(container.watchdog, "keep", pytest.fail)
     with pytest.raises(SystemExit, match="^airflow-scheduler: connection"):
         main(monkeypatch, given.model_copy(update={"postgres_port": 1}), "airflow-scheduler")
 

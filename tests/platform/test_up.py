@@ -7,8 +7,6 @@ import pytest
 from include.platform import airflow, up
 from include.settings import Settings
 
-NEWER = {"housekeeping", "parity"}
-
 
 class Airflow:
     """What `switch_on` uses of `airflow.Client`; `paused` has every DAG."""
@@ -67,16 +65,6 @@ def test_a_dag_of_a_newer_release_is_switched_on_once(home, monkeypatch):
     client.paused["newer"] = True
     up.switch_on(home, client)
     assert client.on() == set(airflow.DAGS) - {"reconcile", "newer"}
-
-
-def test_where_an_earlier_release_switched_on_only_the_newer_dags_are(home):
-    (home.home / "switched-on").touch()
-    client = Airflow()
-    up.switch_on(home, client)
-    assert client.on() == NEWER
-    client.paused["parity"] = True
-    up.switch_on(home, client)
-    assert client.on() == NEWER - {"parity"}
 
 
 def test_a_start_that_dies_half_way_is_finished_by_the_next(home, monkeypatch):
