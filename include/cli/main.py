@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from include.settings import Settings, SettingsError, load
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 MOST = 2**31 - 1  # an integer of PostgreSQL
+SHOWN_RESTARTS = 5
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -126,40 +128,44 @@ def status(as_json: bool) -> None:
     """Show services, streams, counts and the champion; exit 1 when something is not healthy."""
     from include.platform import status as platform
 
-    found = platform.status(load(), books=True)
+    result = platform.status(load(), books=True)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(result, indent=2))
     else:
-        _print_status(found)
-    sys.exit(0 if platform.healthy(found) else 1)
+        _print_status(result)
+    sys.exit(0 if platform.healthy(result) else 1)
 
 
-def _print_status(found: dict) -> None:
+def _print_status(result: dict) -> None:
     console = _console()
     services = Table("Service", "State", "Address")
-    for name, each in found["services"].items():
-        services.add_row(name, _coloured(each["state"], "healthy"), each["address"])
+    for name, service in result["services"].items():
+        services.add_row(name, _coloured(service["state"], "healthy"), service["address"])
     streams = Table("Stream", "State", "Behind by", "Last commit", "What it says")
-    for name, each in found["streams"].items():
-        since = each["seconds_since_last_commit"]
-        behind = "" if each["lag"] is None else f"{each['lag']:,} records"
+    for name, stream in result["streams"].items():
+        since = stream["seconds_since_last_commit"]
+        behind = "" if stream["lag"] is None else f"{stream['lag']:,} records"
         last = "" if since is None else f"{since:,.0f} s ago"
-        streams.add_row(name, _coloured(each["state"], "running"), behind, last, each["detail"])
-    if found["services"]:
+        streams.add_row(name, _coloured(stream["state"], "running"), behind, last, stream["detail"])
+    if result["services"]:
         console.print(services)
     else:
         console.print("Services: run in containers, `docker compose ps` shows their health")
     console.print(streams)
-    if found["counts"]:
+    if result["counts"]:
         console.print(
-            "   ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in found["counts"].items())
+            "   ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in result["counts"].items())
         )
-    champion = found["champion"]
+    champion = result["champion"]
     console.print(
         f"champion: {champion['name']} version {champion['version']}" if champion else "champion: none yet"
     )
-    for problem in found["problems"]:
-        console.print(f"[red]{problem}[/red]")
+    for restart in result["restarts"][-SHOWN_RESTARTS:]:
+        console.print(
+            f"{restart['at']}: {restart['part']} hung for {restart['silent_seconds']:.0f} s and was restarted"
+        )
+    for problem in result["problems"]:
+        console.print(problem, style="red", markup=False)
 
 
 def _coloured(state: str, good: str) -> str:
@@ -340,19 +346,18 @@ def reconcile(accept: bool) -> None:
 
 
 @cli.command()
-@click.option("--events", default=100_000, show_default=True, help="Events of a round.")
-@click.option("--kills", default=30, show_default=True, help="Processes to kill in a round.")
-@click.option("--pauses", default=3, show_default=True, help="Pauses in a round.")
-@click.option("--cuts", default=3, show_default=True, help="Cut connections in a round.")
 @click.option(
-    "--seconds", default=600, show_default=True, help="Of a round; faults that do not fit are left out."
+    "--airflow", is_flag=True, help="Hurt the platform with Airflow, not its bare streams; takes longer."
 )
+@click.option("--events", type=int, help="Events of a round (default: 100,000; with --airflow 20,000).")
+@click.option("--kills", type=int, help="Processes to kill in a round (30; 8).")
+@click.option("--pauses", type=int, help="Pauses in a round (3; 11).")
+@click.option("--cuts", type=int, help="Cut connections in a round (3; 4).")
+@click.option("--seconds", type=int, help="Of a round; faults that do not fit are left out (600; 2,700).")
 @click.option(
     "--kinds", metavar="NAME,...", help="Only these kinds or families of faults, see docs/reliability.md."
 )
-@click.option(
-    "--seed", default=1, show_default=True, help="Of the first round; each further one has the next."
-)
+@click.option("--seed", type=int, help="Of the first round; each further one has the next (1).")
 @click.option("--rounds", default=1, show_default=True, help="Rounds to run now.")
 @click.option(
     "--resume",
@@ -362,11 +367,18 @@ def reconcile(accept: bool) -> None:
 )
 @click.option("--keep", is_flag=True, help="Keep the folder with data and logs also when nothing is wrong.")
 @JSON
-def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_json: bool, **plan) -> None:
-    """Kill, pause and cut an own copy of the platform, then count: nothing lost, nothing twice; exit 1 otherwise."""
+def faults(
+    airflow: bool,
+    kinds: str | None,
+    rounds: int,
+    resume: Path | None,
+    keep: bool,
+    as_json: bool,
+    **sizes: int | None,
+) -> None:
+    """Kill, pause and cut a separate copy of the platform, then count: nothing lost or twice; exit 1 otherwise."""
     from include.cli.terminal import end_on_signals
     from include.faults import command
-    from include.faults.campaign import Plan
     from include.faults.stack import CampaignFailed
 
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
@@ -374,10 +386,12 @@ def faults(kinds: str | None, rounds: int, resume: Path | None, keep: bool, as_j
     def say(text: str) -> None:
         console.print(text, markup=False)
 
+    plan = command.AIRFLOW if airflow else command.BARE
+    plan = replace(plan, **{name: size for name, size in sizes.items() if size is not None})
     try:
-        chosen = Plan(**plan, kinds=command.kinds(kinds))
+        plan = replace(plan, kinds=command.chosen(kinds, plan.kinds))
         with end_on_signals():
-            total = command.campaign(chosen, rounds, resume, keep, say)
+            total = command.campaign(plan, rounds, resume, keep, say)
     except (command.UnknownKind, CampaignFailed) as error:
         raise SystemExit(f"fraudstream faults: {error}") from None
     if as_json:

@@ -7,13 +7,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -24,20 +25,14 @@ from include.faults.acknowledged import Acknowledged, Reader
 from include.faults.books import Books
 from include.faults.events import Events
 from include.faults.kinds import KINDS, Family, Kind, Thrown
-from include.faults.stack import JOBS, CampaignFailed, Stack, Stream
+from include.faults.stack import BareStack, CampaignFailed, Stack, Target
 
-RECOVERY_SECONDS = 180
 SETTLE_SECONDS = 300
 CLOSING_SECONDS, CLOSED_A_SECOND = 60.0, 4_000  # kept free at the end, and for so many events a second
 FIRST_RATE = 50  # events a second until the streams have begun
-FIRST_GUESS = 12.0  # seconds for a fault and its recovery, until some were seen
 PAST = timedelta(
     days=3
 )  # event times start before now, so that none lies in the future however many there are
-
-COMMITTED = """
-select extract(epoch from min(at))::float8 from campaign.journal
-where stream = %s and topic = %s and partition = %s and next_offset > %s"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,7 @@ class Plan:
 
     seconds: after which no further fault is thrown, but for what closing the books needs.
     kinds: the kinds of faults; a family without one of them throws nothing.
+    stack: makes what is hurt, from a folder, the events and how many of them.
     """
 
     events: int = 100_000
@@ -53,10 +49,11 @@ class Plan:
     pauses: int = 3
     cuts: int = 3
     seconds: float = 600
-    kinds: Sequence[str] = tuple(KINDS)
+    kinds: Sequence[Kind[Any, Any]] = tuple(KINDS.values())
     seed: int = 1
+    stack: Callable[[Path, Events, int], Stack] = BareStack
 
-    def faults(self, rng: random.Random) -> list[Kind]:
+    def faults(self, rng: random.Random) -> list[Kind[Any, Any]]:
         """The kinds to throw, in order: each family's share, every kind of it before one comes again."""
         chosen = []
         for family, wanted in (("kill", self.kills), ("pause", self.pauses), ("cut", self.cuts)):
@@ -65,9 +62,11 @@ class Plan:
         return chosen
 
 
-def _share(family: Family, wanted: int, kinds: Sequence[str], rng: random.Random) -> list[Kind]:
-    pool = [KINDS[name] for name in kinds if KINDS[name].family == family]
-    chosen: list[Kind] = []
+def _share(
+    family: Family, wanted: int, kinds: Sequence[Kind[Any, Any]], rng: random.Random
+) -> list[Kind[Any, Any]]:
+    pool = [kind for kind in kinds if kind.family == family]
+    chosen: list[Kind[Any, Any]] = []
     left = wanted
     while any(0 < kind.kills <= left for kind in pool):  # what is left may be too little for any of them
         once = rng.sample(pool, len(pool))
@@ -113,19 +112,11 @@ class Round:
         return self.books.closed and not self.failures
 
 
-def run(
-    plan: Plan,
-    say: Callable[[str], None],
-    *,
-    keep: bool = False,
-    jobs: Mapping[str, Path] = JOBS,
-    variables: Mapping[str, str] | None = None,
-) -> Round:
+def run(plan: Plan, say: Callable[[str], None], *, keep: bool = False) -> Round:
     """Runs one round in a temporary folder, which is kept when asked, or when the round is not good.
 
     Args:
         say: gets a line for each thing that happens.
-        jobs, variables: the streams' scripts, and more environment for them.
 
     Raises:
         CampaignFailed: the stack did not start.
@@ -133,7 +124,7 @@ def run(
     home = Path(tempfile.mkdtemp(prefix="fraudstream-faults-"))
     done = None
     try:
-        done = _run(plan, say, home, jobs, variables)
+        done = _run(plan, say, home)
         return done
     finally:
         if keep or done is None or not done.good:
@@ -142,9 +133,7 @@ def run(
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _run(
-    plan: Plan, say: Callable[[str], None], home: Path, jobs: Mapping[str, Path], variables: Mapping | None
-) -> Round:
+def _run(plan: Plan, say: Callable[[str], None], home: Path) -> Round:
     began = time.monotonic()
     done = Round(plan, datetime.now(UTC))
     rng = random.Random(plan.seed)
@@ -155,7 +144,7 @@ def _run(
         say(f"{time.monotonic() - began:6.1f} s  {text}")
 
     events = Events(plan.seed, done.started - PAST)
-    with Stack(home, events, plan.events, jobs, variables) as stack, Flow(stack, len(faults)) as flow:
+    with plan.stack(home, events, plan.events) as stack, Flow(stack, len(faults)) as flow:
         done.first_commit_seconds = time.monotonic() - began
         tell("the streams commit")
         for together in steps(faults, len(stack.streams)):
@@ -178,9 +167,9 @@ def _run(
     return done
 
 
-def steps(faults: Sequence[Kind], streams: int) -> Iterator[tuple[Kind, ...]]:
+def steps(faults: Sequence[Kind[Any, Any]], streams: int) -> Iterator[tuple[Kind[Any, Any], ...]]:
     """The faults in order, so many at once as there are streams where each hits one stream only."""
-    waiting: list[Kind] = []
+    waiting: list[Kind[Any, Any]] = []
     for kind in faults:
         if kind.alone:
             yield (kind,)
@@ -193,7 +182,9 @@ def steps(faults: Sequence[Kind], streams: int) -> Iterator[tuple[Kind, ...]]:
         yield tuple(waiting)
 
 
-def _throw_together(done: Round, flow: Flow, kinds: Sequence[Kind], rng: random.Random) -> list[Fault]:
+def _throw_together(
+    done: Round, flow: Flow, kinds: Sequence[Kind[Any, Any]], rng: random.Random
+) -> list[Fault]:
     """Throws each fault at a stream of its own, and waits until what they hit has recovered."""
     streams = rng.sample(list(flow.stack.streams.values()), len(kinds))
     dice = [random.Random(rng.random()) for _ in kinds]
@@ -201,21 +192,22 @@ def _throw_together(done: Round, flow: Flow, kinds: Sequence[Kind], rng: random.
         return list(pool.map(partial(_throw, done, flow), kinds, dice, streams))
 
 
-def _throw(done: Round, flow: Flow, kind: Kind, rng: random.Random, stream: Stream) -> Fault:
+def _throw(done: Round, flow: Flow, kind: Kind[Any, Any], rng: random.Random, stream: Target) -> Fault:
     """Throws a fault and waits until the streams that it hit commit what came after it."""
     try:
         thrown = kind.throw(flow.stack, rng, stream)
     except (CampaignFailed, psycopg.Error, psutil.Error) as error:
         done.failures.append(f"{kind.name}, {stream.name}: {error}")
         thrown = [Thrown(kind.name, kind.family, time.time(), (stream.name,))]
-    for each in thrown:
-        where = " and ".join(each.streams or (stream.name,))
-        fault = Fault(each.kind, each.family, where, each.at, measured=bool(each.streams))
+    for happened in thrown:
+        where = " and ".join(happened.streams or (stream.name,))
+        fault = Fault(happened.kind, happened.family, where, happened.at, measured=bool(happened.streams))
         done.faults.append(fault)
-        if each.streams:
-            fault.recovered = flow.recovery(each)
+        if happened.streams:
+            fault.recovered = flow.recovery(happened)
             if fault.recovered is None:
-                done.failures.append(f"{where} did not recover from {each.kind} within {RECOVERY_SECONDS} s")
+                seconds = flow.stack.recovery_seconds
+                done.failures.append(f"{where} did not recover from {happened.kind} within {seconds:.0f} s")
     return fault
 
 
@@ -267,28 +259,23 @@ class Flow:
     def _share(self, seconds: float) -> float:
         """The part that some seconds are of what is probably left of the time."""
         thrown = self._faults - self.faults_left
-        each = (time.monotonic() - self._began) / thrown if thrown else FIRST_GUESS
-        return min(1.0, seconds / ((self.faults_left + 1) * each))
+        fault = (time.monotonic() - self._began) / thrown if thrown else self.stack.fault_seconds
+        return min(1.0, seconds / ((self.faults_left + 1) * fault))
 
     def recovery(self, thrown: Thrown) -> float | None:
-        """Seconds from a fault until the first event that the broker acknowledged after it is committed."""
-        deadline = time.monotonic() + RECOVERY_SECONDS
+        """Seconds from a fault until the streams have recovered from it; None when they do not in time."""
+        deadline = time.monotonic() + self.stack.recovery_seconds
         acknowledged = Reader(self.stack.list)
         first: Acknowledged | None = None
         while time.monotonic() < deadline:
-            later = (each for each in acknowledged.new() if each.at > thrown.at and not each.is_label)
+            later = (event for event in acknowledged.new() if event.at > thrown.at and not event.is_label)
             first = first or next(later, None)
             if first is not None:
-                committed = [self._committed(stream, first) for stream in thrown.streams]
-                if None not in committed:
-                    return max(committed) - thrown.at
+                with suppress(psycopg.OperationalError):  # PostgreSQL may be what recovers
+                    recovered = self.stack.recovered(thrown.at, thrown.streams, first)
+                    if recovered is not None:
+                        return recovered - thrown.at
             time.sleep(0.05)
-        return None
-
-    def _committed(self, stream: str, event: Acknowledged) -> float | None:
-        place = stream, self.stack.settings.transactions_topic, event.partition, event.offset
-        with suppress(psycopg.OperationalError):  # PostgreSQL may be what recovers
-            return self.stack.query(COMMITTED, place)[0][0]
         return None
 
     def finish(self) -> list[str]:

@@ -12,28 +12,44 @@ from rich.table import Table
 
 from include.faults import record
 from include.faults.campaign import Plan, run
-from include.faults.kinds import KINDS
+from include.faults.kinds import Kind
+from include.faults.platform_kinds import PLATFORM_KINDS
+from include.faults.platform_stack import PlatformStack
 
 
 class UnknownKind(ValueError):
     """There is no such kind of fault; the message lists those that there are."""
 
 
-def kinds(wanted: str | None) -> tuple[str, ...]:
+BARE = Plan()
+AIRFLOW = Plan(
+    20_000,
+    kills=8,
+    pauses=11,
+    cuts=4,
+    seconds=2_700,
+    kinds=tuple(PLATFORM_KINDS.values()),
+    stack=PlatformStack,
+)
+
+
+def chosen(wanted: str | None, known: Iterable[Kind[Any, Any]]) -> tuple[Kind[Any, Any], ...]:
     """The kinds that a comma-separated list names; all without one. A family's name stands for its kinds.
 
     Raises:
         UnknownKind
     """
     if wanted is None:
-        return tuple(KINDS)
-    chosen: list[str] = []
+        return tuple(known)
+    kinds: dict[str, Kind[Any, Any]] = {}
     for name in wanted.split(","):
-        named = [kind.name for kind in KINDS.values() if name in (kind.name, kind.family)]
+        named = {kind.name: kind for kind in known if name in (kind.name, kind.family)}
         if not named:
-            raise UnknownKind(f"no fault is called {name!r}; there are {', '.join(KINDS)}")
-        chosen += named
-    return tuple(dict.fromkeys(chosen))
+            raise UnknownKind(
+                f"no fault is called {name!r}; there are {', '.join(kind.name for kind in known)}"
+            )
+        kinds |= named
+    return tuple(kinds.values())
 
 
 def campaign(
@@ -53,7 +69,7 @@ def campaign(
             record.save(file, done)
         if not result.good:
             break
-    return record.total(done) | {"problems": [problem for each in done for problem in each["problems"]]}
+    return record.total(done) | {"problems": [problem for summary in done for problem in summary["problems"]]}
 
 
 def show(total: dict[str, Any], console: Console) -> None:
@@ -67,9 +83,9 @@ def show(total: dict[str, Any], console: Console) -> None:
         title="Seconds to the next commit",
         title_justify="left",
     )
-    for name, each in total["recovery"].items():
-        times = [f"{each[key]:.1f}" if key in each else "" for key in ("p50", "p95", "max")]
-        table.add_row(name, f"{each['thrown']:,}", *times)
+    for name, recovery in total["recovery"].items():
+        times = [f"{recovery[key]:.1f}" if key in recovery else "" for key in ("p50", "p95", "max")]
+        table.add_row(name, f"{recovery['thrown']:,}", *times)
     console.print(table)
     console.print(_counts(total, record.COUNTS))
     console.print(_counts(total, record.WRONG), style="green" if total["good"] else "red")

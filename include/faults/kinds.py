@@ -13,13 +13,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import psutil
 import psycopg
 
 from include.faults.children import Child, members, send
-from include.faults.stack import CampaignFailed, Stack, Stream
+from include.faults.stack import BareStack, CampaignFailed, Stack, Stream, Target
 from include.platform import postgres
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 
@@ -46,13 +46,15 @@ class Thrown(NamedTuple):
     streams: tuple[str, ...] = ()
 
 
-Throw = Callable[[Stack, random.Random, Stream], list[Thrown]]
+StackT = TypeVar("StackT", bound=Stack)
+StreamT = TypeVar("StreamT", bound=Target)
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(Generic[StackT, StreamT]):
     """A kind of fault; `says` is one line for people, `weight` its share of its family.
 
+    throw: hurts a stack, or one stream of it.
     alone: it hits what both streams need, so that no other fault is thrown at the same time.
     """
 
@@ -60,7 +62,7 @@ class Kind:
     family: Family
     weight: int
     says: str
-    throw: Throw
+    throw: Callable[[StackT, random.Random, StreamT], list[Thrown]]
     kills: int = 1
     alone: bool = False
 
@@ -70,7 +72,7 @@ def both(stack: Stack) -> tuple[str, ...]:
 
 
 def _driver(
-    victim: Literal["jvm", "python"], stack: Stack, rng: random.Random, stream: Stream
+    victim: Literal["jvm", "python"], stack: BareStack, rng: random.Random, stream: Stream
 ) -> list[Thrown]:
     at = time.time()
     if victim == "jvm":
@@ -80,13 +82,13 @@ def _driver(
     return [Thrown(f"driver_{victim}", "kill", at, (stream.name,))]
 
 
-def _workers(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _workers(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     at = time.time()
     send(stream.workers(), signal.SIGKILL)
     return [Thrown("workers", "kill", at, (stream.name,))]
 
 
-def _failpoint(point: str, stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _failpoint(point: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     """Kills the driver: only a driver that starts can be armed. It dies again while it recovers."""
     stream.arm(f"{point}:{rng.randint(1, 4)}")
     ends = len(stream.ends)
@@ -96,30 +98,30 @@ def _failpoint(point: str, stack: Stack, rng: random.Random, stream: Stream) -> 
 
 
 def _server(
-    name: Literal["kafka", "postgres"], stack: Stack, rng: random.Random, stream: Stream
+    name: Literal["kafka", "postgres"], stack: BareStack, rng: random.Random, stream: Stream
 ) -> list[Thrown]:
     server: Child = getattr(stack, name)
     at = time.time()
-    send(sorted(server.members(), key=lambda each: each.pid != server.process.pid), signal.SIGKILL)
+    send(sorted(server.members(), key=lambda member: member.pid != server.process.pid), signal.SIGKILL)
     return [Thrown(f"{name}_killed", "kill", at, both(stack))]
 
 
-def _backend(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _backend(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     rows = stack.query("select pid from pg_stat_activity where usename = 'stream_writer'")
     pids = {pid for (pid,) in rows}
     at = time.time()
-    victims = [each for each in stack.postgres.members() if each.pid in pids]
+    victims = [member for member in stack.postgres.members() if member.pid in pids]
     send(rng.sample(victims, min(1, len(victims))), signal.SIGKILL)
     return [Thrown("backend", "kill", at, both(stack))]
 
 
-def _producer(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _producer(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     at = time.time()
     send(stack.producer.members(), signal.SIGKILL)
     return [Thrown("producer", "kill", at, both(stack))]
 
 
-def _damage(damage: str, stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _damage(damage: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     stack.wait(f"{stream.name} has a checkpoint", lambda: _numbered(stream, "commits"), stream)
     at = time.time()
     with stack.lock:
@@ -132,15 +134,15 @@ def _damage(damage: str, stack: Stack, rng: random.Random, stream: Stream) -> li
             newest = _numbered(stream, "offsets")[-1]
             newest.write_bytes(newest.read_bytes()[:-3])
     if damage == "checkpoint_torn":
-        said = partial(_lease_says, stack, stream, "delete the folder")
-        stack.wait(f"{stream.name} names the remedy for its torn checkpoint", said, stream)
+        named = partial(_lease_says, stack, stream, "delete the folder")
+        stack.wait(f"{stream.name} names the remedy for its torn checkpoint", named, stream)
         with stack.lock:
             _kill_all(stream)
             shutil.rmtree(stream.checkpoint)
     return [Thrown(damage, "kill", at, (stream.name,))]
 
 
-def _second_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _second_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     """A second driver waits for the lease; the first is killed, and the second takes over."""
     second = stream.spawn()
     try:
@@ -156,7 +158,7 @@ def _second_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thr
     return [Thrown("second_driver", "kill", at, (stream.name,))]
 
 
-def _stale_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _stale_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     """A driver stands still with a batch in flight, loses its lease, and goes on after another one has taken over."""
     first = stream.process
     at = time.time()
@@ -181,7 +183,7 @@ def _stale_driver(stack: Stack, rng: random.Random, stream: Stream) -> list[Thro
 
 
 def _pause(
-    name: Literal["kafka", "postgres"], stack: Stack, rng: random.Random, stream: Stream
+    name: Literal["kafka", "postgres"], stack: BareStack, rng: random.Random, stream: Stream
 ) -> list[Thrown]:
     server: Child = getattr(stack, name)
     stopped = server.members()
@@ -194,7 +196,7 @@ def _pause(
 
 
 def _no_room(
-    name: Literal["kafka", "postgres", "checkpoint"], stack: Stack, rng: random.Random, stream: Stream
+    name: Literal["kafka", "postgres", "checkpoint"], stack: BareStack, rng: random.Random, stream: Stream
 ) -> list[Thrown]:
     """No file may grow (RLIMIT_FSIZE): writes fail with EFBIG where a full disk would give ENOSPC."""
     victim: Child = stream if name == "checkpoint" else getattr(stack, name)
@@ -209,21 +211,21 @@ def _no_room(
 
 def _limit(processes: list[psutil.Process], size: str) -> None:
     """Sets the soft limit of file sizes as the processes' own user: root may not everywhere do it for another one."""
-    for each in processes:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            command = ["prlimit", "--pid", str(each.pid), f"--fsize={size}:"]
-            other = each.uids().real != os.geteuid()
+            command = ["prlimit", "--pid", str(process.pid), f"--fsize={size}:"]
+            other = process.uids().real != os.geteuid()
             done = subprocess.run(
                 postgres.unprivileged(command) if other else command,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if done.returncode and each.is_running():
-                raise CampaignFailed(f"no limit for {each}: {done.stderr.strip()}")
+            if done.returncode and process.is_running():
+                raise CampaignFailed(f"no limit for {process}: {done.stderr.strip()}")
 
 
-def _silence(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _silence(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     stream.proxy.silence(True)
     try:
         time.sleep(rng.uniform(*PAUSE))
@@ -232,7 +234,7 @@ def _silence(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
     return [Thrown("network_silent", "pause", time.time(), (stream.name,))]
 
 
-def _locked(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _locked(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     with psycopg.connect(stack.superuser()) as holder:
         holder.execute(f"lock table {LOCKED[stream.name]} in access exclusive mode")
         time.sleep(rng.uniform(*PAUSE))
@@ -240,7 +242,7 @@ def _locked(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
     return [Thrown("table_locked", "pause", time.time(), (stream.name,))]
 
 
-def _used_up(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _used_up(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     """Others hold every connection that PostgreSQL gives while the stream has to connect again."""
     with ExitStack() as held:
         with suppress(psycopg.OperationalError):
@@ -251,19 +253,19 @@ def _used_up(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
     return [Thrown("connections_used_up", "pause", time.time(), (stream.name,))]
 
 
-def _terminated(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _terminated(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     at = time.time()
     stack.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'stream_writer'")
     return [Thrown("backends_terminated", "cut", at, both(stack))]
 
 
-def _cut(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _cut(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     at = time.time()
     stream.proxy.cut()
     return [Thrown("connections_cut", "cut", at, (stream.name,))]
 
 
-def _reply_lost(stack: Stack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _reply_lost(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     stream.proxy.lose_next_commit_reply()
     stack.wait(f"{stream.name} commits", stream.proxy.reply_lost.is_set, stream)
     return [Thrown("commit_reply_lost", "cut", time.time(), (stream.name,))]
@@ -286,28 +288,30 @@ def _forget_last_batch(stream: Stream) -> None:
 
 
 def _numbered(stream: Stream, kind: str) -> list[Path]:
-    files = [each for each in (stream.checkpoint / kind).glob("*") if each.name.isdecimal()]
-    return sorted(files, key=lambda each: int(each.name))
+    files = [path for path in (stream.checkpoint / kind).glob("*") if path.name.isdecimal()]
+    return sorted(files, key=lambda path: int(path.name))
 
 
-def _lease_says(stack: Stack, stream: Stream, words: str) -> bool:
+def _lease_says(stack: BareStack, stream: Stream, words: str) -> bool:
     rows = stack.query("select detail from shop.stream_leases where stream = %s", (stream.name,))
     return words in rows[0][0]
 
 
-def _epoch(stack: Stack, stream: Stream) -> int:
+def _epoch(stack: BareStack, stream: Stream) -> int:
     return stack.query("select epoch from shop.stream_leases where stream = %s", (stream.name,))[0][0]
 
 
-def _committed_epoch(stack: Stack, stream: Stream) -> int:
+def _committed_epoch(stack: BareStack, stream: Stream) -> int:
     return stack.query("select max(epoch) from shop.stream_offsets where stream = %s", (stream.name,))[0][0]
 
 
-def _of(function: Callable, argument: str) -> Throw:
+def _of(
+    function: Callable[[Any, BareStack, random.Random, Stream], list[Thrown]], argument: str
+) -> Callable[[BareStack, random.Random, Stream], list[Thrown]]:
     return partial(function, argument)
 
 
-KINDS = {
+KINDS: dict[str, Kind[BareStack, Stream]] = {
     kind.name: kind
     for kind in (
         Kind("driver_jvm", "kill", 2, "a driver's JVM killed", _of(_driver, "jvm")),

@@ -80,6 +80,7 @@ def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "not_thrown": sum(max(0, each["planned"] - _thrown(each)) for each in rounds),
         "recovery": {
+            "all faults": recovery(faults),
             "all kills": recovery([fault for fault in faults if fault["family"] == "kill"]),
             **{kind: recovery([fault for fault in faults if fault["kind"] == kind]) for _, kind in kinds},
         },

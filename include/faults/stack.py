@@ -1,7 +1,8 @@
-"""What a campaign hurts: the embedded PostgreSQL and broker, both streams and a producer, in a folder of their own.
+"""What a campaign hurts: PostgreSQL, a broker, both streams and a producer, in a folder of their own.
 
-The streams are the platform's own jobs under spark-submit, started again when they end. Airflow, which does that in
-the platform, is left out: with its gigabyte and a half, a campaign would not fit into ten minutes on two cores.
+In the `BareStack` the streams are the platform's own jobs under spark-submit, started again when they end. Airflow,
+which does that in the platform, is left out: with it, many fewer faults fit into ten minutes on two cores.
+`include.faults.platform_stack` has it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol, Self
 
 import psutil
 import psycopg
 
 from include.broker import kafka
 from include.faults import champion
-from include.faults.acknowledged import LIST
+from include.faults.acknowledged import LIST, Acknowledged
 from include.faults.children import Child, Keeper
 from include.faults.events import Events
 from include.faults.proxy import Proxy
@@ -33,6 +36,9 @@ from include.streams import STREAMS
 
 JOBS = {name: spark.job_file(name) for name in STREAMS}
 START_SECONDS = 180
+COMMITTED = """
+select extract(epoch from min(at))::float8 from campaign.journal
+where stream = %s and topic = %s and partition = %s and next_offset > %s"""
 
 
 class CampaignFailed(RuntimeError):
@@ -58,16 +64,16 @@ class Stream(Child):
 
     def python(self) -> list[psutil.Process]:
         """The Python driver."""
-        return [each for each in self.members() if _runs_script(each, self._job)]
+        return [member for member in self.members() if _runs_script(member, self._job)]
 
     def workers(self) -> list[psutil.Process]:
         """The Python processes that write, or the one that starts them when there are none."""
         daemons = self.worker_tree()
-        return [each for each in daemons if each.parent() in daemons] or daemons
+        return [worker for worker in daemons if worker.parent() in daemons] or daemons
 
     def worker_tree(self) -> list[psutil.Process]:
         """The Python processes that write and the one that starts them."""
-        return [each for each in self.members() if "pyspark.daemon" in _command(each)]
+        return [member for member in self.members() if "pyspark.daemon" in _command(member)]
 
     def _submit(self) -> list[str]:
         temporary = self._temporary()
@@ -95,37 +101,36 @@ class Stream(Child):
         return self.settings.home / "tmp" / f"{self.name}-{start}"
 
 
-class Stack:
-    """All of it, between `with` and the end of its block.
+class Target(Protocol):
+    """What a campaign waits for; its log says why it does not come."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def log(self) -> Path: ...
+
+
+class Stack(ABC):
+    """What a campaign hurts, between `with` and the end of its block, which stops it all.
+
+    Attributes:
+        streams: by name.
+        producer: sends the events.
+        fault_seconds: what a fault and its recovery probably take.
+        recovery_seconds: after which a stream has not recovered.
 
     Args:
         home: an empty folder.
         events, count: what the producer sends, and how many.
-        jobs: the scripts of the streams by name.
-        variables: more environment for the streams.
-
-    Raises:
-        CampaignFailed: something did not get ready.
     """
 
-    def __init__(
-        self,
-        home: Path,
-        events: Events,
-        count: int,
-        jobs: Mapping[str, Path] = JOBS,
-        variables: Mapping[str, str] | None = None,
-    ):
-        (home / "logs").mkdir()
-        self.settings = settings = temporary_settings(home)
-        proxies = ports.free(len(jobs))
-        self.events, self.count = events, count
-        self.postgres = self._server("postgres", postgres.command)
-        self.kafka = self._server("kafka", broker.command)
-        self.streams = {
-            name: Stream(name, job, settings, port, variables or {})
-            for (name, job), port in zip(jobs.items(), proxies, strict=True)
-        }
+    streams: Mapping[str, Target]
+    fault_seconds = 12.0
+    recovery_seconds = 180.0
+
+    def __init__(self, home: Path, events: Events, count: int, settings: Settings):
+        (home / "logs").mkdir(exist_ok=True)
+        self.settings, self.events, self.count = settings, events, count
         sending = [sys.executable, "-m", "include.faults.producer", str(home), str(events.seed)]
         sending += [events.start.isoformat(), str(count)]
         self.producer = Child(
@@ -136,65 +141,66 @@ class Stack:
             once=True,
         )
         self.list = home / LIST
-        self._keeper = Keeper([self.postgres, self.kafka, *self.streams.values(), self.producer])
-        self.lock = self._keeper.lock
         self._kept = threading.local()  # each thread's connection
 
-    def _server(self, name: str, command: Callable[[Settings], list[str]]) -> Child:
-        settings, log = self.settings, self.settings.home / "logs" / f"{name}.log"
-        return Child(name, lambda: command(settings), lambda: environment(settings), log)
-
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         try:
-            self._keeper.__enter__()
-            for stream in self.streams.values():
-                stream.proxy.start()
-            with ThreadPoolExecutor() as pool:
-                serving = pool.submit(self._start_kafka)
-                self._start_postgres()
-                serving.result()
+            self.start()
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
-        self.allow(0)
-        for child in (self.producer, *self.streams.values()):
-            child.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._keeper.__exit__()
-        for stream in self.streams.values():
-            stream.proxy.close()
+        self.stop()
 
-    def _start_postgres(self) -> None:
-        secrets.ensure(self.settings)
-        postgres.initialise(self.settings)
-        self.postgres.start()
-        self.wait("PostgreSQL is ready", lambda: postgres.ready(self.settings), self.postgres)
-        postgres.provision(self.settings)
+    @abstractmethod
+    def start(self) -> None:
+        """Starts all of it.
+
+        Raises:
+            CampaignFailed: something did not get ready.
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stops what runs of it."""
+
+    @abstractmethod
+    def stop_streams(self) -> list[str]:
+        """Asks the streams to end; the names of those that did not."""
+
+    def install(self) -> None:
+        """What the provisioned database needs for a campaign: the journal of commits, and a champion."""
         with psycopg.connect(self.settings.conninfo("owner")) as connection:
             connection.execute(statement("faults/journal"))
         champion.install(self.settings, self.events)
 
-    def _start_kafka(self) -> None:
-        jars.fetch()
-        broker.initialise(self.settings)
-        self.kafka.start()
-        self.wait("the broker is ready", lambda: broker.ready(self.settings), self.kafka)
-        kafka.ensure_topics(self.settings)
+    def recovered(self, at: float, streams: Sequence[str], first: Acknowledged) -> float | None:
+        """When the streams had recovered from a fault (seconds since 1970); None as long as they have not.
+
+        Args:
+            at: when the fault happened.
+            first: the first event that the broker acknowledged after it.
+        """
+        place = self.settings.transactions_topic, first.partition, first.offset
+        commits = [self.query(COMMITTED, (stream, *place))[0][0] for stream in streams]
+        return None if None in commits else max(commits)
 
     def wait(
-        self, what: str, condition: Callable[[], object], child: Child, seconds: float = START_SECONDS
+        self, what: str, condition: Callable[[], object], target: Target, seconds: float = START_SECONDS
     ) -> None:
         """Waits until the condition holds.
 
         Raises:
-            CampaignFailed: it does not within `seconds`; names the log of `child`.
+            CampaignFailed: it does not within `seconds`; names the log of `target`.
         """
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise CampaignFailed(f"it did not happen within {seconds:.0f} s that {what}: see {child.log}")
+                raise CampaignFailed(
+                    f"it did not happen within {seconds:.0f} s that {what}: see {target.log}"
+                )
             time.sleep(0.05)
 
     def allow(self, events: int) -> None:
@@ -221,6 +227,71 @@ class Stack:
 
     def superuser(self) -> str:
         return self.settings.conninfo("owner").replace("user=owner", "user=postgres")
+
+
+class BareStack(Stack):
+    """The embedded PostgreSQL and broker, and both streams under spark-submit, without Airflow.
+
+    Args:
+        jobs: the scripts of the streams by name.
+        variables: more environment for the streams.
+    """
+
+    streams: Mapping[str, Stream]
+
+    def __init__(
+        self,
+        home: Path,
+        events: Events,
+        count: int,
+        jobs: Mapping[str, Path] = JOBS,
+        variables: Mapping[str, str] | None = None,
+    ):
+        super().__init__(home, events, count, temporary_settings(home))
+        self.postgres = self._server("postgres", postgres.command)
+        self.kafka = self._server("kafka", broker.command)
+        self.streams = {
+            name: Stream(name, job, self.settings, port, variables or {})
+            for (name, job), port in zip(jobs.items(), ports.free(len(jobs)), strict=True)
+        }
+        self._keeper = Keeper([self.postgres, self.kafka, *self.streams.values(), self.producer])
+        self.lock = self._keeper.lock
+
+    def _server(self, name: str, command: Callable[[Settings], list[str]]) -> Child:
+        settings, log = self.settings, self.settings.home / "logs" / f"{name}.log"
+        return Child(name, lambda: command(settings), lambda: environment(settings), log)
+
+    def start(self) -> None:
+        self._keeper.__enter__()
+        for stream in self.streams.values():
+            stream.proxy.start()
+        with ThreadPoolExecutor() as pool:
+            serving = pool.submit(self._start_kafka)
+            self._start_postgres()
+            serving.result()
+        self.allow(0)
+        for child in (self.producer, *self.streams.values()):
+            child.start()
+
+    def stop(self) -> None:
+        self._keeper.__exit__()
+        for stream in self.streams.values():
+            stream.proxy.close()
+
+    def _start_postgres(self) -> None:
+        secrets.ensure(self.settings)
+        postgres.initialise(self.settings)
+        self.postgres.start()
+        self.wait("PostgreSQL is ready", lambda: postgres.ready(self.settings), self.postgres)
+        postgres.provision(self.settings)
+        self.install()
+
+    def _start_kafka(self) -> None:
+        jars.fetch()
+        broker.initialise(self.settings)
+        self.kafka.start()
+        self.wait("the broker is ready", lambda: broker.ready(self.settings), self.kafka)
+        kafka.ensure_topics(self.settings)
 
     def stop_streams(self) -> list[str]:
         """Asks the streams to end as Airflow does; the names of those that did not within 30 s."""

@@ -8,40 +8,49 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from include.faults import campaign, record
+from include.faults import campaign, command, record
 from include.faults.campaign import Plan
 from include.faults.children import send
-from include.faults.kinds import KINDS
-from include.faults.stack import JOBS
+from include.faults.kinds import KINDS, Kind
+from include.faults.platform_kinds import PLATFORM_KINDS
+from include.faults.platform_stack import last_interruption
+from include.faults.stack import JOBS, BareStack
 from include.settings import PROJECT_ROOT
 from include.streams import TRANSACTION_STREAM
 from tests.faults.bugs import BUGS
 from tests.stream_runs import until
 
 BUGS_FOLDER = Path(__file__).parent / "bugs"
+ONE_STREAM = partial(BareStack, jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]})
+
+
+def named(*names: str) -> tuple[Kind, ...]:
+    return tuple(KINDS[name] for name in names)
+
 
 # What shows each bug: the faults to throw, and the count that must not stay 0.
 SHOWN_BY = {
-    "exception swallowed": (Plan(kills=2, pauses=0, cuts=0, kinds=["workers"]), "lost"),
-    "plain append": (Plan(kills=1, pauses=0, cuts=0, kinds=["commits_deleted"]), "duplicated"),
-    "checkpoint trusted alone": (Plan(kills=1, pauses=0, cuts=0, kinds=["checkpoint_wiped"]), "lost"),
-    "batch id ledger": (Plan(kills=1, pauses=0, cuts=0, kinds=["checkpoint_wiped"]), "lost"),
-    "no fence": (Plan(kills=0, pauses=1, cuts=0, kinds=["stale_driver"]), "stale_commits"),
+    "exception swallowed": (Plan(kills=2, pauses=0, cuts=0, kinds=named("workers")), "lost"),
+    "plain append": (Plan(kills=1, pauses=0, cuts=0, kinds=named("commits_deleted")), "duplicated"),
+    "checkpoint trusted alone": (Plan(kills=1, pauses=0, cuts=0, kinds=named("checkpoint_wiped")), "lost"),
+    "batch id ledger": (Plan(kills=1, pauses=0, cuts=0, kinds=named("checkpoint_wiped")), "lost"),
+    "no fence": (Plan(kills=0, pauses=1, cuts=0, kinds=named("stale_driver")), "stale_commits"),
 }
 
 
 @pytest.mark.services
 @pytest.mark.timeout(1_200)
 def test_a_small_campaign_loses_nothing_and_stores_nothing_twice():
-    kinds = ["driver_jvm", "driver_python", "workers", "mid_copy", "after_commit", "kafka_killed", "backend"]
-    done = campaign.run(
-        Plan(10_000, kills=6, pauses=1, cuts=1, kinds=[*kinds, "stale_driver", "commit_reply_lost"]), print
-    )
+    kills = ["driver_jvm", "driver_python", "workers", "mid_copy", "after_commit", "kafka_killed", "backend"]
+    kinds = named(*kills, "stale_driver", "commit_reply_lost")
+    done = campaign.run(Plan(10_000, kills=6, pauses=1, cuts=1, kinds=kinds), print)
     assert done.books.closed and done.good, done.books.problems + done.failures
     assert done.books.acknowledged == 10_000
     assert sum(fault.family == "kill" for fault in done.faults) == 6
@@ -55,15 +64,11 @@ def test_a_small_campaign_loses_nothing_and_stores_nothing_twice():
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_campaign_catches(bug, monkeypatch):
     plan, count = SHOWN_BY[bug]
-    monkeypatch.setattr(campaign, "RECOVERY_SECONDS", 60)
+    monkeypatch.setattr(BareStack, "recovery_seconds", 60)
     monkeypatch.setattr(campaign, "SETTLE_SECONDS", 60)
     path = f"{BUGS_FOLDER}{os.pathsep}{PROJECT_ROOT}"
-    done = campaign.run(
-        Plan(2_000, plan.kills, plan.pauses, plan.cuts, kinds=plan.kinds),
-        print,
-        jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]},
-        variables={"PYTHONPATH": path, "FRAUDSTREAM_TEST_BUG": bug},
-    )
+    stack = partial(ONE_STREAM, variables={"PYTHONPATH": path, "FRAUDSTREAM_TEST_BUG": bug})
+    done = campaign.run(replace(plan, events=2_000, stack=stack), print)
     assert not done.good
     assert done.books.wrong[count] > 0, done.books.problems + done.failures
 
@@ -73,8 +78,8 @@ def test_the_campaign_catches(bug, monkeypatch):
 @pytest.mark.timeout(1_200)
 def test_without_a_bug_the_same_faults_are_survived():
     kinds = [kind for plan, _ in SHOWN_BY.values() for kind in plan.kinds]
-    plan = Plan(2_000, kills=3, pauses=1, cuts=0, kinds=list(dict.fromkeys(kinds)))
-    done = campaign.run(plan, print, jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]})
+    plan = Plan(2_000, kills=3, pauses=1, cuts=0, kinds=list(dict.fromkeys(kinds)), stack=ONE_STREAM)
+    done = campaign.run(plan, print)
     assert done.good, done.books.problems + done.failures
 
 
@@ -125,10 +130,40 @@ def test_a_plan_depends_on_its_seed_alone():
     assert len(orders) == 2
 
 
-@pytest.mark.parametrize("kinds", [["mid_copy"], ["producer"], ["connections_cut"]])
-def test_a_plan_of_one_kind_ends(kinds):
-    counted = planned(Plan(kills=5, pauses=5, cuts=5, kinds=kinds))
-    assert counted.keys() == set(kinds)
+@pytest.mark.parametrize("kind", ["mid_copy", "producer", "connections_cut"])
+def test_a_plan_of_one_kind_ends(kind):
+    counted = planned(Plan(kills=5, pauses=5, cuts=5, kinds=named(kind)))
+    assert counted.keys() == {kind}
+
+
+def test_a_campaign_with_airflow_throws_every_kind_one_after_the_other():
+    faults = command.AIRFLOW.faults(random.Random(1))
+    assert Counter(kind.name for kind in faults) == Counter(PLATFORM_KINDS.keys())
+    assert all(len(step) == 1 for step in campaign.steps(faults, 2))
+
+
+@pytest.mark.parametrize(
+    ("commits", "seconds"),
+    [
+        ([100.4, 101, 102, 103], 0.4),  # no interruption
+        ([112, 113, 114], 12),
+        ([100.5, 101, 102, 131, 132], 31),  # a late one
+        ([100.5, 120, 121, 150, 151, 155.9], 50),  # two
+    ],
+)
+def test_recovery_ends_with_the_last_interruption(commits, seconds):
+    assert last_interruption(100, commits) - 100 == pytest.approx(seconds)
+
+
+@pytest.mark.services
+@pytest.mark.campaign
+@pytest.mark.timeout(1_800)
+def test_a_small_campaign_with_airflow_loses_nothing_and_comes_back_by_itself():
+    kinds = command.chosen("postgres_killed,scheduler_hangs,scheduler_sessions_ended", command.AIRFLOW.kinds)
+    done = campaign.run(replace(command.AIRFLOW, events=4_000, kills=1, pauses=1, cuts=1, kinds=kinds), print)
+    assert done.good, done.books.problems + done.failures
+    assert done.books.acknowledged == 4_000
+    assert all(fault.recovered is not None for fault in done.faults)
 
 
 def test_faults_of_single_streams_are_thrown_together_and_others_alone():

@@ -37,6 +37,8 @@ def test_rounds_add_up(tmp_path):
     assert total["recovery"]["workers"] == {"thrown": 4, "measured": 4, "p50": 6.0, "p95": 20.0, "max": 20.0}
     assert total["recovery"]["driver_jvm"] == {"thrown": 2, "measured": 0}
     assert total["recovery"]["all kills"]["thrown"] == 6
+    everything = total["recovery"]["all faults"]
+    assert (everything["thrown"], everything["p50"], everything["max"]) == (8, 4.0, 20.0)
 
 
 def test_one_bad_round_makes_the_total_bad():
@@ -55,12 +57,15 @@ def test_a_quantile_is_a_value_that_was_measured(share, expected):
 
 
 def test_kinds_are_chosen_by_name_or_family():
-    assert command.kinds(None) == tuple(KINDS)
-    assert command.kinds("workers,workers") == ("workers",)
-    cuts = command.kinds("cut,workers")
-    assert cuts[-1] == "workers" and {KINDS[name].family for name in cuts[:-1]} == {"cut"}
+    kinds = command.BARE.kinds
+    assert command.chosen(None, kinds) == tuple(KINDS.values())
+    assert [kind.name for kind in command.chosen("workers,workers", kinds)] == ["workers"]
+    *cuts, workers = command.chosen("cut,workers", kinds)
+    assert workers.name == "workers" and {kind.family for kind in cuts} == {"cut"}
     with pytest.raises(command.UnknownKind, match="'meteor'; there are driver_jvm"):
-        command.kinds("meteor")
+        command.chosen("meteor", kinds)
+    with pytest.raises(command.UnknownKind, match="'workers'; there are postgres_killed"):
+        command.chosen("workers", command.AIRFLOW.kinds)
 
 
 def test_a_total_is_shown_with_its_problems(capsys):
@@ -69,8 +74,8 @@ def test_a_total_is_shown_with_its_problems(capsys):
     rounds = [record.as_json(finished(lost=3))]
     problems = ["3 records missing in shop.transactions: [...]"]
     command.show(record.total(rounds) | {"problems": problems}, Console(width=120))
-    said = capsys.readouterr().out
-    assert "lost: 3" in said and "acknowledged: 1,000" in said and problems[0] in said and "8.0" in said
+    shown = capsys.readouterr().out
+    assert "lost: 3" in shown and "acknowledged: 1,000" in shown and problems[0] in shown and "8.0" in shown
 
 
 def test_a_campaign_goes_on_where_its_record_ends_and_stops_at_the_first_bad_round(tmp_path, monkeypatch):

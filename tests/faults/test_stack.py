@@ -42,7 +42,7 @@ def test_only_the_next_start_is_armed(tmp_path):
 
 
 def test_what_does_not_happen_is_said_with_a_log(tmp_path):
-    made = stack.Stack(tmp_path, stack.Events(1, datetime.now(UTC)), 10)
+    made = stack.BareStack(tmp_path, stack.Events(1, datetime.now(UTC)), 10)
     child = Child("child", list, dict, tmp_path / "child.log")
     with pytest.raises(stack.CampaignFailed, match=r"it comes.*see .*child.log"):
         made.wait("it comes", lambda: False, child, 0.1)

@@ -13,7 +13,7 @@ import pytest
 
 from include.bench.services import services
 from include.faults.events import Events
-from include.faults.stack import Stack
+from include.faults.stack import BareStack
 from include.platform import temporary
 from include.platform.temporary import ServerFailed, environment, running, temporary_settings
 from include.settings import PREFIX, PROJECT_ROOT, IsolatedSettings, Settings
@@ -68,7 +68,7 @@ def test_a_job_has_exactly_the_settings_that_it_was_given(tmp_path, poison):
 
 
 def test_a_campaign_and_its_jobs_read_nothing_from_outside(tmp_path, poison):
-    stack = Stack(tmp_path, Events(1, datetime.now(UTC)), 10)
+    stack = BareStack(tmp_path, Events(1, datetime.now(UTC)), 10)
     assert changed(stack.settings) == set()
     for child in (stack.postgres, stack.kafka, stack.producer, *stack.streams.values()):
         settings = as_a_job(child._environment(), poison)
