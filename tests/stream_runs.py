@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from pyspark.sql import SparkSession
 
@@ -63,6 +63,35 @@ def produce(
         )
         producer.poll(0)
     assert producer.flush(60) == 0 and not failures
+
+
+@contextmanager
+def transaction(settings: Settings, commit: bool = True) -> Iterator[Callable[..., None]]:
+    """A transaction of a producer, open in the block and then committed or aborted.
+
+    Gives `send(topic, values, partition=0)`, which waits until the broker has the values. After the block readers can
+    pass the transaction: the broker answers a commit before it has written the markers.
+    """
+    producer = Producer(kafka.client_config(settings, transactional_id=uuid.uuid4().hex), logger=kafka.QUIET)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    last: dict[tuple[str, int], int] = {}
+
+    def delivered(_: object, message: Message) -> None:
+        last[message.topic(), message.partition()] = message.offset()
+
+    def send(topic: str, values: Sequence[bytes], partition: int = 0) -> None:
+        for i, value in enumerate(values):
+            producer.produce(topic, value, key=f"user-{i % 13}", partition=partition, on_delivery=delivered)
+        assert producer.flush(30) == 0
+
+    yield send
+    if commit:
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
+    for (topic, partition), offset in last.items():
+        until(lambda: kafka.end_offsets(settings, topic)[partition] > offset)  # noqa: B023
 
 
 def query(settings: Settings, text: str) -> list[tuple]:

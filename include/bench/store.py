@@ -62,7 +62,7 @@ def ranges(events: int) -> Iterator[Range]:
             values += [value for _, _, value in next(batches).transactions()]
         chosen, values = values[:events], values[events:]
         records = [Record(offset + i, now, b"", value) for i, value in enumerate(chosen)]
-        yield Range(TRANSACTION_STREAM, TOPIC, "bench", 0, records)
+        yield Range.of(TRANSACTION_STREAM, TOPIC, "bench", 0, records)
         offset += events
 
 

@@ -34,6 +34,7 @@ from include.platform.spark import DRIVER_MEMORY, LOGGING
 from include.settings import Settings
 from include.sql import one_row
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM, ingest, known_labels, runner, scoring, store
+from include.streams.checkpoint import Checkpoint
 
 KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "longitude": "double"}
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
@@ -189,7 +190,7 @@ def _appended(settings: Settings, spark: SparkSession, count: int) -> float:
 
     query = (
         parsed.writeStream.foreachBatch(append)
-        .option("checkpointLocation", runner.checkpoint_folder(settings, "plain").as_uri())
+        .option("checkpointLocation", Checkpoint(settings, "plain").folder.as_uri())
         .start()
     )
     try:
@@ -227,6 +228,6 @@ def _steady(done: Callable[[], int], count: int, alive: Callable[[], bool]) -> f
 
 def _reset(settings: Settings, name: str) -> None:
     """Nothing is stored, and the next stream reads from the beginning."""
-    shutil.rmtree(runner.checkpoint_folder(settings, name), ignore_errors=True)
+    shutil.rmtree(Checkpoint(settings, name).folder, ignore_errors=True)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
         owner.execute(EMPTY)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as ErrorCode
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -114,6 +113,27 @@ def writer_config(settings: Settings, **more: Any) -> dict[str, Any]:
     return config
 
 
+def reader_config(settings: Settings, group_id: str, **more: Any) -> dict[str, Any]:
+    """Configuration of a confluent-kafka consumer that reads committed records only, from where it is told to.
+
+    It reports the end of each partition (`_PARTITION_EOF`) with the offset that it got to, which lies behind markers
+    of transactions and other offsets without a record. It never commits, and never skips what the broker has deleted.
+
+    Args:
+        more: as for `client_config`.
+    """
+    return client_config(
+        settings,
+        group_id=group_id,
+        isolation_level="read_committed",
+        enable_partition_eof=True,
+        enable_auto_commit=False,
+        enable_auto_offset_store=False,
+        auto_offset_reset="error",
+        **more,
+    )
+
+
 def spark_options(settings: Settings) -> dict[str, str]:
     """Options of Spark's Kafka source or sink; build the session with `SPARK_REDACTION`."""
     options = {
@@ -174,7 +194,7 @@ def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
             )
         time.sleep(0.1)
     for topic in topics:
-        _offsets(settings, topic, OffsetSpec.latest(), timeout)
+        _offsets(settings, topic, timeout, OffsetSpec.latest())
 
 
 def topic_id(settings: Settings, topic: str, timeout: float = 10.0) -> str:
@@ -230,32 +250,71 @@ def _topic_config(topic: str, *entries: ConfigEntry) -> ConfigResource:
     return ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=list(entries))
 
 
+class Bounds(NamedTuple):
+    """What a reader of committed records can get of a partition: offsets [begin, end).
+
+    Not every offset has a record. A transaction that is open holds `end` back.
+    """
+
+    begin: int
+    end: int
+
+
+def bounds(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, Bounds]:
+    """What the broker holds of each of a topic's partitions.
+
+    Raises:
+        TopicMissing, KafkaUnavailable, KafkaRefused
+    """
+    begins, ends = _offsets(settings, topic, timeout, OffsetSpec.earliest(), OffsetSpec.latest())
+    return {partition: Bounds(begin, ends[partition]) for partition, begin in begins.items()}
+
+
 def end_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, int]:
-    """For each partition, the offset that its next record will get.
+    """The end of each partition, as in `bounds`.
 
     Raises:
         TopicMissing, KafkaUnavailable, KafkaRefused
     """
-    return _offsets(settings, topic, OffsetSpec.latest(), timeout)
+    (ends,) = _offsets(settings, topic, timeout, OffsetSpec.latest())
+    return ends
 
 
-def begin_offsets(settings: Settings, topic: str, timeout: float = 10.0) -> dict[int, int]:
-    """For each partition, the first offset that the broker still holds.
+def offset_of(message: Message) -> int:
+    """The offset of a message that came from a broker."""
+    offset = message.offset()
+    assert offset is not None, "a message that was read has an offset"
+    return offset
+
+
+def records(
+    settings: Settings, topic: str, ranges: Mapping[int, Bounds], timeout: float = 30.0
+) -> Iterator[Message]:
+    """The committed records in a range of each partition, one partition after the other.
 
     Raises:
-        TopicMissing, KafkaUnavailable, KafkaRefused
+        KafkaUnavailable: nothing came for `timeout` seconds, or the broker does not have the range any more.
     """
-    return _offsets(settings, topic, OffsetSpec.earliest(), timeout)
-
-
-def offsets_at(settings: Settings, topic: str, at: datetime, timeout: float = 10.0) -> dict[int, int | None]:
-    """For each partition, the offset of its first record with a time at or after `at` (aware); None without one.
-
-    Raises:
-        TopicMissing, KafkaUnavailable, KafkaRefused
-    """
-    offsets = _offsets(settings, topic, OffsetSpec.for_timestamp(int(at.timestamp() * 1000)), timeout)
-    return {partition: None if offset < 0 else offset for partition, offset in offsets.items()}
+    consumer = Consumer(reader_config(settings, "fraudstream-reader"), logger=QUIET)
+    try:
+        for partition, (position, end) in ranges.items():
+            if position < end:
+                consumer.assign([TopicPartition(topic, partition, position)])
+            while position < end:
+                message = consumer.poll(timeout)
+                error = message.error() if message else ErrorCode(ErrorCode._TIMED_OUT)
+                at_end = error is not None and error.code() == ErrorCode._PARTITION_EOF
+                if message is None or (error is not None and not at_end):
+                    raise KafkaUnavailable(
+                        f"offsets {position} to {end - 1} of partition {partition} of {topic} at "
+                        f"{settings.kafka_bootstrap_servers} could not be read: {error and error.str()}"
+                    )
+                offset = offset_of(message)
+                if not at_end and offset < end:
+                    yield message
+                position = offset if at_end else offset + 1
+    finally:
+        consumer.close()
 
 
 class _LastError:
@@ -324,16 +383,23 @@ def _has_leaders(broker: _Admin, topic: str) -> bool:
     )
 
 
-def _offsets(settings: Settings, topic: str, at: OffsetSpec, timeout: float) -> dict[int, int]:
+def _offsets(settings: Settings, topic: str, timeout: float, *specs: OffsetSpec) -> list[dict[int, int]]:
+    """For each of the specs, the offsets of the same partitions."""
     broker = _Admin(settings, timeout)
     metadata = broker.topics().get(topic)
     if metadata is None or metadata.error is not None:
         error = metadata.error if metadata else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
         raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")
-    specs = {TopicPartition(topic, partition): at for partition in sorted(metadata.partitions)}
-    deadline = time.monotonic() + timeout
+    partitions = [TopicPartition(topic, partition) for partition in sorted(metadata.partitions)]
+    return [_list_offsets(broker, topic, dict.fromkeys(partitions, spec)) for spec in specs]
+
+
+def _list_offsets(broker: _Admin, topic: str, wanted: dict[TopicPartition, OffsetSpec]) -> dict[int, int]:
+    deadline = time.monotonic() + broker.timeout
     while True:
-        futures = broker.client.list_offsets(specs, request_timeout=timeout)
+        futures = broker.client.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=broker.timeout
+        )
         try:
             return {asked.partition: broker.call(future.result).offset for asked, future in futures.items()}
         except KafkaException as error:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import psycopg
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from include.broker import kafka
 from include.events.rows import SELECTED, with_transactions
@@ -110,27 +109,12 @@ def close(stack: Stack) -> Books:
 
 def _log(settings: Settings, events: Events) -> Iterator[tuple[Place, Event]]:
     """Every record that the broker holds, as the event that the campaign sent."""
-    config = kafka.client_config(
-        settings, group_id="books", enable_auto_commit=False, auto_offset_reset="error"
-    )
-    consumer = Consumer(config)
-    try:
-        for topic in (settings.transactions_topic, settings.labels_topic):
-            begins, ends = kafka.begin_offsets(settings, topic), kafka.end_offsets(settings, topic)
-            for partition, end in ends.items():
-                consumer.assign([TopicPartition(topic, partition, begins[partition])])
-                offset = begins[partition]
-                while offset < end:
-                    message = consumer.poll(30)
-                    if message is None or message.error():
-                        raise KafkaException(message and message.error())
-                    event = events.event(int(dict(message.headers())["number"]))
-                    if message.value() != event.value:
-                        raise ValueError(f"the broker's record {offset} of {topic} is not what was sent")
-                    yield (topic, partition, message.offset()), event
-                    offset = message.offset() + 1
-    finally:
-        consumer.close()
+    for topic in (settings.transactions_topic, settings.labels_topic):
+        for message in kafka.records(settings, topic, kafka.bounds(settings, topic)):
+            event = events.event(int(dict(message.headers())["number"]))
+            if message.value() != event.value:
+                raise ValueError(f"the broker's record {message.offset()} of {topic} is not what was sent")
+            yield (topic, message.partition(), message.offset()), event
 
 
 def _fates(log: dict[Place, Event]) -> dict[Place, Fate]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, Message, TopicPartition
-
-from include.broker.kafka import KafkaUnavailable, begin_offsets, client_config, end_offsets
+from include.broker import kafka
+from include.broker.kafka import Bounds
 from include.broker.publish import Headers
 from include.generator.config import Config
 from include.settings import Settings
@@ -58,36 +56,16 @@ def published_history(settings: Settings, timeout: float = 20.0) -> PublishedHis
     Raises:
         KafkaError: the topic cannot be read (`include.broker.kafka`).
     """
-    ends = end_offsets(settings, settings.transactions_topic)
-    if not any(ends.values()):
+    topic = settings.transactions_topic
+    bounds = kafka.bounds(settings, topic)
+    if not any(end for _, end in bounds.values()):
         return PublishedHistory(True, None)
-    begins = begin_offsets(settings, settings.transactions_topic)
-    wanted = {partition: end - 1 for partition, end in ends.items() if end > begins[partition]}
-    headers = [message.headers() for message in _last_records(settings, wanted, timeout)]
+    last = {partition: Bounds(end - 1, end) for partition, (begin, end) in bounds.items() if begin < end}
+    headers = [message.headers() for message in kafka.records(settings, topic, last, timeout)]
     marks = [mark for mark in map(Mark.read, headers) if mark is not None]
-    if not marks or len(marks) < len(headers):
+    # the last offset of a partition holds no record, or that of another producer
+    if not marks or len(marks) < len(last):
         return PublishedHistory(False, None)
     # a partition without records: where the history stopped there is unknown
-    slot = 0 if 0 in ends.values() else min(mark.slot for mark in marks)
+    slot = 0 if any(end == 0 for _, end in bounds.values()) else min(mark.slot for mark in marks)
     return PublishedHistory(False, marks[0]._replace(slot=slot))
-
-
-def _last_records(settings: Settings, offsets: dict[int, int], timeout: float) -> list[Message[bytes, bytes]]:
-    topic = settings.transactions_topic
-    consumer = Consumer(client_config(settings, group_id="fraudstream-progress", enable_auto_commit=False))
-    try:
-        consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
-        last: dict[int | None, Message[bytes, bytes]] = {}
-        deadline = time.monotonic() + timeout
-        while len(last) < len(offsets):
-            message = consumer.poll(0.2)
-            if message is not None and message.error() is None:
-                last.setdefault(message.partition(), message)
-            if time.monotonic() > deadline:
-                raise KafkaUnavailable(
-                    f"the last records of {topic} at {settings.kafka_bootstrap_servers} could not be read within "
-                    f"{timeout:.0f} s: see the broker's log"
-                )
-        return list(last.values())
-    finally:
-        consumer.close()

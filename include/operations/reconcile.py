@@ -1,7 +1,7 @@
 """Compares, for each Kafka partition, the broker with the ledger and the ledger with the rows that it counts.
 
 A record that waits is normal; one that has waited for `open_difference_minutes` is an alarm. Rows and ledger are
-written in one transaction, so a difference between them is an alarm at once. What was found right is remembered in
+written in one transaction, so a difference between them is an alarm at once. What was right is remembered in
 shop.reconciled: each run counts only the rows since, whatever the size of the tables, and rows that retention
 deletes later are not missed.
 """
@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import psycopg
 from psycopg.rows import namedtuple_row
 
 from include.broker import kafka
+from include.broker.kafka import Bounds
 from include.settings import Settings
 from include.sql import statement
 from include.streams import FRAUD_STREAM, STREAMS, TRANSACTION_STREAM
@@ -37,7 +39,7 @@ class BooksOpen(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Difference:
+class OpenRange:
     """Offsets [first, end) of a partition for which a stream's books are open, and why."""
 
     stream: str
@@ -48,48 +50,40 @@ class Difference:
     why: str
 
     def __str__(self) -> str:
-        where = f"offsets {self.first} to {self.end - 1} of partition {self.partition} of {self.topic}"
-        return f"{self.stream}: {where}: {self.why}"
+        offsets = f"offsets {self.first} to {self.end - 1} of partition {self.partition} of {self.topic}"
+        return f"{self.stream}: {offsets}: {self.why}"
 
 
-class Broker(NamedTuple):
-    """What the broker holds of a partition: offsets [begin, end); those before `old` are older than the limit."""
-
-    begin: int
-    old: int
-    end: int
-
-
-def reconcile(settings: Settings, *, accept: bool = False) -> list[Difference]:
-    """Compares, and remembers how far the rows were found right; returns what is open.
+def reconcile(settings: Settings, *, accept: bool = False) -> list[OpenRange]:
+    """Compares, and remembers how far the rows were right; returns what is open.
 
     Args:
-        accept: remember the rows as right that were found wrong: they are reported this once.
+        accept: remember the rows as right that are wrong: they are reported this once.
 
     Raises:
         include.broker.kafka.KafkaError, psycopg.Error: the broker or PostgreSQL cannot be read.
     """
-    brokers = _brokers(settings)
+    broker = _broker(settings)
     with _snapshot(settings) as connection:
         ledger = connection.execute(statement("reconcile/ledger")).fetchall()
         wrong = _count(connection, settings, ledger)
         _remember(connection, ledger, [] if accept else wrong)
-    return [*wrong, *_against_the_broker(settings, ledger, brokers)]
+    return [*wrong, *_against_the_broker(settings, ledger, broker)]
 
 
-def differences(settings: Settings) -> list[Difference]:
+def open_ranges(settings: Settings) -> list[OpenRange]:
     """What is open now; changes nothing. Raises as `reconcile`."""
-    brokers = _brokers(settings)
+    broker = _broker(settings)
     with _snapshot(settings) as connection:
         ledger = connection.execute(statement("reconcile/ledger")).fetchall()
         wrong = _count(connection, settings, ledger)
-    return [*wrong, *_against_the_broker(settings, ledger, brokers)]
+    return [*wrong, *_against_the_broker(settings, ledger, broker)]
 
 
-def require(found: Sequence[Difference]) -> None:
+def require(ranges: Sequence[OpenRange]) -> None:
     """Raises BooksOpen when something is open."""
-    if found:
-        raise BooksOpen("\n".join(map(str, found)))
+    if ranges:
+        raise BooksOpen("\n".join(map(str, ranges)))
 
 
 def _snapshot(settings: Settings) -> psycopg.Connection:
@@ -102,44 +96,42 @@ def _snapshot(settings: Settings) -> psycopg.Connection:
 # The broker and the ledger
 
 
-def _brokers(settings: Settings) -> dict[tuple[str, int], Broker]:
-    limit = datetime.now(UTC) - timedelta(minutes=settings.open_difference_minutes)
-    found = {}
-    for topic in (settings.transactions_topic, settings.labels_topic):
-        ends = kafka.end_offsets(settings, topic)
-        olds = kafka.offsets_at(settings, topic, limit)
-        for partition, begin in kafka.begin_offsets(settings, topic).items():
-            end, old = ends[partition], olds[partition]
-            found[topic, partition] = Broker(begin, end if old is None else min(old, end), end)
-    return found
+def _broker(settings: Settings) -> dict[str, dict[int, Bounds]]:
+    return {
+        topic: kafka.bounds(settings, topic) for topic in (settings.transactions_topic, settings.labels_topic)
+    }
 
 
 def _against_the_broker(
-    settings: Settings, ledger: Sequence[Any], brokers: Mapping[tuple[str, int], Broker]
-) -> list[Difference]:
+    settings: Settings, ledger: Sequence[Any], broker: Mapping[str, Mapping[int, Bounds]]
+) -> list[OpenRange]:
     rows = {(row.stream, row.topic, row.partition): row for row in ledger}
-    says = {row.stream: f"it is {row.state}" + (f", {row.detail}" if row.detail else "") for row in ledger}
-    found = []
-    for (topic, partition), broker in brokers.items():
-        for stream in STREAMS:
+    states = {row.stream: f"it is {row.state}" + (f", {row.detail}" if row.detail else "") for row in ledger}
+    ranges = []
+    for topic, partitions in broker.items():
+        for (partition, (begin, end)), stream in product(partitions.items(), STREAMS):
             row = rows.get((stream, topic, partition))
-            following = row.next_offset if row else broker.begin
-            place = stream, topic, partition
-            if following < broker.begin:
-                why = "the broker deleted them before they were read"
-                found.append(Difference(*place, following, broker.begin, why))
-            elif following < broker.old:
-                waits = f"they have waited for more than {settings.open_difference_minutes} minutes"
-                how = says.get(stream, "it has never run")
-                found.append(Difference(*place, following, broker.old, f"{waits}; {how}"))
-            elif (
-                row
-                and row.next_offset > broker.end
-                and row.next_offset > _end_now(settings, topic, partition)
-            ):
+            next_offset = row.next_offset if row else begin
+            if next_offset < begin:
+                first, why = next_offset, "the broker deleted them before they were read"
+                ranges.append(OpenRange(stream, topic, partition, first, begin, why))
+            elif next_offset > end and next_offset > _end_now(settings, topic, partition):
                 why = "the ledger has them and the broker has lost them, or the topic was created again"
-                found.append(Difference(*place, broker.end, row.next_offset, why))
-    return found
+                ranges.append(OpenRange(stream, topic, partition, end, next_offset, why))
+            elif _waits_too_long(settings, topic, partition, Bounds(next_offset, end)):
+                limit, state = settings.open_difference_minutes, states.get(stream, "it has never run")
+                why = f"the first of them has waited for more than {limit} minutes; {state}"
+                ranges.append(OpenRange(stream, topic, partition, next_offset, end, why))
+    return ranges
+
+
+def _waits_too_long(settings: Settings, topic: str, partition: int, waiting: Bounds) -> bool:
+    """Whether the first record of a range is older than the limit; one without a record does not wait."""
+    first = next(kafka.records(settings, topic, {partition: waiting}), None)
+    if first is None:
+        return False
+    at = datetime.fromtimestamp(first.timestamp()[1] / 1000, UTC)
+    return at < datetime.now(UTC) - timedelta(minutes=settings.open_difference_minutes)
 
 
 def _end_now(settings: Settings, topic: str, partition: int) -> int:
@@ -150,7 +142,7 @@ def _end_now(settings: Settings, topic: str, partition: int) -> int:
 # The ledger and the rows
 
 
-def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[Any]) -> list[Difference]:
+def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[Any]) -> list[OpenRange]:
     """Partitions whose rows since the last run are not those that the ledger counts."""
     moved = [row for row in ledger if row.next_offset > row.checked_offset]
     ranges = [
@@ -164,12 +156,12 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
         arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
         for *key, number in connection.execute(statement("reconcile/counts"), arguments).fetchall():
             counts[tuple(key)] = number
-    found = []
+    wrong = []
     for row in ledger:
-        place = row.stream, row.topic, row.partition
+        key = row.stream, row.topic, row.partition
         if row.next_offset < row.checked_offset:
             why = "the ledger had them and was set back"
-            found.append(Difference(*place, row.next_offset, row.checked_offset, why))
+            wrong.append(OpenRange(*key, row.next_offset, row.checked_offset, why))
             continue
         expected = (
             {"dead_letters": row.dead_letters - row.checked_dead_letters}
@@ -177,19 +169,19 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
             else {}
         )
         if row.topic == settings.transactions_topic:
-            kept_in = "transactions" if row.stream == TRANSACTION_STREAM else "fraud_scores"
-            expected[kept_in] = row.stored - row.checked_stored
-        for kept_in, number in expected.items():
-            there = counts[*place, kept_in]
-            if there != number:
-                why = f"the ledger counts {number} rows in shop.{kept_in}, there are {there}; {ACCEPT}"
-                found.append(Difference(*place, row.checked_offset, row.next_offset, why))
-    return found + _unscored(connection, settings, ledger, since)
+            table = "transactions" if row.stream == TRANSACTION_STREAM else "fraud_scores"
+            expected[table] = row.stored - row.checked_stored
+        for table, number in expected.items():
+            count = counts[*key, table]
+            if count != number:
+                why = f"the ledger counts {number} rows in shop.{table}, there are {count}; {ACCEPT}"
+                wrong.append(OpenRange(*key, row.checked_offset, row.next_offset, why))
+    return wrong + _unscored(connection, settings, ledger, since)
 
 
 def _unscored(
     connection: psycopg.Connection, settings: Settings, ledger: Sequence[Any], since: datetime | None
-) -> list[Difference]:
+) -> list[OpenRange]:
     """Transactions that both streams have passed and that have no score."""
     rows = {(row.stream, row.partition): row for row in ledger if row.topic == settings.transactions_topic}
     ranges = []
@@ -203,7 +195,7 @@ def _unscored(
     names = ("topics", "partitions", "firsts", "ends")
     arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
     return [
-        Difference(
+        OpenRange(
             FRAUD_STREAM,
             topic,
             partition,
@@ -217,8 +209,8 @@ def _unscored(
     ]
 
 
-def _remember(connection: psycopg.Connection, ledger: Iterable[Any], wrong: Sequence[Difference]) -> None:
-    open_places = {(each.stream, each.topic, each.partition) for each in wrong}
+def _remember(connection: psycopg.Connection, ledger: Iterable[Any], wrong: Sequence[OpenRange]) -> None:
+    open_keys = {(range_.stream, range_.topic, range_.partition) for range_ in wrong}
     connection.cursor().executemany(
         _REMEMBER,
         [
@@ -232,6 +224,6 @@ def _remember(connection: psycopg.Connection, ledger: Iterable[Any], wrong: Sequ
                 row.dead_letters,
             )
             for row in ledger
-            if (row.stream, row.topic, row.partition) not in open_places
+            if (row.stream, row.topic, row.partition) not in open_keys
         ],
     )

@@ -63,17 +63,16 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     result["streams"] = {row["stream"]: _stream(row) for row in rows}
     problems += _stream_problems(settings, rows)
     try:
-        ends = {
-            topic: kafka.end_offsets(settings, topic)
+        bounds = {
+            topic: kafka.bounds(settings, topic)
             for topic in (settings.transactions_topic, settings.labels_topic)
         }
-        begins = {topic: kafka.begin_offsets(settings, topic) for topic in ends}
     except kafka.KafkaError as error:
         problems.append(f"Kafka: {error}")
         return result
     for row in rows:
         if row["stream"] != "producer":
-            result["streams"][row["stream"]]["lag"] = _lag(row, ends, begins)
+            result["streams"][row["stream"]]["lag"] = _lag(row, bounds)
     if books:
         problems += _open_books(settings)
     return result
@@ -81,7 +80,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
 
 def _open_books(settings: Settings) -> list[str]:
     try:
-        return [str(difference) for difference in reconcile.differences(settings)]
+        return [str(open_range) for open_range in reconcile.open_ranges(settings)]
     except (kafka.KafkaError, psycopg.Error) as error:
         return [f"the books could not be compared: {error}"]
 
@@ -214,13 +213,13 @@ def stream_problems(
     return problems
 
 
-def _lag(row: dict[str, Any], ends: dict, begins: dict) -> int:
-    """Records in the topics that the stream's ledger does not hold yet: each stream reads both."""
-    done = {(position["topic"], position["partition"]): position["next"] for position in row["positions"]}
+def _lag(row: dict[str, Any], bounds: dict[str, dict[int, kafka.Bounds]]) -> int:
+    """Offsets of committed records that the stream's ledger does not hold yet: each stream reads both topics."""
+    next_offsets = {(at["topic"], at["partition"]): at["next"] for at in row["positions"]}
     return sum(
-        max(0, end - done.get((topic, partition), begins[topic][partition]))
-        for topic in ends
-        for partition, end in ends[topic].items()
+        max(0, end - next_offsets.get((topic, partition), begin))
+        for topic, partitions in bounds.items()
+        for partition, (begin, end) in partitions.items()
     )
 
 

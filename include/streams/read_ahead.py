@@ -1,4 +1,4 @@
-"""Reads small topics on the driver, from the ledger's place to their present end, before a batch is scored.
+"""Reads small topics on the driver, from the ledger's end to their present end, before a batch is scored.
 
 What was acknowledged before a record of the batch was sent is thus written before that record is. Each piece is a
 range of `include.streams.store.write`: exactly once, fenced, in the ledger.
@@ -7,27 +7,29 @@ range of `include.streams.store.write`: exactly once, fenced, in the ledger.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError as ErrorCode
 
 from include.broker import kafka
 from include.streams import store
 from include.streams.store import Handler, Range, Record, Writer
 
 PIECE = 10_000  # records of one write
-ANSWER = 2.0  # seconds that the broker has for an answer, before
-PAUSE = 0.2  # seconds later it is asked again
+REQUEST_SECONDS = 2.0  # timeout of one request to the broker
+RETRY_SECONDS = 0.2  # pause before it is repeated
 
 
 class ReadAhead:
-    """Topics that are read to their end.
+    """Topics that are read to their end: to where committed records end, which an open transaction holds back.
 
     Args:
         handlers: what writes the records of each topic.
         topic_ids: of the topics; the caller keeps them up to date.
-        places: the next offset of each partition of a topic by the ledger.
+        next_offsets: opens the ledger of a topic and returns the next offset of each partition.
     """
 
     def __init__(
@@ -35,18 +37,15 @@ class ReadAhead:
         writer: Writer,
         handlers: Mapping[str, Handler],
         topic_ids: Mapping[str, str],
-        places: Callable[[str], dict[int, int]],
+        next_offsets: Callable[[str], dict[int, int]],
     ):
-        self._writer, self._handlers, self._topic_ids, self._places = writer, handlers, topic_ids, places
-        config = kafka.client_config(
-            writer.settings,
-            group_id=f"fraudstream-{writer.stream}-ahead",
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            auto_offset_reset="error",
-        )
-        self._consumer = Consumer(config, logger=kafka.QUIET)
-        self._next = {topic: places(topic) for topic in handlers}
+        self._writer, self._handlers, self._topic_ids = writer, handlers, topic_ids
+        self._open = next_offsets
+        config = kafka.reader_config(writer.settings, f"fraudstream-{writer.stream}-ahead")
+        self._consumer = Consumer(
+            config, logger=kafka.QUIET
+        )  # a broker that is away is named by the error raised
+        self._next = {topic: next_offsets(topic) for topic in handlers}
         self.at = 0.0
         """When it was last at the end, by the monotonic clock."""
 
@@ -69,61 +68,80 @@ class ReadAhead:
                     raise self._unavailable(error.args[0].str()) from error
                 if stopped():
                     return False
-                time.sleep(PAUSE)
+                time.sleep(RETRY_SECONDS)
             else:
                 self.at = time.monotonic()
                 return done
 
     def _read(self, topic: str, timeout: float, stopped: Callable[[], bool]) -> bool:
-        following = self._next[topic]
-        found = self._consumer.list_topics(topic, timeout=ANSWER).topics[topic]
-        if not found.error and len(found.partitions) > len(following):
-            following = self._next[topic] = self._places(topic)
-        ends = {}
-        for partition, offset in following.items():
-            begin, end = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=ANSWER
-            )
-            if not begin <= offset <= end:
-                self._places(topic)  # says what is lost and what to do
-            ends[partition] = end
-        behind = [partition for partition, end in ends.items() if following[partition] < end]
+        ends = self._ends(topic)
+        position = self._next[topic]
+        behind = [partition for partition, end in ends.items() if position[partition] < end]
         if not behind:
             return True
-        self._consumer.assign([TopicPartition(topic, each, following[each]) for each in behind])
+        self._consumer.assign([TopicPartition(topic, partition, position[partition]) for partition in behind])
         try:
-            heard = time.monotonic()
-            while any(following[each] < ends[each] for each in behind):
+            progress_at = time.monotonic()
+            while any(position[partition] < ends[partition] for partition in behind):
                 if stopped():
                     return False
-                messages = self._consumer.consume(PIECE, timeout=0.5)
-                if self._write(topic, following, messages):
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > timeout:
+                first = self._consumer.poll(0.5)
+                if first and self._write(topic, [first, *self._consumer.consume(PIECE - 1, timeout=0)]):
+                    progress_at = time.monotonic()
+                elif time.monotonic() - progress_at > timeout:
                     raise self._unavailable(f"nothing of {topic} came within {timeout:.0f} s")
         finally:
             self._consumer.unassign()
         return True
 
-    def _write(self, topic: str, following: dict[int, int], messages: list[Message]) -> int:
-        """Writes what came, by partition; returns how many records that were."""
-        records: dict[int, list[Record]] = {}
-        for message in messages:
-            if message.error():
-                raise KafkaException(message.error())
-            seconds = min(max(message.timestamp()[1] / 1000, store.EARLIEST_TIME), store.LATEST_TIME)
-            at = datetime.fromtimestamp(seconds, UTC)
-            record = Record(message.offset(), at, message.key(), message.value())
-            records.setdefault(message.partition(), []).append(record)
-        for partition, those in sorted(records.items()):
-            span = Range(self._writer.stream, topic, self._topic_ids[topic], partition, those)
-            with store.connection(self._writer.settings) as connection:
-                store.write(connection, self._writer, span, self._handlers[topic])
-            following[partition] = those[-1].offset + 1
-        return sum(map(len, records.values()))
+    def _ends(self, topic: str) -> dict[int, int]:
+        """Where the committed records of each partition end now.
 
-    def _unavailable(self, why: str) -> kafka.KafkaUnavailable:
+        Raises:
+            StoreError: the broker and the ledger do not fit.
+        """
+        metadata = self._consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic]
+        if not metadata.error and len(metadata.partitions) > len(self._next[topic]):
+            self._next[topic] = self._open(topic)
+        ends = {}
+        for partition, offset in self._next[topic].items():
+            begin, end = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=REQUEST_SECONDS
+            )
+            if not begin <= offset <= end:
+                self._open(topic)  # raises what is lost and what to do
+            ends[partition] = end
+        return ends
+
+    def _write(self, topic: str, messages: Sequence[Message]) -> bool:
+        """Writes what came, by partition; False when that brought no partition forward."""
+        records: dict[int, list[Record]] = defaultdict(list)
+        ends: dict[int, int] = {}
+        for message in messages:
+            error, partition, offset = message.error(), message.partition(), message.offset()
+            if error is None:
+                seconds = min(max(message.timestamp()[1] / 1000, store.EARLIEST_TIME), store.LATEST_TIME)
+                broker_time = datetime.fromtimestamp(seconds, UTC)
+                records[partition].append(Record(offset, broker_time, message.key(), message.value()))
+                ends[partition] = offset + 1
+            elif error.code() == ErrorCode._PARTITION_EOF:
+                ends[partition] = offset
+            else:
+                raise KafkaException(error)
+        position, advanced = self._next[topic], False
+        for partition, end in sorted(ends.items()):
+            first = position[partition]
+            if first < end:
+                topic_id = self._topic_ids[topic]
+                span = Range(self._writer.stream, topic, topic_id, partition, first, end, records[partition])
+                with store.connection(self._writer.settings) as connection:
+                    store.write(connection, self._writer, span, self._handlers[topic])
+                position[partition] = end
+                advanced = True
+        return advanced
+
+    def _unavailable(self, reason: str) -> kafka.KafkaUnavailable:
         return kafka.KafkaUnavailable(
             f"{self._writer.stream}: {', '.join(self._handlers)} at "
-            f"{self._writer.settings.kafka_bootstrap_servers} could not be read: {why}"
+            f"{self._writer.settings.kafka_bootstrap_servers} could not be read: {reason}"
         )

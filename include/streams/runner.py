@@ -1,7 +1,8 @@
 """The scaffolding of the streaming jobs: Spark reads Kafka's records, `include.streams.store` writes them exactly once.
 
-A Spark task reads a range of one Kafka partition and writes it; only counts come back to the driver. Spark's
-checkpoint says where to go on, and the ledger in PostgreSQL decides what is new.
+A Spark task reads a range of one Kafka partition and writes it; only counts come back to the driver. The driver then
+writes what is left of the batch's ranges: offsets at their ends that hold no committed record. Spark's checkpoint says
+where to go on, and the ledger in PostgreSQL decides what is new.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from include.broker import kafka
+from include.broker.kafka import Bounds
 from include.settings import Settings
 from include.streams import store
+from include.streams.checkpoint import Checkpoint, CheckpointDamaged, Offsets
 from include.streams.failpoint import Failpoint
 from include.streams.lease import Lease, LeaseLost
 from include.streams.orphan import exit_when_orphaned
@@ -59,17 +61,15 @@ SPARK = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),
     **kafka.SPARK_REDACTION,
 }
+OUR_ERRORS = (CheckpointDamaged, StoreError, LeaseLost, kafka.KafkaError, psycopg.Error)
 SPARK_ERRORS = (PySparkException, Py4JError, OSError)  # the last two: its JVM is gone
+LOSS = re.compile("data loss|DATA_LOSS|data may have been lost", re.IGNORECASE)  # in Spark's words
 COLUMNS = ("topic", "partition", "offset", "timestamp", "key", "value")
 SUMMARY = "topic string, " + ", ".join(f"{name} long" for name in Summary._fields[1:])
 
 
 class StreamFailed(RuntimeError):
     """The stream stopped for a reason that its message tells an operator."""
-
-
-class CheckpointDamaged(StreamFailed):
-    """Spark's checkpoint cannot be read."""
 
 
 class MixedRange(StoreError):
@@ -137,10 +137,6 @@ def session(settings: Settings, name: str) -> SparkSession:
     return SparkSession.builder.config(map=options).getOrCreate()
 
 
-def checkpoint_folder(settings: Settings, stream: str) -> Path:
-    return settings.home / "checkpoints" / stream
-
-
 def run(
     settings: Settings,
     definition: StreamDefinition,
@@ -160,7 +156,7 @@ def run(
         if lease.take(stopping):
             log.info("%s: epoch %d", definition.stream, lease.epoch)
             _Run(settings, definition, lease, stopping, session(settings, definition.stream)).run()
-    except (StreamFailed, StoreError, LeaseLost, kafka.KafkaError, psycopg.Error, *SPARK_ERRORS) as error:
+    except (StreamFailed, *OUR_ERRORS, *SPARK_ERRORS) as error:
         if isinstance(error, SPARK_ERRORS) and stopping.is_set():
             lease.release()  # the signal that asked us to stop has ended Spark's JVM meanwhile
             return
@@ -186,13 +182,13 @@ class _Run:
         self.lease = lease
         self.stopping = stopping
         self.spark = spark
-        self.checkpoint = checkpoint_folder(settings, definition.stream)
+        self.checkpoint = Checkpoint(settings, definition.stream)
         self.writer = Writer(
             settings, definition.stream, lease.epoch, Failpoint(settings.failpoint, os.getpid())
         )
         self.topic_ids: dict[str, str] = {}
         self.checked_topics_at = 0.0
-        self.ahead: ReadAhead | None = None
+        self.read_ahead: ReadAhead | None = None
         self.closing = False
         self.busy = threading.Lock()
         self.error: BaseException | None = None
@@ -223,23 +219,23 @@ class _Run:
 
     def _wait(self) -> bool:
         """False when the stream was asked to stop before it may read."""
-        said = ""
+        logged = ""
         while reason := self.definition.waits_for():
             self.lease.set_state("waiting", reason)
-            if reason != said:
+            if reason != logged:
                 log.info("%s: %s", self.definition.stream, reason)
-                said = reason
+                logged = reason
             if self._should_stop():
                 return False
             self.stopping.wait(POLL_SECONDS)
         return not self._should_stop()
 
     def _start(self) -> StreamingQuery:
-        positions = self._positions()
-        starting = {topic: positions[topic] for topic in self.definition.topics}
+        next_offsets = self._next_offsets()
+        starting = {topic: next_offsets[topic] for topic in self.definition.topics}
         if self.definition.read_ahead:
-            self.ahead = ReadAhead(self.writer, self.definition.read_ahead, self.topic_ids, self._places)
-        check_checkpoint(self.checkpoint)
+            self.read_ahead = ReadAhead(self.writer, self.definition.read_ahead, self.topic_ids, self._open)
+        self.checkpoint.check()
         reader = (
             self.spark.readStream.format("kafka")
             .options(**kafka.spark_options(self.settings))
@@ -248,34 +244,34 @@ class _Run:
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", self.settings.max_offsets_per_trigger)
             .option("groupIdPrefix", f"fraudstream-{self.definition.stream}")
+            .option("kafka.isolation.level", "read_committed")
             .option("kafka.fetch.max.wait.ms", "50")
         )
         return (
             reader.load()
             .writeStream.queryName(self.definition.stream)
             .foreachBatch(self._batch)
-            .option("checkpointLocation", self.checkpoint.as_uri())
+            .option("checkpointLocation", self.checkpoint.folder.as_uri())
             .trigger(processingTime=f"{self.settings.trigger_interval_ms} milliseconds")
             .start()
         )
 
-    def _positions(self) -> dict[str, dict[str, int]]:
+    def _next_offsets(self) -> dict[str, dict[str, int]]:
         """Where each partition goes on by the ledger, which gets the topics' new partitions.
 
         Raises:
             OffsetGap, TopicRecreated, Fenced: the broker and the ledger do not fit.
         """
         return {
-            topic: {str(partition): offset for partition, offset in self._places(topic).items()}
+            topic: {str(partition): offset for partition, offset in self._open(topic).items()}
             for topic in (*self.definition.topics, *self.definition.read_ahead)
         }
 
-    def _places(self, topic: str) -> dict[int, int]:
+    def _open(self, topic: str) -> dict[int, int]:
         self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
-        ends = kafka.end_offsets(self.settings, topic)
-        begins = kafka.begin_offsets(self.settings, topic)
+        bounds = kafka.bounds(self.settings, topic)
         with store.connect(self.settings) as connection:
-            return store.open_ledger(connection, self.writer, topic, self.topic_ids[topic], begins, ends)
+            return store.open_ledger(connection, self.writer, topic, self.topic_ids[topic], bounds)
 
     def _batch(self, frame: DataFrame, batch_id: int) -> None:
         """Writes a micro-batch; called from Spark's own thread."""
@@ -284,18 +280,35 @@ class _Run:
                 raise StreamFailed("no further batch: the stream is stopping")
             try:
                 self._check_topics()
-                if self.ahead and not self.ahead.catch_up(AHEAD_SECONDS, self._ending):
+                if self.read_ahead and not self.read_ahead.catch_up(AHEAD_SECONDS, self._ending):
                     raise StreamFailed("no further batch: the stream is stopping")
-                write = partial(
-                    write_partition, self.writer, self.topic_ids, self.definition.handlers(self.spark)
-                )
+                ranges = self.checkpoint.ranges(batch_id)
+                begins = {key: begin for key, (begin, _) in ranges.items()}
+                handlers = self.definition.handlers(self.spark)
+                write = partial(write_partition, self.writer, self.topic_ids, handlers, begins)
                 rows = frame.select(*COLUMNS).mapInArrow(write, SUMMARY).collect()
+                self._write_ends(ranges, rows, handlers)
             except BaseException as error:
                 self.error = error
                 raise
             self.batches += 1
             self.tally.add(rows)
             self.writer.failpoint.reach("before_checkpoint")
+
+    def _write_ends(
+        self, ranges: Mapping[tuple[str, int], Bounds], rows: Iterable[Row], handlers: Mapping[str, Handler]
+    ) -> None:
+        """Brings the ledger from the last record of each range to its end; from its begin where it has no record."""
+        written: Offsets = {key: begin for key, (begin, _) in ranges.items()}
+        for row in rows:
+            key = row["topic"], row["partition"]
+            written[key] = max(written[key], row["next_offset"])
+        for (topic, partition), (_, end) in ranges.items():
+            first = written[topic, partition]
+            if first < end:
+                span = Range(self.writer.stream, topic, self.topic_ids[topic], partition, first, end, [])
+                with store.connection(self.settings) as connection:
+                    store.write(connection, self.writer, span, handlers[topic])
 
     def _check_topics(self) -> None:
         """A topic that is recreated while its stream runs is noticed within seconds."""
@@ -311,15 +324,15 @@ class _Run:
 
     def _catch_up_when_idle(self) -> None:
         """What is read ahead does not wait for ever for a batch."""
-        if self.ahead is None or time.monotonic() - self.ahead.at < TOPIC_CHECK_SECONDS:
+        if self.read_ahead is None or time.monotonic() - self.read_ahead.at < TOPIC_CHECK_SECONDS:
             return
         if not self.busy.acquire(blocking=False):
             return  # a batch does it
         try:
-            self.ahead.catch_up(TOPIC_CHECK_SECONDS, self._ending)
+            self.read_ahead.catch_up(TOPIC_CHECK_SECONDS, self._ending)
         except kafka.KafkaUnavailable as error:
             log.warning("%s", error)  # the next batch fails if it lasts
-            self.ahead.at = time.monotonic()
+            self.read_ahead.at = time.monotonic()
         finally:
             self.busy.release()
 
@@ -329,15 +342,18 @@ class _Run:
     def _cause(self, query: StreamingQuery) -> BaseException:
         """Why the query ended."""
         error = self.error or query.exception() or StreamFailed("the query ended by itself")
-        text = str(error)
-        if "data loss" in text.lower() or "DATA_LOSS" in text:
+        if LOSS.search(str(error)):
             try:
-                self._positions()  # says the same with range and remedy
+                self._next_offsets()  # names what is lost and the remedy
             except StoreError as precise:
                 return precise
-        if self.batches == 0 and self.error is None and (self.checkpoint / "metadata").exists():
             return CheckpointDamaged(
-                f"{_line(error)} - nothing was read yet; if it is the checkpoint, {_remedy(self.checkpoint)}"
+                "the broker has deleted records that the checkpoint would read again and the ledger has: "
+                f"{self.checkpoint.remedy}"
+            )
+        if self.batches == 0 and self.error is None and not self.checkpoint.is_new:
+            return CheckpointDamaged(
+                f"{_line(error)} - nothing was read yet; if it is the checkpoint, {self.checkpoint.remedy}"
             )
         return error
 
@@ -345,11 +361,11 @@ class _Run:
         """Lets the batch that is being written end, and starts no other."""
         self.closing = True
         with self.busy:
-            if self.ahead is not None:
-                self.ahead.close()
+            if self.read_ahead is not None:
+                self.read_ahead.close()
         deadline = time.monotonic() + 2
         while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
-            time.sleep(0.02)  # the batch's place is being written into the checkpoint
+            time.sleep(0.02)  # the batch is being recorded in the checkpoint
         query.stop()
 
 
@@ -357,27 +373,32 @@ def write_partition(
     writer: Writer,
     topic_ids: Mapping[str, str],
     handlers: Mapping[str, Handler],
+    begins: Mapping[tuple[str, int], int],
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Writes the records of one task, which Spark gives in batches; yields a `Summary` for each.
 
-    Runs in a Spark worker. Without `minPartitions` a task has records of one Kafka partition only, in order.
+    Runs in a Spark worker. Without `minPartitions` a task has records of one Kafka partition only, in order: all that
+    is committed from the offset in `begins` on.
 
     Raises:
         MixedRange: it has not.
         StoreError, psycopg.Error: from `include.streams.store.write`.
     """
+    first = None
     for batch in batches:
         if batch.num_rows == 0:
             continue
         span = to_range(writer.stream, topic_ids, batch)
+        span = span._replace(first=begins[span.topic, span.partition] if first is None else first)
+        first = span.end
         with store.connection(writer.settings) as connection:
             summary = store.write(connection, writer, span, handlers[span.topic])
         yield pa.RecordBatch.from_pylist([summary._asdict()])
 
 
 def to_range(stream: str, topic_ids: Mapping[str, str], batch: pa.RecordBatch) -> Range:
-    """The records of an Arrow batch with the columns `COLUMNS` of Spark's Kafka source.
+    """The range of the records in an Arrow batch with the columns `COLUMNS` of Spark's Kafka source.
 
     Raises:
         MixedRange: they come from more than one partition.
@@ -390,51 +411,18 @@ def to_range(stream: str, topic_ids: Mapping[str, str], batch: pa.RecordBatch) -
     times = [datetime.fromtimestamp(micro / 1e6, UTC) for micro in micros.tolist()]
     columns = batch["offset"].to_pylist(), times, batch["key"].to_pylist(), batch["value"].to_pylist()
     records = list(map(Record, *columns))
-    return Range(stream, topics[0], topic_ids[topics[0]], partitions[0], records)
-
-
-def check_checkpoint(folder: Path) -> None:
-    """Reads the newest files of a checkpoint as Spark will.
-
-    Raises:
-        CheckpointDamaged: one is cut off or unreadable.
-    """
-    metadata = folder / "metadata"
-    if not metadata.exists() and not (folder / "offsets").exists():
-        return
-    files = [metadata]
-    for kind in ("offsets", "commits"):
-        numbered = [path for path in (folder / kind).glob("*") if path.name.isdecimal()]
-        files += sorted(numbered, key=lambda path: int(path.name))[-2:]
-    for path in files:
-        try:
-            lines = path.read_text().splitlines()
-            if path is not metadata and not re.fullmatch(r"v\d+", lines.pop(0)):
-                raise ValueError("it has no version")
-            if not lines:
-                raise ValueError("it ends early")
-            for line in lines:
-                if line != "-":
-                    json.loads(line)
-        except (OSError, ValueError, IndexError) as error:
-            raise CheckpointDamaged(
-                f"the checkpoint is damaged, {path} cannot be read: {error}; {_remedy(folder)}"
-            ) from error
-
-
-def _remedy(folder: Path) -> str:
-    return f"delete the folder {folder}: the ledger in PostgreSQL knows exactly where to go on"
+    return Range.of(stream, topics[0], topic_ids[topics[0]], partitions[0], records)
 
 
 def explain(error: BaseException) -> str:
     """One line for an operator: the error of ours or of PostgreSQL that a worker raised, or Spark's own words."""
-    found = re.findall(r"^(?:include|psycopg)\.[\w.]+: (.+)$", str(error), re.MULTILINE)
-    return found[-1].strip() if found else _line(error)
+    ours = re.findall(r"^(?:include|psycopg)\.[\w.]+: (.+)$", str(error), re.MULTILINE)
+    return ours[-1].strip() if ours else _line(error)
 
 
 def _line(error: BaseException) -> str:
-    said = re.split(r"\n=== Streaming Query ===|\n+JVM stacktrace", str(error))[0]
-    return " ".join(said.split()) or type(error).__name__
+    message = re.split(r"\n=== Streaming Query ===|\n+JVM stacktrace|\n\s+at ", str(error))[0]
+    return " ".join(message.split()) or type(error).__name__
 
 
 class _Tally:

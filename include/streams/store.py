@@ -1,13 +1,14 @@
 """Writes a range of one Kafka partition into PostgreSQL exactly once.
 
 Each range is one transaction: check of the lease, the ledger's row, whatever a `Handler` writes, the ledger
-again. What the ledger has is skipped, so that a replay changes nothing; what does not follow is refused.
+again. What the ledger has is skipped, so that reading a range again changes nothing; a range that begins after the
+ledger's end is refused. Not every offset of a range has a record: the ledger counts those that have none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg.types.json import Jsonb
 
+from include.broker.kafka import Bounds
 from include.settings import Settings
 from include.streams.failpoint import Failpoint
 
@@ -42,7 +44,7 @@ class Fenced(StoreError):
 
 
 class OffsetGap(StoreError):
-    """Records are missing between the ledger and what was read."""
+    """Offsets are missing between the ledger and what was read."""
 
 
 class TopicRecreated(StoreError):
@@ -64,13 +66,24 @@ class Record(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Records of one Kafka partition with ascending offsets that follow on one another."""
+    """Offsets [first, end) of one Kafka partition and the records among them, in ascending order.
+
+    Offsets without a record are markers of transactions, records of aborted transactions, and those that the broker
+    deleted from the middle of its log.
+    """
 
     stream: str
     topic: str
     topic_id: str
     partition: int
+    first: int
+    end: int
     records: Sequence[Record]
+
+    @classmethod
+    def of(cls, stream: str, topic: str, topic_id: str, partition: int, records: Sequence[Record]) -> Range:
+        """The range from the first of some records to the last."""
+        return cls(stream, topic, topic_id, partition, records[0].offset, records[-1].offset + 1, records)
 
 
 class Outcome(NamedTuple):
@@ -90,7 +103,10 @@ class Outcome(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A written range [first_offset, next_offset) as the driver hears of it; skipped: the ledger had them."""
+    """A written range [first_offset, next_offset) as the driver hears of it.
+
+    skipped: records that the ledger had. without_record: offsets that are new to it and hold no record.
+    """
 
     topic: str
     partition: int
@@ -102,6 +118,7 @@ class Summary(NamedTuple):
     duplicates: int
     late: int
     alerts: int
+    without_record: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,8 @@ class Writer:
 
 
 class DeadLetter(NamedTuple):
+    """A record that is kept as it came, with the reason why it is no event."""
+
     record: Record
     reason: str
     detail: str
@@ -138,8 +157,8 @@ _ADVANCE = """
 update shop.stream_offsets
 set next_offset = %(next_offset)s, stored = stored + %(stored)s,
     dead_letters = dead_letters + %(dead_letters)s, duplicates = duplicates + %(duplicates)s,
-    id_conflicts = id_conflicts + %(id_conflicts)s, late = late + %(late)s,
-    unknown_fields = unknown_fields + %(unknown_fields)s,
+    without_record = without_record + %(without_record)s, id_conflicts = id_conflicts + %(id_conflicts)s,
+    late = late + %(late)s, unknown_fields = unknown_fields + %(unknown_fields)s,
     watermark = greatest(watermark, %(watermark)s), epoch = %(epoch)s, committed_at = clock_timestamp()
 where stream = %(stream)s and topic = %(topic)s and partition = %(partition)s"""
 _DEAD_LETTERS = """
@@ -156,10 +175,10 @@ _open: dict[str, tuple[int, psycopg.Connection]] = {}
 
 
 @contextmanager
-def connection(settings: Settings) -> Iterable[psycopg.Connection]:
+def connection(settings: Settings) -> Iterator[psycopg.Connection]:
     """This process's connection, kept for the next caller unless the block raises."""
-    where = settings.conninfo("stream_writer")
-    owner, kept = _open.pop(where, (None, None))
+    conninfo = settings.conninfo("stream_writer")
+    owner, kept = _open.pop(conninfo, (None, None))
     # A forked child must not use its parent's connection.
     if kept is None or owner != os.getpid() or kept.closed:
         kept = connect(settings)
@@ -168,7 +187,7 @@ def connection(settings: Settings) -> Iterable[psycopg.Connection]:
     except BaseException:
         kept.close()
         raise
-    _open[where] = os.getpid(), kept
+    _open[conninfo] = os.getpid(), kept
 
 
 def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: Handler) -> Summary:
@@ -185,32 +204,32 @@ def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: H
             _check_lease(connection, writer)
             next_offset, watermark = _ledger(connection, writer, span)
             new = _after(span, next_offset)
-            if new.records:
-                outcome = handle(connection, writer, new, watermark)
-                _advance(connection, writer, new, outcome)
-            else:
-                outcome = Outcome()
+            outcome = handle(connection, writer, new, watermark) if new.records else Outcome()
+            without_record = new.end - new.first - len(new.records)
+            if new.first < new.end:
+                _advance(connection, writer, new, outcome, without_record)
     except psycopg.Error as error:
         raise _without_rows(error) from None
     writer.failpoint.reach("after_commit")
     return Summary(
         span.topic,
         span.partition,
-        span.records[0].offset,
-        span.records[-1].offset + 1,
+        span.first,
+        span.end,
         len(span.records) - len(new.records),
         outcome.stored,
         outcome.dead_letters,
         outcome.duplicates,
         outcome.late,
         outcome.alerts,
+        without_record,
     )
 
 
 def _without_rows(error: psycopg.Error) -> psycopg.Error:
     """The same error without PostgreSQL's DETAIL and CONTEXT, which quote rows: tasks' logs keep what is raised."""
-    said = error.diag.message_primary
-    return type(error)(said) if said else error
+    message = error.diag.message_primary
+    return type(error)(message) if message else error
 
 
 def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Sequence[DeadLetter]) -> None:
@@ -260,8 +279,7 @@ def open_ledger(
     writer: Writer,
     topic: str,
     topic_id: str,
-    begin: dict[int, int],
-    end: dict[int, int],
+    bounds: Mapping[int, Bounds],
 ) -> dict[int, int]:
     """The next offset of each of a topic's partitions; partitions that are new get their row.
 
@@ -269,32 +287,36 @@ def open_ledger(
     partition that was added later, it begins at offset 0.
 
     Args:
-        begin, end: for each partition, the first offset that the broker holds and the one after the last.
+        bounds: what the broker holds of each partition.
 
     Raises:
         Fenced, TopicRecreated
         OffsetGap: the broker has already deleted what comes next, or ends before it.
     """
-    spans = {partition: Range(writer.stream, topic, topic_id, partition, []) for partition in begin}
+    empty = {
+        partition: Range(writer.stream, topic, topic_id, partition, begin, begin, [])
+        for partition, (begin, _) in bounds.items()
+    }
     with connection.transaction():
         _check_lease(connection, writer)
         known = connection.execute(_KNOWN, (writer.stream, topic)).rowcount > 0
-        for partition, first in begin.items():
-            _ledger(connection, writer, spans[partition], 0 if known else first)
-    following = {}
+        for span in empty.values():
+            _ledger(connection, writer, span, 0 if known else span.first)
+    next_offsets = {}
     with connection.transaction():
-        for partition, span in spans.items():
+        for partition, span in empty.items():
             next_offset, _ = _ledger(connection, writer, span)
-            if begin[partition] > next_offset:
-                raise _gap(span, next_offset, begin[partition])
-            if end[partition] < next_offset:
+            begin, end = bounds[partition]
+            if begin > next_offset:
+                raise _deleted(span, next_offset, begin)
+            if end < next_offset:
                 raise OffsetGap(
-                    f"{writer.stream}: partition {partition} of {topic} ends at offset {end[partition]}, "
+                    f"{writer.stream}: partition {partition} of {topic} ends at offset {end}, "
                     f"before the ledger's {next_offset}: the broker has lost records that are stored here. "
                     f"Restore the broker's data, or accept it: {_forget(span)}"
                 )
-            following[partition] = next_offset
-    return following
+            next_offsets[partition] = next_offset
+    return next_offsets
 
 
 def _check_lease(connection: psycopg.Connection, writer: Writer) -> None:
@@ -327,19 +349,22 @@ def _ledger(
 
 def _after(span: Range, next_offset: int) -> Range:
     """The part of a range that the ledger does not have."""
-    first, last = span.records[0].offset, span.records[-1].offset
-    if first > next_offset:
-        raise _gap(span, next_offset, first)
-    if last - first + 1 != len(span.records):
-        expected = first
-        for record in span.records:
-            if record.offset != expected:
-                raise _gap(span, expected, record.offset)
-            expected += 1
-    return span._replace(records=span.records[max(0, next_offset - first) :])
+    if span.first > next_offset:
+        raise OffsetGap(
+            f"{span.stream}: offsets {next_offset} to {span.first - 1} of partition {span.partition} of "
+            f"{span.topic} are missing: the ledger ends before {next_offset} and the checkpoint goes on with "
+            f"{span.first}, as after the database was restored from a backup. Stop the stream and delete its "
+            "checkpoint's folder: it then reads on from the ledger"
+        )
+    first = min(next_offset, span.end)
+    if first == span.first:
+        return span
+    return span._replace(first=first, records=[record for record in span.records if record.offset >= first])
 
 
-def _advance(connection: psycopg.Connection, writer: Writer, span: Range, outcome: Outcome) -> None:
+def _advance(
+    connection: psycopg.Connection, writer: Writer, span: Range, outcome: Outcome, without_record: int
+) -> None:
     connection.execute(
         _ADVANCE,
         {
@@ -347,22 +372,22 @@ def _advance(connection: psycopg.Connection, writer: Writer, span: Range, outcom
             "topic": span.topic,
             "partition": span.partition,
             "epoch": writer.epoch,
-            "next_offset": span.records[-1].offset + 1,
+            "next_offset": span.end,
+            "without_record": without_record,
             **outcome._asdict(),
         },
     )
 
 
-def _gap(span: Range, next_offset: int, first: int) -> OffsetGap:
-    where = f"stream = '{span.stream}' and topic = '{span.topic}' and partition = {span.partition}"
+def _deleted(span: Range, next_offset: int, begin: int) -> OffsetGap:
+    key = f"stream = '{span.stream}' and topic = '{span.topic}' and partition = {span.partition}"
     return OffsetGap(
-        f"{span.stream}: offsets {next_offset} to {first - 1} of partition {span.partition} of {span.topic} "
-        f"are missing: the ledger ends before {next_offset} and the next record that can be read is {first}. "
-        "If the database was restored from a backup, stop the stream and delete its checkpoint's folder: it "
-        "then reads on from the ledger. If the broker's retention deleted them, they are lost; to go on "
-        "without them, stop the stream, delete its checkpoint's folder and, as the database's owner: "
-        f"update shop.stream_offsets set next_offset = {first}, lost = lost + {first - next_offset} "
-        f"where {where}"
+        f"{span.stream}: offsets {next_offset} to {begin - 1} of partition {span.partition} of {span.topic} "
+        f"are missing: the ledger ends before {next_offset} and the broker has deleted what is before {begin}. "
+        "They are lost, unless a backup has them; to go on without them, stop the stream, delete its "
+        "checkpoint's folder and, as the database's owner: "
+        f"update shop.stream_offsets set next_offset = {begin}, lost = lost + {begin - next_offset} "
+        f"where {key}"
     )
 
 

@@ -24,7 +24,7 @@ from include.broker.kafka import (
     SPARK_REDACTION,
     KafkaUnavailable,
     TopicMissing,
-    begin_offsets,
+    bounds,
     client_config,
     end_offsets,
     ensure_topics,
@@ -166,16 +166,16 @@ def test_offsets_count_records_and_deletions(fresh):
         producer.produce(fresh.transactions_topic, value, partition=1)
     producer.flush()
     assert end_offsets(fresh, fresh.transactions_topic) == {0: 0, 1: 3}
-    assert begin_offsets(fresh, fresh.transactions_topic) == {0: 0, 1: 0}
+    assert bounds(fresh, fresh.transactions_topic) == {0: (0, 0), 1: (0, 3)}
     gone = TopicPartition(fresh.transactions_topic, 1, 2)
     admin = AdminClient(client_config(fresh))
     admin.delete_records([gone])[gone].result()
-    assert begin_offsets(fresh, fresh.transactions_topic) == {0: 0, 1: 2}
+    assert bounds(fresh, fresh.transactions_topic) == {0: (0, 0), 1: (2, 3)}
 
 
 @pytest.mark.services
 def test_a_missing_topic_is_named(fresh):
-    for question in (topic_id, end_offsets, begin_offsets):
+    for question in (topic_id, end_offsets, bounds):
         with pytest.raises(TopicMissing, match=f"{fresh.labels_topic}.*127.0.0.1.*create the topic"):
             question(fresh, fresh.labels_topic)
 

@@ -50,7 +50,7 @@ assert decode(event_bytes(**old), NOW, **limits).fingerprint != before.fingerpri
 values = [encode(transaction(invented=invented)) for invented in ("web", None)]
 records = [store.Record(offset, NOW, None, value) for offset, value in enumerate(values)]
 with store.connect(settings) as connection:
-    span = store.Range("transaction_stream", "t", "id", 0, records)
+    span = store.Range.of("transaction_stream", "t", "id", 0, records)
     written = store.write(connection, store.Writer(settings, "transaction_stream", 0), span, ingest.transactions)
 assert written.stored == 2, written
 

@@ -49,7 +49,7 @@ class Streams:
             first = self.ends[stream, topic, partition]
             self.ends[stream, topic, partition] += len(values)
             records = [Record(first + i, READ, None, value) for i, value in enumerate(values)]
-            span = Range(stream, topic, "id", partition, records)
+            span = Range.of(stream, topic, "id", partition, records)
             handler = self.handlers[stream, topic]
             store.write(self.connection, Writer(self.settings, stream, 0), span, handler)
 

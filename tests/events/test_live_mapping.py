@@ -142,7 +142,7 @@ def test_the_streams_apply_it(clean_postgres, tmp_path):
     settings = clean_postgres.model_copy(update={"mapping": path})
     values = [foreign(fraud=True), foreign(id="t2", cents="many"), foreign(id="t3")]
     records = [Record(offset, datetime.now(UTC), b"", value) for offset, value in enumerate(values)]
-    span = Range("transaction_stream", "t", "id", 0, records)
+    span = Range.of("transaction_stream", "t", "id", 0, records)
     with store.connect(settings) as connection:
         summary = store.write(connection, Writer(settings, span.stream, 0), span, ingest.transactions)
         stored = read(connection, "select transaction_id, amount::text from shop.transactions order by 1")

@@ -53,7 +53,7 @@ class Desk:
         return self.settings.conninfo("owner")
 
     def write(self, stream: str, topic: str, partition: int, records: list[Record], epoch: int = 0) -> None:
-        span = Range(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
+        span = Range.of(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
         writer = store.Writer(self.settings, stream, epoch)
         with store.connect(self.settings) as connection:
             store.write(connection, writer, span, self.handlers[stream, topic])

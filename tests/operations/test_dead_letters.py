@@ -52,7 +52,7 @@ class Shop:
 
     def ingest(self, partition: int = 0, **settings) -> store.Summary:
         changed = self.settings.model_copy(update=settings)
-        span = Range("transaction_stream", self.topic, "id-1", partition, self.records(partition))
+        span = Range.of("transaction_stream", self.topic, "id-1", partition, self.records(partition))
         with store.connect(changed) as connection:
             return store.write(connection, Writer(changed, span.stream, 0), span, ingest.transactions)
 

@@ -37,7 +37,7 @@ def write(
     records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]
     with store.connect(shop) as connection:
         for stream, handler in (handlers[name] for name in streams):
-            span = Range(stream, "transactions-data", "id-1", partition, records)
+            span = Range.of(stream, "transactions-data", "id-1", partition, records)
             store.write(connection, Writer(shop, stream, 0), span, handler)
 
 
@@ -48,7 +48,9 @@ def shop(clean_postgres: Settings) -> Settings:
         merchant_id="merchant-1", timestamp=NOW - timedelta(days=3), known_at=NOW - timedelta(days=2)
     )
     with store.connect(clean_postgres) as connection:
-        span = Range("fraud_stream", "transaction-labels", "id-2", 0, [Record(0, BROKER_TIME, None, known)])
+        span = Range.of(
+            "fraud_stream", "transaction-labels", "id-2", 0, [Record(0, BROKER_TIME, None, known)]
+        )
         store.write(connection, Writer(clean_postgres, "fraud_stream", 0), span, known_labels.labels)
     for partition in (0, 1):
         fields = [

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from include.broker import kafka
 from include.features import behaviour
 from include.operations import reconcile
-from include.operations.reconcile import BooksOpen, Difference
+from include.operations.reconcile import BooksOpen, OpenRange
 from include.platform.status import status
 from include.settings import Settings
 from include.streams import ingest, scoring, store
@@ -54,7 +54,7 @@ class Streams:
         topic = more.get("topic", self.settings.transactions_topic)
         handle = more.get("handle", self.handlers[stream])
         records = [Record(first + i, NOW, None, value) for i, value in enumerate(values)]
-        span = Range(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
+        span = Range.of(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
         with store.connect(self.settings) as connection:
             store.write(connection, Writer(self.settings, stream, 0), span, handle)
 
@@ -98,7 +98,7 @@ def test_books_that_close_are_remembered(shop, streams):
     assert checked(shop, shop.transactions_topic) == expected
     assert checked(shop, shop.labels_topic)[STORES, 0] == 2
     streams.all(mixed(5), first=20)
-    assert reconcile.differences(shop) == []
+    assert reconcile.open_ranges(shop) == []
     assert checked(shop, shop.transactions_topic) == expected
     assert reconcile.reconcile(shop) == []
     assert checked(shop, shop.transactions_topic) == expected | {(STORES, 0): 25, (SCORES, 0): 25}
@@ -138,13 +138,13 @@ def test_a_row_that_is_gone_is_named_with_its_range_until_it_is_accepted(shop, s
 def test_a_row_too_many_is_named(shop, streams):
     streams.all(events(20))
     query(shop, "insert into shop.transactions select * from shop.transactions limit 1")
-    assert "counts 20 rows in shop.transactions, there are 21" in str(reconcile.differences(shop)[0])
+    assert "counts 20 rows in shop.transactions, there are 21" in str(reconcile.open_ranges(shop)[0])
 
 
 def test_a_score_of_another_event_does_not_count(shop, streams):
     streams.all(events(20))
     query(shop, """update shop.fraud_scores set transaction_id = 'another' where "offset" = 7""")
-    (found,) = reconcile.differences(shop)
+    (found,) = reconcile.open_ranges(shop)
     assert _fields(found)[:5] == (SCORES, shop.transactions_topic, 0, 7, 8)
     assert found.why.startswith("1 stored transactions have no score")
 
@@ -171,10 +171,10 @@ def test_a_record_may_wait_but_not_for_too_long(shop, streams):
         shop, f"update shop.stream_leases set state = 'failed', detail = 'no room' where stream = '{STORES}'"
     )
     found = {each.stream: each for each in reconcile.reconcile(shop)}
-    assert _fields(found[STORES])[2:5] == (1, 1, 3)
-    assert found[STORES].why == "they have waited for more than 10 minutes; it is failed, no room"
-    assert _fields(found[SCORES])[2:5] == (1, 0, 3)
-    assert found[SCORES].why == "they have waited for more than 10 minutes; it has never run"
+    assert _fields(found[STORES])[2:5] == (1, 1, 7)
+    assert found[STORES].why == "the first of them has waited for more than 10 minutes; it is failed, no room"
+    assert _fields(found[SCORES])[2:5] == (1, 0, 7)
+    assert found[SCORES].why == "the first of them has waited for more than 10 minutes; it has never run"
 
 
 def test_records_that_the_broker_deleted_unread_are_named(shop, streams):
@@ -197,7 +197,7 @@ def test_a_broker_that_lost_records_is_named(shop, streams):
     values = events(5)
     streams.produce(values[:3])
     streams.write(STORES, values)
-    (found,) = reconcile.differences(shop)
+    (found,) = reconcile.open_ranges(shop)
     assert (
         _fields(found)[:5] == (STORES, shop.transactions_topic, 0, 3, 5)
         and "the broker has lost them" in found.why
@@ -208,13 +208,13 @@ def test_a_ledger_that_was_set_back_is_named(shop, streams):
     streams.all(events(20))
     assert reconcile.reconcile(shop) == []
     query(shop, f"update shop.stream_offsets set next_offset = 12, stored = 12 where stream = '{STORES}'")
-    (found,) = reconcile.differences(shop)
+    (found,) = reconcile.open_ranges(shop)
     assert "offsets 12 to 19" in str(found) and "set back" in str(found)
 
 
 def test_the_dag_fails_with_every_line():
     reconcile.require([])
-    found = [Difference(STORES, "t", 1, 5, 9, "gone"), Difference(SCORES, "t", 2, 1, 2, "gone, too")]
+    found = [OpenRange(STORES, "t", 1, 5, 9, "gone"), OpenRange(SCORES, "t", 2, 1, 2, "gone, too")]
     with pytest.raises(
         BooksOpen, match="offsets 5 to 8 of partition 1 of t: gone\n.*partition 2 of t: gone, too"
     ):
@@ -241,5 +241,5 @@ def test_a_command_user_cannot_write_what_was_checked(shop):
         connection.execute("delete from shop.reconciled")
 
 
-def _fields(difference: Difference) -> tuple:
-    return tuple(vars(difference).values())
+def _fields(open_range: OpenRange) -> tuple:
+    return tuple(vars(open_range).values())

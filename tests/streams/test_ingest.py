@@ -46,7 +46,7 @@ def span(
     values: list[bytes | None], first: int = 0, partition: int = 0, topic: str = "transactions-data"
 ) -> Range:
     records = [Record(first + i, BROKER_TIME, b"user-0001", value) for i, value in enumerate(values)]
-    return Range(STREAM, topic, "id-1", partition, records)
+    return Range.of(STREAM, topic, "id-1", partition, records)
 
 
 def books(connection: psycopg.Connection) -> tuple:
@@ -95,7 +95,7 @@ def test_the_whole_table_of_bad_input(connection, writer, size):
     for first in range(0, len(records), size):
         part = records[first : first + size]
         store.write(
-            connection, writer, Range(STREAM, "transactions-data", "id-1", 0, part), ingest.transactions
+            connection, writer, Range.of(STREAM, "transactions-data", "id-1", 0, part), ingest.transactions
         )
 
     letters = read(connection, 'select "offset", reason, key, value from shop.dead_letters order by 1')
@@ -123,7 +123,7 @@ def test_a_clock_that_is_an_hour_wrong_changes_no_duplicate(connection, writer):
             Record(3 * i + n, clock, b"user-0001", each) for n, each in enumerate((value, other, ahead))
         ]
         store.write(
-            connection, writer, Range(STREAM, "transactions-data", "id-1", 0, records), ingest.transactions
+            connection, writer, Range.of(STREAM, "transactions-data", "id-1", 0, records), ingest.transactions
         )
     assert read(connection, 'select "offset" from shop.transactions order by 1') == [(0,), (8,)]
     letters = read(connection, 'select "offset", reason from shop.dead_letters order by 1')

@@ -57,7 +57,7 @@ class Shop:
         first = self.ends.get((topic, partition), 0)
         self.ends[topic, partition] = first + len(values)
         records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]
-        span = Range(STREAM, topic, "id-1", partition, records)
+        span = Range.of(STREAM, topic, "id-1", partition, records)
         return store.write(self.connection, Writer(self.settings, STREAM, 0), span, self.handlers[topic])
 
     def labels(self, *values: bytes, partition: int = 0) -> store.Summary:

@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from include.broker import kafka
+from include.broker.kafka import Bounds
 from include.features import behaviour, known_frauds
 from include.platform.status import _lag
 from include.settings import Settings
@@ -175,7 +176,9 @@ def test_a_broker_that_is_away_is_named(shop):
 
 
 def test_the_status_counts_labels_that_the_scores_do_not_know_yet(shop):
-    ends = {shop.transactions_topic: {0: 7}, shop.labels_topic: {0: 5, 1: 2}}
-    begins = {topic: dict.fromkeys(found, 0) for topic, found in ends.items()}
+    bounds = {
+        shop.transactions_topic: {0: Bounds(0, 7)},
+        shop.labels_topic: {0: Bounds(0, 5), 1: Bounds(0, 2)},
+    }
     row = {"stream": NAME, "positions": [{"topic": shop.labels_topic, "partition": 0, "next": 3}]}
-    assert _lag(row, ends, begins) == 7 + 2 + 2
+    assert _lag(row, bounds) == 7 + 2 + 2

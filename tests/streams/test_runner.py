@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from include.broker import kafka
 from include.settings import Settings
 from include.streams import ingest, runner, store
-from include.streams.runner import CheckpointDamaged, MixedRange, StreamDefinition
+from include.streams.checkpoint import Checkpoint
+from include.streams.runner import MixedRange, StreamDefinition
 from tests.builders import event_bytes, label_bytes
 from tests.stream_runs import Running, books, lease, own, produce, query, running
 
@@ -41,7 +42,7 @@ def read_all(shop: Settings, definition: StreamDefinition, session, offsets: int
 
 
 def checkpoint_files(shop: Settings, kind: str) -> list:
-    files = (runner.checkpoint_folder(shop, NAME) / kind).glob("[0-9]*")
+    files = (Checkpoint(shop, NAME).folder / kind).glob("[0-9]*")
     return sorted(files, key=lambda path: int(path.name))
 
 
@@ -87,7 +88,7 @@ def test_a_replay_of_the_last_batch_changes_nothing(shop, definition, session):
 def test_without_its_checkpoint_it_goes_on_from_the_ledger(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(50)])
     read_all(shop, definition, session, 50)
-    shutil.rmtree(runner.checkpoint_folder(shop, NAME))
+    shutil.rmtree(Checkpoint(shop, NAME).folder)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
     read_all(shop, definition, session, 55)
     assert books(shop, NAME) == (55, 55, 0, 0)
@@ -96,7 +97,7 @@ def test_without_its_checkpoint_it_goes_on_from_the_ledger(shop, definition, ses
 
 def test_a_checkpoint_does_not_grow(shop, definition, session):
     def files() -> int:
-        return sum(path.is_file() for path in runner.checkpoint_folder(shop, NAME).rglob("*"))
+        return sum(path.is_file() for path in Checkpoint(shop, NAME).folder.rglob("*"))
 
     with running(shop, definition, session) as active:
         for number in range(1, 36):
@@ -110,7 +111,7 @@ def test_a_checkpoint_does_not_grow(shop, definition, session):
 def test_a_torn_checkpoint_is_said_with_its_remedy(shop, definition, session, torn):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)])
     read_all(shop, definition, session, 5)
-    folder = runner.checkpoint_folder(shop, NAME)
+    folder = Checkpoint(shop, NAME).folder
     file = folder / "metadata" if torn == "metadata" else checkpoint_files(shop, torn)[-1]
     file.write_bytes(file.read_bytes()[:-3])
     error = Running(shop, definition, session).ended()
@@ -139,7 +140,7 @@ def test_a_checkpoint_ahead_of_a_restored_database_is_refused(shop, definition, 
     error = Running(shop, definition, session).ended()
     assert f"offsets 20 to 59 of partition 0 of {shop.transactions_topic} are missing" in str(error)
     assert lease(shop, NAME)[0] == "failed"
-    shutil.rmtree(runner.checkpoint_folder(shop, NAME))
+    shutil.rmtree(Checkpoint(shop, NAME).folder)
     read_all(shop, definition, session, 65)
     assert query(shop, "select count(*) from shop.transactions") == [(65,)]
 
@@ -174,7 +175,7 @@ def test_records_that_retention_deleted_before_they_were_read_are_said(shop, def
     error = str(Running(shop, definition, session).ended())
     assert f"offsets 10 to 29 of partition 0 of {shop.transactions_topic} are missing" in error
     query(shop, error[error.index("update shop.stream_offsets") :])
-    shutil.rmtree(runner.checkpoint_folder(shop, NAME))
+    shutil.rmtree(Checkpoint(shop, NAME).folder)
     read_all(shop, definition, session, 50)
     assert query(shop, "select sum(stored), sum(lost) from shop.stream_offsets") == [(30, 20)]
 
@@ -260,13 +261,6 @@ def test_without_a_database_it_says_so(shop, definition):
     away = shop.model_copy(update={"postgres_port": 1})
     with pytest.raises(runner.StreamFailed, match="PostgreSQL cannot be reached"):
         runner.run(away, definition, threading.Event())
-
-
-def test_check_checkpoint_accepts_a_folder_that_spark_has_not_used(tmp_path):
-    runner.check_checkpoint(tmp_path / "new")
-    (tmp_path / "offsets").mkdir()
-    with pytest.raises(CheckpointDamaged):
-        runner.check_checkpoint(tmp_path)
 
 
 def test_explain_finds_the_error_of_the_worker():

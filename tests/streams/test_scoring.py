@@ -45,7 +45,7 @@ def connection(shop: Settings):
 def write(connection, shop: Settings, forest: Scorer):
     def write(values: list[bytes], first: int = 0, partition: int = 0, scorer: Scorer = forest):
         records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]
-        span = Range(STREAM, "transactions-data", "id-1", partition, records)
+        span = Range.of(STREAM, "transactions-data", "id-1", partition, records)
         return store.write(connection, Writer(shop, STREAM, 0), span, partial(scoring.scores, scorer))
 
     return write
