@@ -302,7 +302,7 @@ def records(
                 consumer.assign([TopicPartition(topic, partition, position)])
             while position < end:
                 message = consumer.poll(timeout)
-                error = message.error() if message else ErrorCode(ErrorCode._TIMED_OUT)
+                error = ErrorCode(ErrorCode._TIMED_OUT) if message is None else message.error()
                 at_end = error is not None and error.code() == ErrorCode._PARTITION_EOF
                 if message is None or (error is not None and not at_end):
                     raise KafkaUnavailable(
