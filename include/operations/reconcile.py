@@ -158,10 +158,10 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
             counts[tuple(key)] = number
     wrong = []
     for row in ledger:
-        key = row.stream, row.topic, row.partition
+        where = row.stream, row.topic, row.partition
         if row.next_offset < row.checked_offset:
             why = "the ledger had them and was set back"
-            wrong.append(OpenRange(*key, row.next_offset, row.checked_offset, why))
+            wrong.append(OpenRange(*where, row.next_offset, row.checked_offset, why))
             continue
         expected = (
             {"dead_letters": row.dead_letters - row.checked_dead_letters}
@@ -172,10 +172,10 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
             table = "transactions" if row.stream == TRANSACTION_STREAM else "fraud_scores"
             expected[table] = row.stored - row.checked_stored
         for table, number in expected.items():
-            count = counts[*key, table]
+            count = counts[*where, table]
             if count != number:
                 why = f"the ledger counts {number} rows in shop.{table}, there are {count}; {ACCEPT}"
-                wrong.append(OpenRange(*key, row.checked_offset, row.next_offset, why))
+                wrong.append(OpenRange(*where, row.checked_offset, row.next_offset, why))
     return wrong + _unscored(connection, settings, ledger, since)
 
 
