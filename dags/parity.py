@@ -6,9 +6,9 @@ from include.settings import load
 
 DOC = """
 ### Are the logged features those of the stored transactions?
-Replays what the stream scored from its first event on and compares each logged vector (`shop.fraud_scores`) with
-the recomputed one. The result stays in `shop.parity_checks`; a difference keeps every new model from becoming
-champion until a later run finds none. docs/features.md says what is compared when there are many rows.
+Recomputes the features of all that the stream scored and compares each logged vector (`shop.fraud_scores`) with the
+recomputed one. The result stays in `shop.parity_checks`; a difference keeps every new model from becoming champion
+until a later run finds none. docs/features.md says what is compared when there are many rows.
 
 - **It failed?** The log's last lines name each feature that differs, in how many rows, by how much, and where. Rows
   that somebody changed or deleted: bring them back and trigger this DAG again. Code whose features changed: raise

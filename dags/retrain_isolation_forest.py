@@ -1,7 +1,8 @@
-"""Trains a new model on the newest transactions and lets it be champion when it is better."""
+"""Trains a new model on the newest transactions and makes it champion when it is better."""
 
 from airflow.sdk import DAG, Param, task
 
+from include.models.families import DEFAULT_FAMILY, FAMILIES, FEWEST_TREES, MOST_TREES
 from include.settings import limits, load
 
 DOC = """
@@ -10,8 +11,10 @@ Trains on the feature vectors that the stream logged in the training window, mea
 whose labels are known, and registers the model in MLflow as `fraud-detector`. The first model becomes
 `champion`; a later one does when it is better on the same transactions, and is `challenger` otherwise.
 
-- **It failed?** The task's log ends with the reason, for instance how many transactions it found and how many
-  it needs. Mend it and trigger the DAG again: nothing is left half-done.
+- **Another family?** `gradient_boosting` learns from the labels and needs frauds that are known; `isolation_forest`,
+  which the daily run trains, needs none. Both compete for the same alias.
+- **It failed?** The task's log ends with the reason, for instance how many transactions there are and how many
+  are needed. Do what it says and trigger the DAG again: nothing is left half-done.
 - **It was killed half-way?** The champion is the old one or the new one, never half; trigger it again.
 """
 
@@ -19,7 +22,7 @@ settings = load()
 
 with DAG(
     dag_id="retrain_isolation_forest",
-    description="Isolation Forest on the newest window, judged against the champion",
+    description="A model of the newest window, judged against the champion",
     schedule=settings.retrain_schedule,
     max_active_runs=1,
     catchup=False,
@@ -28,7 +31,9 @@ with DAG(
     params={
         "window_days": Param(settings.training_window_days, type="integer", title="Training window in days",
                              **limits("training_window_days")),
-        "trees": Param(100, type="integer", minimum=10, maximum=2_000, title="Trees"),
+        "family": Param(DEFAULT_FAMILY, enum=[*FAMILIES], title="Family of the detector"),
+        "trees": Param(None, type=["null", "integer"], minimum=FEWEST_TREES, maximum=MOST_TREES, title="Trees",
+                       description="empty: the family's own number"),
         "alert_rate": Param(settings.alert_rate, type="number", title="Share of transactions to alert on",
                             **limits("alert_rate")),
     },
@@ -38,9 +43,8 @@ with DAG(
     def train(params: dict) -> dict:
         from include.training.retraining import retrain
 
-        result = retrain(
-            load(), window_days=params["window_days"], trees=params["trees"], alert_rate=params["alert_rate"]
-        )
+        names = ("family", "window_days", "trees", "alert_rate")
+        result = retrain(load(), **{name: params[name] for name in names})
         return result.summary()
 
     train()

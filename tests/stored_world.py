@@ -15,7 +15,7 @@ from include.features import behaviour
 from include.generator.config import Config
 from include.generator.world import World
 from include.settings import Settings
-from include.training.recompute import replay
+from include.training.recompute import recomputed_rows
 
 END = datetime(2026, 3, 22, 12, tzinfo=UTC)
 TOPIC, PARTITIONS = "transactions-data", 2
@@ -81,7 +81,7 @@ def log_scores(
 ) -> None:
     """Stores scores and vectors of every stored transaction, as the scoring stream would log them."""
     with psycopg.connect(settings.conninfo("owner")) as connection:
-        rows = replay(connection, datetime(2001, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+        rows = recomputed_rows(connection, datetime(2001, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
         keys = dict(zip(rows.key.tolist(), range(len(rows)), strict=True))
         given = score(rows.features)
         stored = connection.execute(

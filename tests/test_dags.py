@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from include.events.strict_json import Reason
 from include.generator.config import Config
+from include.models.families import DEFAULT_FAMILY, FAMILIES
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.settings import PREFIX, PROJECT_ROOT, Settings
+from include.training import retraining
+from include.training.retraining import retrain as real_retrain
 from spark_jobs.producer import arguments
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
@@ -65,6 +70,24 @@ def test_forms_start_from_the_settings(dags):
     params = dags[PRODUCER_DAG].params
     assert {"rate", "fraud_rate", "profile", "seed"} <= params.keys()
     assert {"window_days", "trees", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
+
+
+def test_every_family_can_be_trained_from_the_form(dags, monkeypatch):
+    form = dags[RETRAIN_DAG].params
+    family, trees = form.get_param("family"), form.get_param("trees")
+    assert (family.schema["enum"], family.resolve(), trees.resolve()) == ([*FAMILIES], DEFAULT_FAMILY, None)
+    trained = []
+
+    def retrain(settings, **given):
+        trained.append(given)
+        return SimpleNamespace(summary=dict)
+
+    monkeypatch.setattr(retraining, "retrain", retrain)
+    (task,) = dags[RETRAIN_DAG].tasks
+    for name in FAMILIES:
+        task.python_callable({key: form[key] for key in form} | {"family": name})
+    assert [given["family"] for given in trained] == [*FAMILIES]
+    assert trained[0].keys() <= inspect.signature(real_retrain).parameters.keys()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from include.models.scorer import Scorer
 from include.settings import Settings
 from include.streams import FRAUD_STREAM, scoring, store
 from include.streams.store import Range, Writer
-from include.training.parity import Replay
+from include.training.parity import Recomputation
 from include.training.retraining import threshold_at
 
 ALERT_RATE = 0.015
@@ -46,10 +46,10 @@ def measure(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
 
 def scorer_of(spans: list[Range], settings: Settings) -> Scorer:
     """A forest fitted on these transactions, with the threshold that `ALERT_RATE` of them reach."""
-    replay, tolerance = Replay(), timedelta(seconds=settings.future_tolerance_seconds)
+    recomputation, tolerance = Recomputation(), timedelta(seconds=settings.future_tolerance_seconds)
     limits = {"max_bytes": settings.max_event_bytes, "future_tolerance": tolerance}
     vectors = np.concatenate([
-        replay.vectors(0, [decode(each.value, each.broker_time, **limits).transaction for each in span.records])
+        recomputation.vectors(0, [decode(each.value, each.broker_time, **limits).transaction for each in span.records])
         for span in spans
     ])  # fmt: skip
     detector = IsolationForestDetector().fit(vectors)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from include.settings import Settings, limits
+
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -61,3 +63,14 @@ class Speed(click.ParamType[float | None]):
         if not 0 < speed < 1e12:
             self.fail(f"{value!r} is neither a number above 0 nor max", param, ctx)
         return speed
+
+
+def bounded(setting: str) -> click.IntRange | click.FloatRange:
+    """A number within the bounds of a setting."""
+    bounds = limits(setting)
+    low, high = (bounds.get(side, bounds.get(f"exclusive{side.title()}")) for side in ("minimum", "maximum"))
+    if Settings.model_fields[setting].annotation is int:
+        return click.IntRange(low and int(low), high and int(high))
+    return click.FloatRange(
+        low, high, min_open="exclusiveMinimum" in bounds, max_open="exclusiveMaximum" in bounds
+    )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,8 +15,9 @@ from rich.table import Table
 
 from include import __version__
 from include.bench import DETECTION, SUITES
-from include.cli.arguments import Duration, Speed, Time
+from include.cli.arguments import Duration, Speed, Time, bounded
 from include.events.strict_json import Reason
+from include.models.families import DEFAULT_FAMILY, FAMILIES, FEWEST_TREES, MOST_TREES
 from include.settings import Settings, SettingsError, load
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
@@ -281,6 +283,51 @@ def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> Non
         click.echo(json.dumps(result, indent=2))
     else:
         _wide_console().print(*evaluation_report.tables(result), sep="\n")
+
+
+@cli.command()
+@click.option(
+    "--family",
+    type=click.Choice([*FAMILIES]),
+    default=DEFAULT_FAMILY,
+    show_default=True,
+    help="Of the detector.",
+)
+@click.option(
+    "--window-days",
+    type=bounded("training_window_days"),
+    help="Length of the training window; FRAUDSTREAM_TRAINING_WINDOW_DAYS unless given.",
+)
+@click.option(
+    "--trees", type=click.IntRange(FEWEST_TREES, MOST_TREES), help="The family's own number unless given."
+)
+@click.option(
+    "--alert-rate",
+    type=bounded("alert_rate"),
+    help="Share of transactions to alert on; FRAUDSTREAM_ALERT_RATE unless given.",
+)
+@click.option("--as-of", type=Time(), help="End of the window; the newest event's time unless given.")
+@JSON
+def train(family: str, as_json: bool, **options: Any) -> None:
+    """Train a model on the newest transactions; it becomes champion when it is better than the present one."""
+    import psycopg
+
+    from include.cli import training_report
+    from include.registry.errors import RegistryError
+    from include.training.promotion import PromotionRefused
+    from include.training.retraining import RetrainingRuns, retrain
+    from include.training.split import NotEnoughData
+
+    try:
+        result = retrain(load(), family=family, **options)
+    except (NotEnoughData, RetrainingRuns, RegistryError, PromotionRefused) as error:
+        raise SystemExit(f"fraudstream train: {error}") from None
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"fraudstream train: {_no_database(error)}") from None
+    if as_json:
+        click.echo(json.dumps(result.summary(), indent=2))
+    else:
+        click.echo("\n".join(training_report.lines(result)))
 
 
 def _no_database(error: Exception) -> str:

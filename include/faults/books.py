@@ -265,7 +265,7 @@ def _features(books: Books, stack: Stack) -> None:
         psycopg.connect(stack.superuser()) as connection,
         connection.cursor("features", binary=True, row_factory=with_transactions(_Logged)) as cursor,
     ):
-        passes = parity.Replay(known_frauds.as_read(connection))
+        passes = parity.Recomputation(known_frauds.as_read(connection))
         cursor.itersize = 5_000
         cursor.execute(query)
         while rows := cursor.fetchmany(5_000):

@@ -1,4 +1,4 @@
-"""Behaviour features of transactions: one function for the live stream, replay and training.
+"""Behaviour features of transactions: one function for the live stream, parity and training.
 
 Each customer has one `STATE` record of constant size, each merchant one `MERCHANT_STATE`: include.features.aggregates
 says what they hold, include.features.definitions what each feature means.

@@ -1,8 +1,8 @@
 """Compares the feature vectors that the stream logged with those of the stored transactions, and remembers the result.
 
-Every partition is replayed from its first scored event in the order of its log, as the stream saw it, in memory that
+Every partition is recomputed from its first scored event in the order of its log, as the stream saw it, in memory that
 holds the states and one batch. Above `MAX_ROWS` scores that would take too long: then a fixed share of the customers
-is replayed with their whole history, without the merchants' features, which need every row.
+is recomputed with their whole history, without the merchants' features, which need every row.
 
 What the stored rows cannot tell is left out and counted: an event that was scored although another one owned its
 id (shop.transactions has only that one), all later rows of its customer, and from there on the merchants' features
@@ -29,7 +29,7 @@ from include.features.definitions import FEATURE_SET, FEATURES, MERCHANT_FEATURE
 from include.settings import Settings
 from include.sql import one_row, statement
 from include.training import parity
-from include.training.parity import FeatureDifference, ParityBroken, Replay
+from include.training.parity import FeatureDifference, ParityBroken, Recomputation
 from include.training.recompute import BATCH
 
 MAX_ROWS = 1_000_000
@@ -131,13 +131,13 @@ def _is_of_this_set(event: LoggedEvent) -> bool:
 
 
 def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
-    replay, comparable = Replay(known_frauds.as_read(connection)), _Comparable(connection, share)
+    recomputation, comparable = Recomputation(known_frauds.as_read(connection)), _Comparable(connection, share)
     worst: dict[str, FeatureDifference] = {}
     rows = merchants = left_out = 0
     for partition, events in _batches(connection, share):
         stored = [event.stored for event, _ in events]
         recomputed = np.empty((len(events), len(FEATURES)), np.float32)
-        recomputed[stored] = replay.vectors(
+        recomputed[stored] = recomputation.vectors(
             partition, [transaction for event, transaction in events if event.stored]
         )
         chosen, with_merchant = comparable.select(partition, events)

@@ -1,4 +1,4 @@
-"""Whether stored transactions, replayed, give the vectors that the stream logged."""
+"""Whether stored transactions give the vectors that the stream logged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FeatureDifference:
         return f"{self.feature} in {self.rows:,} rows, {size} ({self.place})"
 
 
-class Replay:
+class Recomputation:
     """The feature vectors of a log from empty states, batch after batch.
 
     Args:
@@ -69,24 +69,24 @@ def recompute(
     partitions: Sequence[int] | np.ndarray,
     frauds: KnownFrauds | None = None,
 ) -> np.ndarray:
-    """Feature vectors of scored transactions, replayed from the first one.
+    """Feature vectors of scored transactions, recomputed from the first one on.
 
     Args:
         transactions: N transactions that the stream scored, in the order of the log within each partition.
         partitions: (N,) their Kafka partitions.
-        frauds: as for `Replay`.
+        frauds: as for `Recomputation`.
 
     Returns:
         (N, len(FEATURES)) float32 in the order of `transactions`.
     """
-    replay = Replay(frauds)
+    recomputation = Recomputation(frauds)
     partition_of = np.asarray(partitions)
     result = np.empty((len(transactions), len(FEATURES)), np.float32)
     for partition in np.unique(partition_of).tolist():
         rows = np.flatnonzero(partition_of == partition)
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            result[batch] = replay.vectors(partition, [transactions[row] for row in batch])
+            result[batch] = recomputation.vectors(partition, [transactions[row] for row in batch])
     return result
 
 

@@ -72,12 +72,12 @@ class Log:
         return behaviour.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
 
 
-def replay(
+def recomputed_rows(
     connection: psycopg.Connection, start: datetime, end: datetime, *, share: float = 1.0
 ) -> stored_rows.FeatureRows:
     """Rows with vectors (N, F) of the transactions with event time in [start, end), in order of event time.
 
-    Every customer is replayed, since merchants' states need all of them; only a fixed `share` of them is returned.
+    Every customer's vectors are computed, since merchants' states need them; those of a fixed `share` are returned.
     The rows carry no decision: score is NaN, alert False, version 0. Memory holds the result and one batch.
     """
     parts = list(_vectors(connection, start - WARM_UP, end, share, start.timestamp()))
@@ -123,7 +123,7 @@ def _vectors(
 def _batches(
     connection: psycopg.Connection, start: datetime, end: datetime, share: float
 ) -> Iterator[list[tuple[_Head, Transaction]]]:
-    with connection.cursor("replay", row_factory=with_transactions(_Head)) as cursor:
+    with connection.cursor("recompute", row_factory=with_transactions(_Head)) as cursor:
         cursor.itersize = BATCH
         cursor.execute(
             statement("training/transactions"), {"start": start, "end": end, "share": share}, binary=True

@@ -104,7 +104,7 @@ def retrain(
     window_days: int | None = None,
     trees: int | None = None,
     alert_rate: float | None = None,
-    family: str = families.DEFAULT,
+    family: str = families.DEFAULT_FAMILY,
     as_of: datetime | None = None,
     maturity: timedelta | None = None,
     seed: int = 0,

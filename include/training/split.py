@@ -19,7 +19,7 @@ import psycopg
 from include.features.behaviour import FEATURE_SET, FEATURES
 from include.settings import Settings
 from include.training import evaluation, stored_rows
-from include.training.recompute import replay
+from include.training.recompute import recomputed_rows
 
 if TYPE_CHECKING:
     from include.models.scorer import Scorer
@@ -30,7 +30,7 @@ LATER_SHARE = 0.4  # of the settled rows, to measure on
 UNMEASURED_SHARE = 0.2  # of all rows, for the threshold, while none is settled
 MIN_FIT, MIN_AFTER = 500, 100  # rows
 MIN_FRAUDS = 20  # for a family that learns from labels
-LOGGED_SHARE = 0.9  # of the window's transactions: with fewer logged vectors they are replayed
+LOGGED_SHARE = 0.9  # of the window's transactions: with fewer logged vectors all are recomputed
 MAX_ROWS = 1_000_000  # with more, a fixed share of the customers is used
 
 
@@ -129,14 +129,14 @@ def read(
         start, end = as_of - timedelta(days=window_days), as_of + timedelta(microseconds=1)
         stored, logged = stored_rows.counts(connection, start, end, FEATURE_SET, len(FEATURES))
         share = min(1.0, MAX_ROWS / max(stored, 1))
-        source = "logged" if logged >= LOGGED_SHARE * stored else "replayed"
+        source = "logged" if logged >= LOGGED_SHARE * stored else "recomputed"
         logger.info("%d transactions since %s, %d logged vectors: %s", stored, start, logged, source)
         if source == "logged":
             rows = stored_rows.feature_rows(
                 connection, start, end, feature_set=FEATURE_SET, width=len(FEATURES), share=share
             )
         else:
-            rows = replay(connection, start, end, share=share)
+            rows = recomputed_rows(connection, start, end, share=share)
         labels = stored_rows.labels(connection, start, end, as_of)
         labelled, _, _ = labels.of(rows.key)
         until = evaluation.settled_until(rows.timestamp, labels, labelled, as_of.timestamp(), maturity)

@@ -81,7 +81,7 @@ def test_json_is_one_object(use, clean_postgres, kafka, arguments):
 
 
 def test_json_is_tested_for_each_command_that_has_it():
-    elsewhere = {"bench", "faults"}
+    elsewhere = {"bench", "faults", "train"}
     having = {
         name for name, each in COMMANDS.items() if any("--json" in option.opts for option in each.params)
     }
@@ -97,6 +97,7 @@ def test_json_is_tested_for_each_command_that_has_it():
         ("doctor",),
         ("logs",),
         ("evaluate",),
+        ("train",),
         ("replay", "dead-letters"),
         ("import",),
     ],
@@ -128,7 +129,7 @@ def test_the_console_script_prints_no_traceback(monkeypatch):
     assert done.stderr.startswith("fraudstream: unusable settings") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("evaluate",), ("replay", "dead-letters")], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("evaluate",), ("train",), ("replay", "dead-letters")], ids=" ".join)
 def test_without_a_database_a_command_says_so(use, empty, arguments):
     result = use(empty, *arguments)
     assert result.exit_code == 1

@@ -42,7 +42,7 @@ def shop_with_champion(shop: Settings, mlflow_server: Settings, request: pytest.
     settings = shop.model_copy(update={"model_name": request.module.__name__.replace(".", "-")})
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         connection.execute("delete from shop.models")
-        vectors = replay(connection)
+        vectors = recompute(connection)
     threshold = {1: 0.58, 2: 0.59}
     for version in threshold:
         detector = IsolationForestDetector(trees=50, seed=version).fit(vectors)
@@ -68,7 +68,7 @@ class Stored(NamedTuple):
     offset: int
 
 
-def replay(connection: psycopg.Connection) -> np.ndarray:
+def recompute(connection: psycopg.Connection) -> np.ndarray:
     """Feature vectors of the stored transactions, and their customers' states stored as the stream would."""
     everything = []
     for partition in (0, 1):

@@ -285,7 +285,7 @@ def test_order_of_partitions_batches_and_speed_do_not_matter(kept, events):
 
 @examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(events=published)
-def test_a_replay_knows_what_the_stream_knew_and_nothing_before_its_time(kept, events):
+def test_a_recomputation_knows_what_the_stream_knew_and_nothing_before_its_time(kept, events):
     """Labels and payments in any order: late, backdated, corrected, contradicting."""
     shop = kept
     empty(shop)

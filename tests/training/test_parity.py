@@ -1,4 +1,4 @@
-"""Replayed vectors against logged ones."""
+"""Recomputed vectors against logged ones."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def log(n: int, seed: int = 3):
 
 def as_streamed(transactions, partitions, sizes):
     """What a stream logs that takes a partition's rows in batches of these sizes."""
-    replay, logged = parity.Replay(), np.empty((len(transactions), len(FEATURES)), np.float32)
+    recomputation, logged = parity.Recomputation(), np.empty((len(transactions), len(FEATURES)), np.float32)
     for partition in (1, 0):
         rows, start, turn = np.flatnonzero(partitions == partition), 0, 0
         while start < len(rows):
             batch = rows[start : start + sizes[turn % len(sizes)]]
-            logged[batch] = replay.vectors(partition, [transactions[row] for row in batch])
+            logged[batch] = recomputation.vectors(partition, [transactions[row] for row in batch])
             start, turn = start + len(batch), turn + 1
     return logged
 
@@ -48,7 +48,7 @@ def as_streamed(transactions, partitions, sizes):
 @given(
     n=st.integers(1, 120), seed=st.integers(0, 99), sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5)
 )
-def test_a_replay_gives_what_the_stream_logged(n, seed, sizes):
+def test_a_recomputation_gives_what_the_stream_logged(n, seed, sizes):
     transactions, partitions = log(n, seed)
     logged = as_streamed(transactions, partitions, sizes)
     np.testing.assert_array_equal(parity.recompute(transactions, partitions), logged)

@@ -1,4 +1,4 @@
-"""Replayed vectors against features computed in one go from the same stored transactions."""
+"""Recomputed vectors against features computed in one go from the same stored transactions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def world(clean_postgres):
     return clean_postgres
 
 
-def replayed(settings, start=START, end=END, **given):
+def recomputed(settings, start=START, end=END, **given):
     with psycopg.connect(settings.conninfo("trainer")) as connection:
-        return recompute.replay(connection, start, end, **given)
+        return recompute.recomputed_rows(connection, start, end, **given)
 
 
 def known_frauds(connection, transaction: Transaction) -> int:
@@ -51,9 +51,9 @@ def known_frauds(connection, transaction: Transaction) -> int:
     ).fetchone()[0]
 
 
-def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
+def test_a_recomputation_gives_what_the_log_gives_in_one_go(world, monkeypatch):
     monkeypatch.setattr(recompute, "BATCH", 700)
-    rows = replayed(world)
+    rows = recomputed(world)
     seen = 0
     with psycopg.connect(world.conninfo("owner")) as connection:
         names = ", ".join(
@@ -86,10 +86,10 @@ def test_replay_gives_what_the_log_gives_in_one_go(world, monkeypatch):
 
 
 def test_a_range_or_a_share_has_the_vectors_that_the_whole_has(world):
-    whole = replayed(world)
+    whole = recomputed(world)
     vectors = dict(zip(whole.key.tolist(), whole.features, strict=True))
-    last_days = replayed(world, stored_world.END - timedelta(days=4), stored_world.END - timedelta(days=1))
-    some = replayed(world, share=0.4)
+    last_days = recomputed(world, stored_world.END - timedelta(days=4), stored_world.END - timedelta(days=1))
+    some = recomputed(world, share=0.4)
     for part in (last_days, some):
         assert 0 < len(part) < len(whole)
         assert all(
@@ -100,5 +100,5 @@ def test_a_range_or_a_share_has_the_vectors_that_the_whole_has(world):
 
 
 def test_nothing_stored_is_no_row(clean_postgres):
-    assert len(replayed(clean_postgres)) == 0
-    assert replayed(clean_postgres).features.shape == (0, len(behaviour.FEATURES))
+    assert len(recomputed(clean_postgres)) == 0
+    assert recomputed(clean_postgres).features.shape == (0, len(behaviour.FEATURES))

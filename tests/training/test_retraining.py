@@ -82,7 +82,7 @@ def make_champion(settings, detector, threshold: float = 0.5):
 @pytest.mark.services
 def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challenger(shop):
     first = retrain(shop, trees=TREES, alert_rate=0.02)
-    assert (first.alias, first.reason, first.vectors) == ("champion", "the first model", "replayed")
+    assert (first.alias, first.reason, first.vectors) == ("champion", "the first model", "recomputed")
     known = aliases.champion(shop)
     assert (known.version, known.family) == (first.version, "isolation_forest")
     assert known.threshold == first.threshold

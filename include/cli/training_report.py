@@ -1,0 +1,35 @@
+"""The result of `include.training.retraining.retrain` in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from include.training.retraining import TrainingResult
+
+
+def lines(result: TrainingResult) -> Iterator[str]:
+    """What to print, in order."""
+    yield f"Version {result.version} ({result.family}) is {result.alias}: {result.reason}"
+    yield (
+        f"It learned from {result.rows['fit']:,} transactions with {result.vectors} features, from "
+        f"{result.trained_from:%Y-%m-%d %H:%M} to {result.trained_to:%Y-%m-%d %H:%M} UTC; threshold "
+        f"{result.threshold:.4f}"
+    )
+    metrics = result.metrics
+    if not metrics.get("frauds"):
+        yield f"No fraud is known among the {metrics['transactions']:,} later transactions: nothing was measured"
+        return
+    measures = {
+        "average precision": metrics["average_precision"],
+        "ROC AUC": metrics["auc"],
+        "precision": metrics["precision_at_threshold"],
+        "recall": metrics["recall_at_threshold"],
+    }
+    yield (
+        f"On {metrics['transactions']:,} later transactions with {metrics['frauds']:,} frauds: "
+        + ", ".join(f"{name} {_number(value)}" for name, value in measures.items())
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
