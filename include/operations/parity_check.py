@@ -131,7 +131,10 @@ def _is_of_this_set(event: LoggedEvent) -> bool:
 
 
 def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
-    recomputation, comparable = Recomputation(known_frauds.as_read(connection)), _Comparable(connection, share)
+    recomputation, comparable = (
+        Recomputation(known_frauds.as_read(connection)),
+        _Comparable(connection, share),
+    )
     worst: dict[str, FeatureDifference] = {}
     rows = merchants = left_out = 0
     for partition, events in _batches(connection, share):
