@@ -1,6 +1,8 @@
 """Trains a new model on the newest transactions and makes it champion when it is better."""
 
-from airflow.sdk import DAG, Param, task
+from typing import Any
+
+from airflow.sdk import DAG, Param, get_current_context, task
 
 from include.models.families import DEFAULT_FAMILY, FAMILIES, FEWEST_TREES, MOST_TREES
 from include.settings import limits, load
@@ -40,9 +42,10 @@ with DAG(
 ):  # fmt: skip
 
     @task(retries=1)
-    def train(params: dict) -> dict:
+    def train() -> dict[str, Any]:
         from include.training.retraining import retrain
 
+        params = get_current_context()["params"]
         names = ("family", "window_days", "trees", "alert_rate")
         result = retrain(load(), **{name: params[name] for name in names})
         return result.summary()

@@ -16,6 +16,8 @@ from include.bench.services import services
 from include.bench.store import ranges
 from include.events.transaction import decode
 from include.features.behaviour import FEATURE_SET
+from include.models import explain
+from include.models.explain import AlertReason
 from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.settings import Settings
@@ -25,6 +27,9 @@ from include.training.parity import Recomputation
 from include.training.retraining import threshold_at
 
 ALERT_RATE = 0.015
+
+Reasons = Callable[..., list[list[AlertReason]]]
+"""As `include.models.explain.reasons`."""
 
 
 def measure(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
@@ -37,7 +42,7 @@ def measure(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
     with services() as settings, store.connect(settings) as connection:
         scorer = scorer_of(spans, settings)
         score = partial(_scored, connection, settings, scorer)
-        ours = Side("with reasons", score(_of_partition(spans, 0), scoring.reasons))
+        ours = Side("with reasons", score(_of_partition(spans, 0), explain.reasons))
         other = Side("without reasons", score(_of_partition(spans, 1), _no_reasons))
         for side in (ours, other):
             side.cost()  # caches are filled
@@ -47,11 +52,15 @@ def measure(rounds: int = 20, events: int = 5_000) -> list[Comparison]:
 def scorer_of(spans: list[Range], settings: Settings) -> Scorer:
     """A forest fitted on these transactions, with the threshold that `ALERT_RATE` of them reach."""
     recomputation, tolerance = Recomputation(), timedelta(seconds=settings.future_tolerance_seconds)
-    limits = {"max_bytes": settings.max_event_bytes, "future_tolerance": tolerance}
-    vectors = np.concatenate([
-        recomputation.vectors(0, [decode(each.value, each.broker_time, **limits).transaction for each in span.records])
-        for span in spans
-    ])  # fmt: skip
+    read = partial(decode, max_bytes=settings.max_event_bytes, future_tolerance=tolerance)
+    vectors = np.concatenate(
+        [
+            recomputation.vectors(
+                0, [read(record.value, record.broker_time).transaction for record in span.records]
+            )
+            for span in spans
+        ]
+    )
     detector = IsolationForestDetector().fit(vectors)
     return detector.scorer(
         threshold=threshold_at(detector.score(vectors), ALERT_RATE), version=1, feature_set=FEATURE_SET
@@ -62,7 +71,7 @@ def _of_partition(spans: list[Range], partition: int) -> Iterator[Range]:
     return iter([span._replace(stream=FRAUD_STREAM, partition=partition) for span in spans])
 
 
-def _no_reasons(_scorer, vectors: np.ndarray, *_) -> list[list[dict]]:
+def _no_reasons(_scorer: Scorer, vectors: np.ndarray, *_: object) -> list[list[AlertReason]]:
     return [[] for _ in vectors]
 
 
@@ -71,7 +80,7 @@ def _scored(
     settings: Settings,
     scorer: Scorer,
     spans: Iterator[Range],
-    reasons: Callable,
+    reasons: Reasons,
 ) -> Callable[[], float]:
     customers = scoring.CUSTOMERS._replace(moves=False)  # the two partitions have the same customers
     writer, handler = Writer(settings, FRAUD_STREAM, 0), partial(scoring.scores, scorer)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def status(as_json: bool) -> None:
     sys.exit(0 if platform.healthy(result) else 1)
 
 
-def _print_status(result: dict) -> None:
+def _print_status(result: dict[str, Any]) -> None:
     console = _console()
     services = Table("Service", "State", "Address")
     for name, service in result["services"].items():
@@ -231,7 +232,7 @@ def logs(name: str | None, follow: bool, lines: int) -> None:
 @click.option("--dry-run", is_flag=True, help="Check every row and send nothing.")
 @click.option("--skip-bad", is_flag=True, help="Count bad rows and go on; else the first one ends it.")
 def import_(
-    file: Path, mapping: Path, speed: float | None, label_delay, dry_run: bool, skip_bad: bool
+    file: Path, mapping: Path, speed: float | None, label_delay: timedelta, dry_run: bool, skip_bad: bool
 ) -> None:
     """Publish recorded transactions from a CSV or Parquet FILE in order of event time."""
     from include.broker.kafka import KafkaError
@@ -241,7 +242,12 @@ def import_(
     from include.imports import importer
     from include.imports.tabular import UnreadableFile
 
-    options = {"label_delay": label_delay, "speed": speed, "dry_run": dry_run, "skip_bad": skip_bad}
+    options: dict[str, Any] = {
+        "label_delay": label_delay,
+        "speed": speed,
+        "dry_run": dry_run,
+        "skip_bad": skip_bad,
+    }
     try:
         with import_progress() as progress, stop_on_signals() as stopping:
             report = importer.run(load(), file, mapping, **options, stopping=stopping, progress=progress)
@@ -264,7 +270,14 @@ def import_(
     "--as-of", type=Time(), help="Use only labels known by then; the newest event's time unless given."
 )
 @JSON
-def evaluate(start, end, model: int | None, k: int, as_of, as_json: bool) -> None:
+def evaluate(
+    start: datetime | None,
+    end: datetime | None,
+    model: int | None,
+    k: int,
+    as_of: datetime | None,
+    as_json: bool,
+) -> None:
     """Measure the stored scores against the labels known by now: precision, recall, time to detection, money."""
     import psycopg
 
