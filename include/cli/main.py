@@ -434,7 +434,7 @@ def faults(
     resume: Path | None,
     keep: bool,
     as_json: bool,
-    **sizes: int | None,
+    **sizes: Any,
 ) -> None:
     """Kill, pause and cut a separate copy of the platform, then count: nothing lost or twice; exit 1 otherwise."""
     from include.cli.terminal import end_on_signals
