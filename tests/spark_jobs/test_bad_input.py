@@ -33,7 +33,7 @@ from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, Case, cases
 from tests.builders import NOW, label_event
 from tests.fuzz_messages import messages
 from tests.payments import keep_champion
-from tests.stream_runs import Submitted, books, own, query
+from tests.stream_runs import Submitted, books, own, query, use_producer_time
 
 TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
 PARTITIONS = 2
@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(3_600)]
 
 @pytest.fixture
 def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
-    """Topics that keep records of any age, and a champion for the scoring stream."""
+    """Topics that keep records of any age with their producer's time, and a champion for the scoring stream."""
     settings = own(
         clean_postgres, tmp_path, kafka_partitions=PARTITIONS, mlflow_tracking_uri="http://127.0.0.1:9"
     )
@@ -56,6 +56,8 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
     admin = AdminClient(broker.client_config(settings))
     for changed in admin.incremental_alter_configs(topics).values():
         changed.result(30)
+    for topic in (settings.transactions_topic, settings.labels_topic):
+        use_producer_time(settings, topic)
     keep_champion(settings)
     return settings
 
