@@ -7,17 +7,18 @@ first one with it in the log.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from itertools import groupby
+from itertools import groupby, product
 from typing import NamedTuple
 
 import numpy as np
 import psycopg
 
 from include.broker import kafka
+from include.broker.kafka import Bounds
 from include.events.rows import SELECTED, with_transactions
 from include.faults.acknowledged import Reader
 from include.faults.events import Event, Events, Kind
@@ -31,6 +32,9 @@ SHOWN = 5  # examples of each problem
 
 Place = tuple[str, int, int]
 """Topic, partition and offset of a record."""
+
+Logs = Mapping[str, Mapping[int, Bounds]]
+"""What the broker holds of each topic and partition."""
 
 
 class Fate(Enum):
@@ -56,6 +60,7 @@ class Books:
 
     acknowledged: int = 0
     offsets: int = 0
+    without_record: int = 0
     transactions: int = 0
     dead_letters: int = 0
     duplicates: int = 0
@@ -90,14 +95,17 @@ class Books:
 def close(stack: Stack) -> Books:
     """Compares everything; the servers run and the streams have ended."""
     books = Books()
-    log = dict(_log(stack.settings, stack.events))
+    topics = stack.settings.transactions_topic, stack.settings.labels_topic
+    logs = {topic: kafka.bounds(stack.settings, topic) for topic in topics}
+    log = dict(_log(stack.settings, stack.events, logs))
     fates = _fates(log)
-    books.offsets = len(log)
+    books.offsets = sum(end - begin for partitions in logs.values() for begin, end in partitions.values())
+    books.without_record = books.offsets - len(log)
     books.duplicates = sum(fate is Fate.DUPLICATE for fate in fates.values())
     _broker(books, stack, log)
     stored = _rows(books, stack, log, fates)
     _labels(books, stack, log, fates)
-    _ledgers(books, stack, log, fates)
+    _ledgers(books, stack, logs, fates)
     _journal(books, stack)
     if FRAUD_STREAM in stack.streams:
         _scores(books, stack, stored)
@@ -107,10 +115,10 @@ def close(stack: Stack) -> Books:
     return books
 
 
-def _log(settings: Settings, events: Events) -> Iterator[tuple[Place, Event]]:
-    """Every record that the broker holds, as the event that the campaign sent."""
-    for topic in (settings.transactions_topic, settings.labels_topic):
-        for message in kafka.records(settings, topic, kafka.bounds(settings, topic)):
+def _log(settings: Settings, events: Events, logs: Logs) -> Iterator[tuple[Place, Event]]:
+    """Every committed record that the broker holds, as the event that the campaign sent."""
+    for topic, partitions in logs.items():
+        for message in kafka.records(settings, topic, partitions):
             event = events.event(int(dict(message.headers())["number"]))
             if message.value() != event.value:
                 raise ValueError(f"the broker's record {message.offset()} of {topic} is not what was sent")
@@ -183,23 +191,26 @@ def _labels(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Pla
     books.note("unaccounted", "labels that no record explains", sorted(found - wanted))
 
 
-def _ledgers(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+def _ledgers(books: Books, stack: Stack, logs: Logs, fates: dict[Place, Fate]) -> None:
     """Each stream's ledger has every offset of its topics, with the right counts."""
-    wanted: dict[tuple, Counter] = defaultdict(Counter)
-    for (topic, partition, _), fate in zip(log, fates.values(), strict=True):
-        for stream in stack.streams:
-            wanted[stream, topic, partition][fate] += 1
+    counts: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    for (topic, partition, _), fate in fates.items():
+        counts[topic, partition][fate.value] += 1
+    names = [*(fate.value for fate in Fate), "without record", "offsets"]
     rows = stack.query(
-        "select stream, topic, partition, stored, duplicates, dead_letters, next_offset from shop.stream_offsets"
+        "select stream, topic, partition, stored, duplicates, dead_letters, without_record, next_offset "
+        "from shop.stream_offsets"
     )
-    found = {tuple(row[:3]): dict(zip((*Fate, "offsets"), row[3:], strict=True)) for row in rows}
-    for key, counts in wanted.items():
-        has = found.get(key, {})
-        expected = {fate: counts[fate] for fate in Fate} | {"offsets": counts.total()}
-        off = max(abs(number - has.get(name, 0)) for name, number in expected.items())
-        said = {getattr(name, "value", name): (has.get(name, 0), number) for name, number in expected.items()}
-        where = "{} of {} partition {}".format(*key)
-        books.note("unaccounted", f"offsets in the ledger of {where} (has, should have)", [said] * off)
+    ledgers = {tuple(row[:3]): dict(zip(names, row[3:], strict=True)) for row in rows}
+    partitions = [(topic, *bounds) for topic in logs for bounds in logs[topic].items()]
+    for (topic, partition, (begin, end)), stream in product(partitions, stack.streams):
+        records = counts[topic, partition]
+        expected = records | {"without record": end - begin - records.total(), "offsets": end}
+        ledger = ledgers.get((stream, topic, partition), {})
+        pairs = {name: (ledger.get(name, 0), expected.get(name, 0)) for name in names}
+        wrong = max(abs(has - should_have) for has, should_have in pairs.values())
+        key = f"{stream} of {topic} partition {partition}"
+        books.note("unaccounted", f"offsets in the ledger of {key} (has, should have)", [pairs] * wrong)
 
 
 def _journal(books: Books, stack: Stack) -> None:

@@ -17,6 +17,7 @@ from include.faults.campaign import Round
 COUNTS = (
     "acknowledged",
     "offsets",
+    "without_record",
     "transactions",
     "dead_letters",
     "duplicates",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from include.broker import kafka
 from include.faults import books, producer
@@ -70,17 +70,11 @@ class Desk:
 
 def read(settings: Settings, topic: str) -> dict[int, list[Record]]:
     """Every record of a topic by partition."""
-    consumer = Consumer(kafka.client_config(settings, group_id="tests"))
-    found = {}
-    for partition, end in kafka.end_offsets(settings, topic).items():
-        consumer.assign([TopicPartition(topic, partition, 0)])
-        records = found[partition] = []
-        while len(records) < end:
-            message = consumer.poll(10)
-            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-            records.append(Record(message.offset(), at, message.key(), message.value()))
-    consumer.close()
-    return found
+    records: dict[int, list[Record]] = defaultdict(list)
+    for message in kafka.records(settings, topic, kafka.bounds(settings, topic)):
+        at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+        records[message.partition()].append(Record(message.offset(), at, message.key(), message.value()))
+    return records
 
 
 @pytest.fixture
