@@ -85,8 +85,8 @@ class ReadAhead:
             while any(position[partition] < ends[partition] for partition in behind):
                 if stopped():
                     return False
-                first = self._consumer.poll(0.5)
-                if first and self._write(topic, [first, *self._consumer.consume(PIECE - 1, timeout=0)]):
+                first = self._consumer.poll(0.5)  # a message without a value is false
+                if first is not None and self._write(topic, [first, *self._consumer.consume(PIECE - 1, timeout=0)]):
                     progress_at = time.monotonic()
                 elif time.monotonic() - progress_at > timeout:
                     raise self._unavailable(f"nothing of {topic} came within {timeout:.0f} s")

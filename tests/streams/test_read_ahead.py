@@ -153,6 +153,14 @@ def test_labels_alone_are_read_too_and_once(shop, definition, session):
     assert query(shop, "select count(*) from shop.fraud_transactions") == [(0,)]
 
 
+def test_labels_without_a_value_are_counted_as_rejected(shop, definition, session):
+    produce(shop, shop.labels_topic, [None, b"", label_bytes(), None], partition=0)
+    with running(shop, definition, session) as active:
+        active.until(lambda: query(shop, "select max(next_offset) from shop.stream_offsets") == [(4,)])
+    counts = "select stored, dead_letters, without_record from shop.stream_offsets where next_offset > 0"
+    assert query(shop, counts) == [(1, 3, 0)]
+
+
 def test_labels_that_the_broker_deleted_unread_stop_it_with_the_remedy(shop, definition, session):
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(10)], partition=0)
     with running(shop, definition, session) as active:
