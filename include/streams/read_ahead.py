@@ -86,7 +86,9 @@ class ReadAhead:
                 if stopped():
                     return False
                 first = self._consumer.poll(0.5)  # a message without a value is false
-                if first is not None and self._write(topic, [first, *self._consumer.consume(PIECE - 1, timeout=0)]):
+                if first is not None and self._write(
+                    topic, [first, *self._consumer.consume(PIECE - 1, timeout=0)]
+                ):
                     progress_at = time.monotonic()
                 elif time.monotonic() - progress_at > timeout:
                     raise self._unavailable(f"nothing of {topic} came within {timeout:.0f} s")
