@@ -426,7 +426,7 @@ def test_the_streams_may_not_delete_nor_make_partitions(shop):
 
 def test_a_year_passes(shop, streams, monkeypatch):
     """Week after week through the streams' writes; the reconciliation counts, housekeeping runs, nothing grows."""
-    monkeypatch.setattr(reconcile, "_brokers", lambda settings: {})  # ledger and rows; there is no broker
+    monkeypatch.setattr(reconcile, "_broker", lambda settings: {})  # ledger and rows; there is no broker
     kept = {name: 60 for name in Settings.model_fields if name.startswith("keep_")}
     short = shop.model_copy(update=kept | {"keep_ids_days": 120, "keep_replayed_dead_letters_days": 14})
     now = datetime(2024, 12, 1, tzinfo=UTC)
