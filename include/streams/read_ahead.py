@@ -128,7 +128,7 @@ class ReadAhead:
                 ends[partition] = offset + 1
             elif error.code() == ErrorCode._PARTITION_EOF:
                 ends[partition] = offset
-            else:
+            elif error.code() != ErrorCode.GROUP_AUTHORIZATION_FAILED:  # no right to a group is needed
                 raise KafkaException(error)
         position, advanced = self._next[topic], False
         for partition, end in sorted(ends.items()):
