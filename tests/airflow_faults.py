@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
 import psycopg
@@ -44,7 +45,12 @@ class Watch:
         drivers: the Java and Python processes of a job.
     """
 
-    def __init__(self, settings: Settings, query: Callable, drivers: Callable[[str], list[psutil.Process]]):
+    def __init__(
+        self,
+        settings: Settings,
+        query: Callable[[str], list[tuple[Any, ...]]],
+        drivers: Callable[[str], list[psutil.Process]],
+    ):
         self.settings = settings
         self._query = query
         self._drivers = drivers
@@ -92,14 +98,16 @@ class Watch:
         until(committed, seconds)
         taken = time.monotonic() - self.began
         print(f"\n{what}: {taken:.1f} s to the next commit of both streams, load {self.load:.1f} before")
-        for job in restarted:
-            until(lambda job=job: not any(map(runs, self.victims[job])), 60)
+        old = [process for job in restarted for process in self.victims[job]]
+        until(lambda: not any(map(runs, old)), 60)
         for job in kept:
             assert all(map(runs, self.victims[job][:2])), f"{job} was restarted"
-        for job in STREAMS:
-            until(lambda job=job: sum("java" in driver.name() for driver in self._drivers(job)) == 1, 60)
+        until(lambda: all(self._jvms(job) == 1 for job in STREAMS), 60)
         assert self._query(_STALE) == [(0,)], "a driver wrote after its successor"
         return taken
+
+    def _jvms(self, job: str) -> int:
+        return sum("java" in driver.name() for driver in self._drivers(job))
 
     def steady(self, quiet: float = 20, seconds: float = 180) -> None:
         """Waits until no stream has changed its driver for `quiet` seconds."""

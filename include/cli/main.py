@@ -53,6 +53,9 @@ def _wide_console() -> Console:
 @cli.command()
 def up() -> None:
     """Start the whole platform on this machine and wait for the first scored transaction."""
+    import httpx
+    import psycopg
+
     from include.broker.kafka import KafkaError
     from include.operations.housekeeping import StillLocked
     from include.platform import up as platform
@@ -73,6 +76,8 @@ def up() -> None:
         KafkaError,
         MigrationRefused,
         StillLocked,
+        httpx.HTTPError,  # what was ready a moment ago went away again
+        psycopg.Error,
     ) as error:
         raise SystemExit(f"fraudstream up: {error}") from None
     _welcome(settings)

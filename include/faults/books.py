@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from itertools import groupby, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -30,7 +30,7 @@ from include.training import parity
 
 SHOWN = 5  # examples of each problem
 
-Place = tuple[str, int, int]
+Position = tuple[str, int, int]
 """Topic, partition and offset of a record."""
 
 Logs = Mapping[str, Mapping[int, Bounds]]
@@ -84,7 +84,7 @@ class Books:
     def closed(self) -> bool:
         return not any(self.wrong.values())
 
-    def note(self, count: str, what: str, examples: Iterable) -> None:
+    def note(self, count: str, what: str, examples: Iterable[object]) -> None:
         """Adds what was found to a count, with a line that names a few."""
         if examples := list(examples):
             setattr(self, count, getattr(self, count) + len(examples))
@@ -115,83 +115,88 @@ def close(stack: Stack) -> Books:
     return books
 
 
-def _log(settings: Settings, events: Events, logs: Logs) -> Iterator[tuple[Place, Event]]:
+def _log(settings: Settings, events: Events, logs: Logs) -> Iterator[tuple[Position, Event]]:
     """Every committed record that the broker holds, as the event that the campaign sent."""
     for topic, partitions in logs.items():
         for message in kafka.records(settings, topic, partitions):
-            event = events.event(int(dict(message.headers())["number"]))
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None  # it was read, not sent
+            event = events.event(int(dict(message.headers() or ())["number"] or b""))
             if message.value() != event.value:
-                raise ValueError(f"the broker's record {message.offset()} of {topic} is not what was sent")
-            yield (topic, message.partition(), message.offset()), event
+                raise ValueError(f"the broker's record {offset} of {topic} is not what was sent")
+            yield (topic, partition, offset), event
 
 
-def _fates(log: dict[Place, Event]) -> dict[Place, Fate]:
-    owners: dict[tuple, str] = {}
+def _fates(log: dict[Position, Event]) -> dict[Position, Fate]:
+    owners: dict[object, str] = {}
     fates = {}
-    for place, event in log.items():
+    for position, event in log.items():
         if event.kind in (Kind.POISON, Kind.POISON_LABEL):
-            fates[place] = Fate.DEAD_LETTER
+            fates[position] = Fate.DEAD_LETTER
             continue
         identity = (event.transaction_id, event.known_at) if event.is_label else event.transaction_id
         if identity not in owners:
             owners[identity] = event.content
-            fates[place] = Fate.STORED
+            fates[position] = Fate.STORED
         else:
-            fates[place] = Fate.DUPLICATE if owners[identity] == event.content else Fate.DEAD_LETTER
+            fates[position] = Fate.DUPLICATE if owners[identity] == event.content else Fate.DEAD_LETTER
     return fates
 
 
-def _broker(books: Books, stack: Stack, log: dict[Place, Event]) -> None:
+def _broker(books: Books, stack: Stack, log: dict[Position, Event]) -> None:
     """Each acknowledged event lies where the broker said."""
     topics = {False: stack.settings.transactions_topic, True: stack.settings.labels_topic}
     missing = []
-    for each in Reader(stack.list).new():
+    for acknowledged in Reader(stack.list).new():
         books.acknowledged += 1
-        event = log.get((topics[each.is_label], each.partition, each.offset))
-        if event is None or event.number != each.number:
-            missing.append(each)
+        event = log.get((topics[acknowledged.is_label], acknowledged.partition, acknowledged.offset))
+        if event is None or event.number != acknowledged.number:
+            missing.append(acknowledged)
     books.note("lost", "acknowledged events that the broker does not hold", missing)
 
 
-def _rows(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> Counter[tuple]:
+def _rows(
+    books: Books, stack: Stack, log: dict[Position, Event], fates: dict[Position, Fate]
+) -> Counter[tuple[Any, ...]]:
     """Transactions and dead letters against the log; the stored transactions: id, topic, partition, offset."""
     stored = Counter(stack.query('select transaction_id, topic, partition, "offset" from shop.transactions'))
     letters = Counter(stack.query('select topic, partition, "offset" from shop.dead_letters'))
     books.transactions, books.dead_letters = stored.total(), letters.total()
-    ids, places = Counter(), Counter(letters)
-    for (transaction_id, *place), rows in stored.items():
+    ids: Counter[str] = Counter()
+    positions = Counter(letters)
+    for (transaction_id, *position), rows in stored.items():
         ids[transaction_id] += rows
-        places[tuple(place)] += rows
+        positions[tuple(position)] += rows
     books.note("duplicated", "rows too many of a transaction", _too_many(ids))
-    books.note("duplicated", "rows too many of a record", _too_many(places))
+    books.note("duplicated", "rows too many of a record", _too_many(positions))
 
     wanted = {
-        (event.transaction_id, *place)
-        for place, event in log.items()
-        if fates[place] is Fate.STORED and not event.is_label
+        (event.transaction_id, *position)
+        for position, event in log.items()
+        if fates[position] is Fate.STORED and not event.is_label
     }
     books.note("lost", "records missing in shop.transactions", sorted(wanted - stored.keys()))
     books.note("unaccounted", "transactions that no record explains", sorted(stored.keys() - wanted))
-    dead = {place for place, fate in fates.items() if fate is Fate.DEAD_LETTER}
+    dead = {position for position, fate in fates.items() if fate is Fate.DEAD_LETTER}
     books.note("lost", "records missing in shop.dead_letters", sorted(dead - letters.keys()))
     books.note("unaccounted", "dead letters that no record explains", sorted(letters.keys() - dead))
     return stored
 
 
-def _labels(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+def _labels(books: Books, stack: Stack, log: dict[Position, Event], fates: dict[Position, Fate]) -> None:
     """Labels, those that came with transactions too; the table's key keeps them single."""
     wanted = {
         (event.transaction_id, datetime.fromisoformat(event.known_at))
-        for place, event in log.items()
-        if fates[place] is Fate.STORED and event.known_at is not None
+        for position, event in log.items()
+        if fates[position] is Fate.STORED and event.known_at is not None
     }
-    found = set(stack.query("select transaction_id, known_at from shop.fraud_transactions"))
-    books.labels = len(found)
-    books.note("lost", "labels missing in shop.fraud_transactions", sorted(wanted - found))
-    books.note("unaccounted", "labels that no record explains", sorted(found - wanted))
+    stored = set(stack.query("select transaction_id, known_at from shop.fraud_transactions"))
+    books.labels = len(stored)
+    books.note("lost", "labels missing in shop.fraud_transactions", sorted(wanted - stored))
+    books.note("unaccounted", "labels that no record explains", sorted(stored - wanted))
 
 
-def _ledgers(books: Books, stack: Stack, logs: Logs, fates: dict[Place, Fate]) -> None:
+def _ledgers(books: Books, stack: Stack, logs: Logs, fates: dict[Position, Fate]) -> None:
     """Each stream's ledger has every offset of its topics, with the right counts."""
     counts: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
     for (topic, partition, _), fate in fates.items():
@@ -215,24 +220,24 @@ def _ledgers(books: Books, stack: Stack, logs: Logs, fates: dict[Place, Fate]) -
 
 def _journal(books: Books, stack: Stack) -> None:
     """The ledger moved forwards only, by drivers of ever newer leases."""
-    newest: Counter[tuple] = Counter()
+    newest: Counter[tuple[Any, ...]] = Counter()
     stale, repeated = [], []
     rows = stack.query(
         "select stream, topic, partition, first_offset, next_offset, epoch from campaign.journal order by id"
     )
     for *key, first, following, epoch in rows:
-        place = tuple(key)
-        if epoch < newest[place]:
-            stale.append((*place, epoch))
-        newest[place] = max(epoch, newest[place])
+        position = tuple(key)
+        if epoch < newest[position]:
+            stale.append((*position, epoch))
+        newest[position] = max(epoch, newest[position])
         if following <= first:
-            repeated.append((*place, first, following))
+            repeated.append((*position, first, following))
     books.commits = len(rows)
     books.note("stale_commits", "commits of a driver that had been replaced", stale)
     books.note("repeated_ranges", "commits that did not move the ledger forwards", repeated)
 
 
-def _scores(books: Books, stack: Stack, stored: Counter[tuple]) -> None:
+def _scores(books: Books, stack: Stack, stored: Counter[tuple[Any, ...]]) -> None:
     """Each stored transaction has one score, and each score of an alert its alert."""
     rows = stack.query('select transaction_id, topic, partition, "offset", is_alert from shop.fraud_scores')
     scores = Counter(row[:4] for row in rows)
@@ -245,17 +250,19 @@ def _scores(books: Books, stack: Stack, stored: Counter[tuple]) -> None:
     books.note("unaccounted", "alerts that differ from the scores", sorted(alerts ^ flagged))
 
 
-def _merchant_labels(books: Books, stack: Stack, log: dict[Place, Event], fates: dict[Place, Fate]) -> None:
+def _merchant_labels(
+    books: Books, stack: Stack, log: dict[Position, Event], fates: dict[Position, Fate]
+) -> None:
     """The scores know each label of the labels' topic once, and none on the day when it became known."""
     wanted = {
         (event.transaction_id, datetime.fromisoformat(event.known_at))
-        for place, event in log.items()
-        if fates[place] is Fate.STORED and event.is_label
+        for position, event in log.items()
+        if fates[position] is Fate.STORED and event.is_label and event.known_at is not None
     }
     rows = stack.query("select transaction_id, known_at, counts_from from shop.merchant_labels")
-    found = {row[:2] for row in rows}
-    books.note("lost", "labels missing in shop.merchant_labels", sorted(wanted - found))
-    books.note("unaccounted", "merchants' labels that no record explains", sorted(found - wanted))
+    known = {row[:2] for row in rows}
+    books.note("lost", "labels missing in shop.merchant_labels", sorted(wanted - known))
+    books.note("unaccounted", "merchants' labels that no record explains", sorted(known - wanted))
     early = [row for row in rows if row[2] is not None and row[2] <= row[1].date()]
     books.note("wrong_features", "labels that count before they are known", early)
 
@@ -289,5 +296,5 @@ def _features(books: Books, stack: Stack) -> None:
                     books.note("wrong_features", "feature is not what one pass gives", [where])
 
 
-def _too_many(rows: Counter) -> list:
-    return sorted(each for each, number in rows.items() for _ in range(number - 1))
+def _too_many(rows: Counter[Any]) -> list[Any]:
+    return sorted(row for row, number in rows.items() for _ in range(number - 1))

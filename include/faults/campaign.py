@@ -56,7 +56,8 @@ class Plan:
     def faults(self, rng: random.Random) -> list[Kind[Any, Any]]:
         """The kinds to throw, in order: each family's share, every kind of it before one comes again."""
         chosen = []
-        for family, wanted in (("kill", self.kills), ("pause", self.pauses), ("cut", self.cuts)):
+        families: dict[Family, int] = {"kill": self.kills, "pause": self.pauses, "cut": self.cuts}
+        for family, wanted in families.items():
             chosen += _share(family, wanted, self.kinds, rng)
         rng.shuffle(chosen)
         return chosen
@@ -193,21 +194,25 @@ def _throw_together(
 
 
 def _throw(done: Round, flow: Flow, kind: Kind[Any, Any], rng: random.Random, stream: Target) -> Fault:
-    """Throws a fault and waits until the streams that it hit commit what came after it."""
+    """Throws a fault and waits until the streams that it hit commit what came after it; the last that happened."""
     try:
         thrown = kind.throw(flow.stack, rng, stream)
     except (CampaignFailed, psycopg.Error, psutil.Error) as error:
         done.failures.append(f"{kind.name}, {stream.name}: {error}")
         thrown = [Thrown(kind.name, kind.family, time.time(), (stream.name,))]
-    for happened in thrown:
-        where = " and ".join(happened.streams or (stream.name,))
-        fault = Fault(happened.kind, happened.family, where, happened.at, measured=bool(happened.streams))
-        done.faults.append(fault)
-        if happened.streams:
-            fault.recovered = flow.recovery(happened)
-            if fault.recovered is None:
-                seconds = flow.stack.recovery_seconds
-                done.failures.append(f"{where} did not recover from {happened.kind} within {seconds:.0f} s")
+    faults = [_follow(done, flow, happened, stream) for happened in thrown]
+    return faults[-1]
+
+
+def _follow(done: Round, flow: Flow, thrown: Thrown, stream: Target) -> Fault:
+    where = " and ".join(thrown.streams or (stream.name,))
+    fault = Fault(thrown.kind, thrown.family, where, thrown.at, measured=bool(thrown.streams))
+    done.faults.append(fault)
+    if thrown.streams:
+        fault.recovered = flow.recovery(thrown)
+        if fault.recovered is None:
+            seconds = flow.stack.recovery_seconds
+            done.failures.append(f"{where} did not recover from {thrown.kind} within {seconds:.0f} s")
     return fault
 
 
@@ -259,6 +264,8 @@ class Flow:
     def _share(self, seconds: float) -> float:
         """The part that some seconds are of what is probably left of the time."""
         thrown = self._faults - self.faults_left
+        if self._began is None:
+            return 0.0
         fault = (time.monotonic() - self._began) / thrown if thrown else self.stack.fault_seconds
         return min(1.0, seconds / ((self.faults_left + 1) * fault))
 
@@ -284,17 +291,18 @@ class Flow:
         self._closed.set()
         self._thread.join()
         stack.allow(stack.count)
+        waits: list[tuple[str, Callable[[], object], Target]]
         waits = [("all events are acknowledged", lambda: stack.producer.finished, stack.producer)]
         waits += [
             (f"{stream.name} has read everything", partial(_is_at_the_end, stack, stream.name), stream)
             for stream in stack.streams.values()
         ]
-        for what, condition, child in waits:
+        for what, condition, target in waits:
             try:
-                stack.wait(what, condition, child, SETTLE_SECONDS)
+                stack.wait(what, condition, target, SETTLE_SECONDS)
             except CampaignFailed as error:
                 failures.append(str(error))
-        failures += [f"{name} did not stop within 30 s" for name in stack.stop_streams()]
+        failures += [f"{name} did not stop" for name in stack.stop_streams()]
         return failures
 
 

@@ -45,15 +45,16 @@ def install(settings: Settings, events: Events) -> None:
 
 
 def _transactions(settings: Settings, events: Events) -> list[Transaction]:
-    found: list[Transaction] = []
+    tolerance = timedelta(seconds=settings.future_tolerance_seconds)
+    later = events.start + timedelta(days=365)
+    transactions: list[Transaction] = []
     number = 0
-    limits = {
-        "max_bytes": settings.max_event_bytes,
-        "future_tolerance": timedelta(seconds=settings.future_tolerance_seconds),
-    }
-    while len(found) < ROWS:
+    while len(transactions) < ROWS:
         event = events.event(number)
         if event.kind is Kind.NEW:
-            found.append(decode(event.value, events.start + timedelta(days=365), **limits).transaction)
+            decoded = decode(
+                event.value, later, max_bytes=settings.max_event_bytes, future_tolerance=tolerance
+            )
+            transactions.append(decoded.transaction)
         number += 1
-    return found
+    return transactions

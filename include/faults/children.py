@@ -42,7 +42,7 @@ class Child:
         once: bool = False,
     ):
         self.name, self.log = name, log
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.wanted = False
         self.ends: list[End] = []
         self._command, self._environment, self._pause, self._once = command, environment, pause, once
@@ -51,7 +51,7 @@ class Child:
     def start(self) -> None:
         self.adopt(self.spawn())
 
-    def spawn(self) -> subprocess.Popen:
+    def spawn(self) -> subprocess.Popen[bytes]:
         """A process of the next start, which is not kept running before it is adopted."""
         with self.log.open("ab") as output:
             return subprocess.Popen(
@@ -64,22 +64,33 @@ class Child:
                 start_new_session=True,
             )
 
-    def adopt(self, process: subprocess.Popen) -> None:
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
         self.process, self.wanted, self._down_since = process, True, None
 
     def look(self) -> None:
         """Notes an end, and starts the process again when it is time."""
-        if not self.wanted or self.process.poll() is None or self.finished:
+        if not self.wanted or self.main.poll() is None or self.finished:
             return
         if self._down_since is None:
             self._down_since = time.time()
-            self.ends.append(End(self._down_since, self.process.returncode))
+            self.ends.append(End(self._down_since, self.main.returncode))
         elif time.time() - self._down_since >= self._pause:
             self.start()
 
     @property
     def finished(self) -> bool:
         return self._once and self.process is not None and self.process.poll() == 0
+
+    @property
+    def main(self) -> subprocess.Popen[bytes]:
+        """The process of the last start.
+
+        Raises:
+            RuntimeError: it was never started.
+        """
+        if self.process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self.process
 
     def members(self) -> list[psutil.Process]:
         return members(self.process)
@@ -95,7 +106,7 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
         deadline = time.monotonic() + grace
-        while (left := [each for each in left if _runs(each)]) and time.monotonic() < deadline:
+        while (left := [member for member in left if _runs(member)]) and time.monotonic() < deadline:
             self.process.poll()  # or it would be left as a zombie
             time.sleep(0.05)
         left += self.members()  # what was started meanwhile
@@ -134,7 +145,7 @@ class Keeper:
                     child.look()
 
 
-def members(process: subprocess.Popen | None) -> list[psutil.Process]:
+def members(process: subprocess.Popen[bytes] | None) -> list[psutil.Process]:
     """What runs of a process, its session (also of those whose parent died) and its children in other sessions."""
     if process is None or (process.poll() is not None and psutil.pid_exists(process.pid)):
         return []  # never started, or ended with all of its session: its number is another process's now
@@ -146,9 +157,9 @@ def members(process: subprocess.Popen | None) -> list[psutil.Process]:
 
 def send(processes: Iterable[psutil.Process], number: int) -> None:
     """Sends a signal to those that still run."""
-    for each in processes:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            each.send_signal(number)
+            process.send_signal(number)
 
 
 def _session(pid: int) -> int | None:

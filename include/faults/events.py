@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CUSTOMERS, MERCHANTS = 2_000, 200
 COUNTRIES = ("Germany", "France", "Spain", "Japan", "Brazil")
@@ -69,7 +69,7 @@ class Events:
 
     def __init__(self, seed: int, start: datetime):
         self.seed, self.start = seed, start
-        self._new = lru_cache(10_000)(self._new)
+        self._new = lru_cache(10_000)(self._make)
 
     def event(self, number: int) -> Event:
         kind = self._kind(number)
@@ -94,7 +94,9 @@ class Events:
         return self._event(number, kind, label, label)
 
     @staticmethod
-    def _event(number: int, kind: Kind, fields: dict, content: dict, indent: int | None = None) -> Event:
+    def _event(
+        number: int, kind: Kind, fields: dict[str, Any], content: dict[str, Any], indent: int | None = None
+    ) -> Event:
         value = json.dumps(fields, indent=indent).encode()
         known_at = fields.get("known_at", fields["timestamp"]) if "is_fraud" in fields else None
         key, content_text = fields["user_id"].encode(), json.dumps(content)
@@ -106,7 +108,7 @@ class Events:
     def _kind(self, number: int) -> Kind:
         if number == 0:
             return Kind.NEW
-        return self._random(number, "kind").choices(list(SHARES), SHARES.values())[0]
+        return self._random(number, "kind").choices(list(SHARES), list(SHARES.values()))[0]
 
     def _earlier(self, number: int, rng: random.Random) -> int:
         """The number of a new transaction before this one, mostly a recent one."""
@@ -115,7 +117,7 @@ class Events:
             earlier -= 1
         return earlier
 
-    def _new(self, number: int) -> dict:
+    def _make(self, number: int) -> dict[str, Any]:
         rng = self._random(number, "transaction")
         at = self.start + timedelta(milliseconds=10 * number)
         if rng.random() < LATE:
@@ -139,11 +141,11 @@ class Events:
         return fields
 
 
-def _with(**changes: object) -> Callable[[dict], bytes]:
+def _with(**changes: object) -> Callable[[dict[str, Any]], bytes]:
     return lambda fields: json.dumps(fields | changes).encode()
 
 
-POISON: tuple[Callable[[dict], bytes | None], ...] = (
+POISON: tuple[Callable[[dict[str, Any]], bytes | None], ...] = (
     lambda fields: None,
     lambda fields: b"",
     lambda fields: b"\xff\xfe\x00",

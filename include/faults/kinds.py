@@ -76,7 +76,7 @@ def _driver(
 ) -> list[Thrown]:
     at = time.time()
     if victim == "jvm":
-        stream.process.kill()
+        stream.main.kill()
     else:
         send(stream.python(), signal.SIGKILL)
     return [Thrown(f"driver_{victim}", "kill", at, (stream.name,))]
@@ -102,7 +102,7 @@ def _server(
 ) -> list[Thrown]:
     server: Child = getattr(stack, name)
     at = time.time()
-    send(sorted(server.members(), key=lambda member: member.pid != server.process.pid), signal.SIGKILL)
+    send(sorted(server.members(), key=lambda member: member.pid != server.main.pid), signal.SIGKILL)
     return [Thrown(f"{name}_killed", "kill", at, both(stack))]
 
 
@@ -160,7 +160,7 @@ def _second_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list
 
 def _stale_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
     """A driver stands still with a batch in flight, loses its lease, and goes on after another one has taken over."""
-    first = stream.process
+    first = stream.main
     at = time.time()
     send(stream.worker_tree(), signal.SIGSTOP)
     time.sleep(IN_FLIGHT)  # the driver plans a batch and hands it to the workers, which do not write it yet
@@ -274,7 +274,7 @@ def _reply_lost(stack: BareStack, rng: random.Random, stream: Stream) -> list[Th
 def _kill_all(stream: Stream) -> None:
     while left := stream.members():
         send(left, signal.SIGKILL)
-        stream.process.poll()
+        stream.main.poll()
         time.sleep(0.02)
 
 
@@ -298,11 +298,12 @@ def _lease_says(stack: BareStack, stream: Stream, words: str) -> bool:
 
 
 def _epoch(stack: BareStack, stream: Stream) -> int:
-    return stack.query("select epoch from shop.stream_leases where stream = %s", (stream.name,))[0][0]
+    return int(stack.query("select epoch from shop.stream_leases where stream = %s", (stream.name,))[0][0])
 
 
 def _committed_epoch(stack: BareStack, stream: Stream) -> int:
-    return stack.query("select max(epoch) from shop.stream_offsets where stream = %s", (stream.name,))[0][0]
+    query = "select max(epoch) from shop.stream_offsets where stream = %s"
+    return int(stack.query(query, (stream.name,))[0][0])
 
 
 def _of(

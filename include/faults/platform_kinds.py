@@ -12,7 +12,7 @@ import psutil
 
 from include.faults import victims
 from include.faults.children import send
-from include.faults.kinds import Kind, Thrown
+from include.faults.kinds import Family, Kind, Thrown
 from include.faults.platform_stack import PlatformStack, PlatformStream
 from include.faults.stack import CampaignFailed
 
@@ -141,7 +141,7 @@ def _cut_sessions_of(
 ) -> list[Thrown]:
     """Ends the sessions that a service has with PostgreSQL."""
     connections = victims.main_process(stack.settings, service).net_connections("tcp")
-    local = [connection.laddr.port for connection in connections if connection.laddr]
+    local = [connection.laddr.port for connection in connections]
     at = time.time()
     stack.query(f"{CLIENTS} and client_port = any(%s)", (local,))
     return [Thrown(f"{_short(service)}_sessions_ended", "cut", at, _all(stack))]
@@ -157,7 +157,7 @@ def _short(service: str) -> str:
     return service.removeprefix("airflow-").replace("-", "_")
 
 
-def _kind(name: str, family: str, says: str, throw: Throw) -> Kind[PlatformStack, PlatformStream]:
+def _kind(name: str, family: Family, says: str, throw: Throw) -> Kind[PlatformStack, PlatformStream]:
     return Kind(name, family, 1, says, throw, alone=True)
 
 

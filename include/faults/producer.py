@@ -47,8 +47,9 @@ def send(settings: Settings, folder: Path, events: Events, count: int) -> None:
     synced = time.monotonic()
 
     def acknowledged(event: Event, error: object, message: Message) -> None:
-        if error is None:  # one that failed is sent again by the next round
-            writer.add(event.number, event.is_label, message.partition(), message.offset(), time.time())
+        partition, offset = message.partition(), message.offset()
+        if error is None and partition is not None and offset is not None:  # one that failed is sent again
+            writer.add(event.number, event.is_label, partition, offset, time.time())
 
     def serve(seconds: float = 0) -> None:
         nonlocal synced
@@ -82,8 +83,8 @@ def send(settings: Settings, folder: Path, events: Events, count: int) -> None:
 
 def _missing(path: Path, count: int) -> list[int]:
     known = bytearray(count)
-    for each in Reader(path).new():
-        known[each.number] = 1
+    for acknowledged in Reader(path).new():
+        known[acknowledged.number] = 1
     return [number for number in range(count) if not known[number]]
 
 

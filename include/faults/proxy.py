@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 COMMITTED = b"COMMIT\0"  # the tag in PostgreSQL's CommandComplete message
@@ -20,7 +21,8 @@ class Proxy:
         self._lose_reply = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        self._open: asyncio.Event | None = None
+        self._open = asyncio.Event()
+        self._open.set()
         self._thread = threading.Thread(target=self._run, name=f"proxy-{port}", daemon=True)
 
     def start(self) -> None:
@@ -47,7 +49,7 @@ class Proxy:
         self.reply_lost.clear()
         self._lose_reply = True
 
-    def _call(self, action) -> None:
+    def _call(self, action: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
@@ -56,8 +58,6 @@ class Proxy:
         self._loop.close()
 
     async def _listen(self, ready: threading.Event) -> None:
-        self._open = asyncio.Event()
-        self._open.set()
         self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
         ready.set()
 
@@ -86,8 +86,8 @@ class Proxy:
             )
         finally:
             self._writers -= pair
-            for each in pair:
-                each.transport.abort()
+            for end in pair:
+                end.transport.abort()
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool

@@ -68,18 +68,18 @@ def save(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
 
 def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """All rounds added up; recovery in seconds over all of them, for each kind of fault."""
-    faults = [fault for each in rounds for fault in each["faults"]]
+    faults = [fault for summary in rounds for fault in summary["faults"]]
     kinds = sorted({(fault["family"], fault["kind"]) for fault in faults})
     return {
         "rounds": len(rounds),
-        "good": all(each["good"] for each in rounds),
-        "hours": round(sum(each["seconds"] for each in rounds) / 3600, 2),
-        **{name: sum(each[name] for each in rounds) for name in (*COUNTS, *WRONG)},
+        "good": all(summary["good"] for summary in rounds),
+        "hours": round(sum(summary["seconds"] for summary in rounds) / 3600, 2),
+        **{name: sum(summary[name] for summary in rounds) for name in (*COUNTS, *WRONG)},
         **{
             f"{family}s": sum(fault["family"] == family for fault in faults)
             for family in ("kill", "pause", "cut")
         },
-        "not_thrown": sum(max(0, each["planned"] - _thrown(each)) for each in rounds),
+        "not_thrown": sum(max(0, summary["planned"] - _thrown(summary)) for summary in rounds),
         "recovery": {
             "all faults": recovery(faults),
             "all kills": recovery([fault for fault in faults if fault["family"] == "kill"]),
@@ -88,17 +88,17 @@ def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _thrown(each: dict[str, Any]) -> int:
-    return sum(fault["measured"] for fault in each["faults"])
+def _thrown(summary: dict[str, Any]) -> int:
+    return sum(fault["measured"] for fault in summary["faults"])
 
 
 def recovery(faults: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many were thrown, how many recovered on their own, and p50, p95 and maximum of the seconds that took."""
     seconds = sorted(fault["recovered"] for fault in faults if fault["recovered"] is not None)
-    found: dict[str, Any] = {"thrown": len(faults), "measured": len(seconds)}
+    times: dict[str, Any] = {"thrown": len(faults), "measured": len(seconds)}
     if seconds:
-        found |= {"p50": quantile(seconds, 0.5), "p95": quantile(seconds, 0.95), "max": seconds[-1]}
-    return found
+        times |= {"p50": quantile(seconds, 0.5), "p95": quantile(seconds, 0.95), "max": seconds[-1]}
+    return times
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

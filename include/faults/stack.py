@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import psutil
 import psycopg
@@ -88,7 +88,7 @@ class Stream(Child):
         settings = self.settings.model_copy(update={"failpoint": self.armed})
         self.armed = None
         more = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(self._folder(self._starts))}
-        return environment(settings) | more | self._more
+        return environment(settings) | more | dict(self._more)
 
     def _temporary(self) -> Path:
         """A new folder for what Spark leaves behind when it is killed; older ones are deleted."""
@@ -183,8 +183,8 @@ class Stack(ABC):
             at: when the fault happened.
             first: the first event that the broker acknowledged after it.
         """
-        place = self.settings.transactions_topic, first.partition, first.offset
-        commits = [self.query(COMMITTED, (stream, *place))[0][0] for stream in streams]
+        position = self.settings.transactions_topic, first.partition, first.offset
+        commits = [self.query(COMMITTED, (stream, *position))[0][0] for stream in streams]
         return None if None in commits else max(commits)
 
     def wait(
@@ -209,7 +209,7 @@ class Stack(ABC):
         part.write_text(str(events))
         part.replace(self.settings.home / "allowed")
 
-    def query(self, statement: str, arguments: Sequence[object] = ()) -> list[tuple]:
+    def query(self, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Rows that the superuser reads, past the proxies.
 
         Raises:
@@ -299,7 +299,9 @@ class BareStack(Stack):
             return [name for name, stream in self.streams.items() if not stream.stop(signal.SIGTERM)]
 
 
-def _rows(connection: psycopg.Connection, statement: str, arguments: Sequence[object]) -> list[tuple]:
+def _rows(
+    connection: psycopg.Connection[Any], statement: str, arguments: Sequence[object]
+) -> list[tuple[Any, ...]]:
     cursor = connection.execute(statement, arguments)
     return cursor.fetchall() if cursor.description else []
 

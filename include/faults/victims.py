@@ -12,9 +12,12 @@ def main_process(settings: Settings, service: str) -> psutil.Process:
     """The process of a service that supervisord started.
 
     Raises:
-        KeyError: the service does not run.
+        psutil.NoSuchProcess: the service does not run.
     """
-    return psutil.Process(supervisor.processes(settings)[service])
+    pid = supervisor.processes(settings).get(service)
+    if pid is None:
+        raise psutil.NoSuchProcess(0, service, f"{service} does not run")
+    return psutil.Process(pid)
 
 
 def members(settings: Settings, service: str) -> list[psutil.Process]:

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -164,7 +165,9 @@ class Client:
             if state is not None
         }
 
-    def request(self, method: str, path: str, body: dict | None = None, allow: tuple[int, ...] = ()) -> dict:
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, allow: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
         """One authenticated call below /api/v2.
 
         Raises:
@@ -178,7 +181,7 @@ class Client:
             raise AirflowError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else {}
 
-    def _send(self, method: str, path: str, body: dict | None) -> httpx.Response:
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         if not self._token:
             password = secrets.ensure(self._settings)["airflow_admin"]
             login = client().post(
@@ -192,11 +195,11 @@ class Client:
 
     def dags(self) -> dict[str, bool]:
         """`{dag_id: is_paused}` of the DAGs that were parsed."""
-        return {each["dag_id"]: each["is_paused"] for each in self.request("GET", "/dags?limit=100")["dags"]}
+        return {dag["dag_id"]: dag["is_paused"] for dag in self.request("GET", "/dags?limit=100")["dags"]}
 
     def import_errors(self) -> list[str]:
         errors = self.request("GET", "/importErrors")["import_errors"]
-        return [f"{each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in errors]
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors]
 
     def unpause(self, dag_id: str) -> None:
         self.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
@@ -219,15 +222,15 @@ class Client:
 
     def active_runs(self, dag_id: str) -> list[str]:
         runs = self.request("GET", f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=20")
-        return [each["dag_run_id"] for each in runs["dag_runs"]]
+        return [run["dag_run_id"] for run in runs["dag_runs"]]
 
-    def trigger(self, dag_id: str, conf: dict | None = None) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Starts a run by hand and returns its id."""
         run = self.request("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
-        return run["dag_run_id"]
+        return str(run["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        return self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float) -> str:
         """The run's final state: `success` or `failed`.

@@ -55,10 +55,12 @@ def advise(settings: Settings) -> list[Check]:
 
 def _python(settings: Settings) -> Iterator[Check]:
     version = sys.version_info[:2]
-    found = ".".join(map(str, sys.version_info[:3]))
+    version_text = ".".join(map(str, sys.version_info[:3]))
     good = (3, 11) <= version <= (3, 12)
     yield Check(
-        "Python", good, found if good else f"{found}: install 3.11 or 3.12, then `make up PYTHON=python3.12`"
+        "Python",
+        good,
+        version_text if good else f"{version_text}: install 3.11 or 3.12, then `make up PYTHON=python3.12`",
     )
 
 
@@ -77,8 +79,8 @@ def _java(settings: Settings) -> Iterator[Check]:
         subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
     )
     good = version is not None and version >= MIN_JAVA
-    found = ".".join(map(str, version or ())) or "unknown version"
-    yield Check("Java", good, found if good else f"{found}: {remedy}")
+    version_text = ".".join(map(str, version or ())) or "unknown version"
+    yield Check("Java", good, version_text if good else f"{version_text}: {remedy}")
 
 
 def _memory(settings: Settings) -> Iterator[Check]:
@@ -90,9 +92,9 @@ def _memory(settings: Settings) -> Iterator[Check]:
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
-    place = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
-    free = shutil.disk_usage(place).free / GIB
-    message = f"{free:.0f} GiB free at {place}"
+    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free / GIB
+    message = f"{free:.0f} GiB free at {folder}"
     good = free >= MIN_DISK_GIB
     remedy = f"free some, {MIN_DISK_GIB} GiB are needed, or set FRAUDSTREAM_HOME to a folder on another disk"
     yield Check("Disk", good, message if good else f"{message}: {remedy}")

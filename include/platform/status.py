@@ -223,7 +223,9 @@ def _lag(row: dict[str, Any], bounds: dict[str, dict[int, kafka.Bounds]]) -> int
     )
 
 
-def _counts(connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]) -> dict[str, int]:
+def _counts(
+    connection: psycopg.Connection[dict[str, Any]], settings: Settings, rows: list[dict[str, Any]]
+) -> dict[str, int]:
     """What was stored and scored.
 
     Once both streams have read as far, scored = transactions + scored_id_conflicts + scored_repeats: events that were
@@ -244,7 +246,7 @@ def _counts(connection: psycopg.Connection, settings: Settings, rows: list[dict[
 
 
 def _champion(
-    connection: psycopg.Connection, settings: Settings, rows: list[dict[str, Any]]
+    connection: psycopg.Connection[dict[str, Any]], settings: Settings, rows: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """The version that the scorer uses now."""
     version = next(row["model_version"] for row in rows if row["stream"] == FRAUD_STREAM)

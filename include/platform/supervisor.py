@@ -10,6 +10,7 @@ import tempfile
 import time
 import xmlrpc.client
 from pathlib import Path
+from typing import Any
 
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
@@ -66,7 +67,7 @@ def _socket(settings: Settings) -> Path:
 _AWAY = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 
 
-class _Transport(SupervisorTransport):
+class _Transport(SupervisorTransport):  # type: ignore[misc]  # its package carries no types
     """Reaches supervisord through its socket, and does not wait for ever for one that hangs."""
 
     def __init__(self, path: Path, timeout: float):
@@ -74,7 +75,7 @@ class _Transport(SupervisorTransport):
         self._get_connection = lambda: _Connection(path, timeout)
 
 
-class _Connection(UnixStreamHTTPConnection):
+class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]
     def __init__(self, path: Path, timeout: float):
         super().__init__("localhost")
         self.socketfile, self._seconds = str(path), timeout
@@ -84,7 +85,7 @@ class _Connection(UnixStreamHTTPConnection):
         self.sock.settimeout(self._seconds)
 
 
-def _proxy(settings: Settings, timeout: float | None = None):
+def _proxy(settings: Settings, timeout: float | None = None) -> Any:
     transport = _Transport(_socket(settings), timeout or ANSWER_SECONDS)
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
@@ -108,7 +109,7 @@ def _program(settings: Settings, service: Service) -> str:
 def running(settings: Settings) -> bool:
     """True when supervisord answers."""
     try:
-        return _proxy(settings).getState()["statename"] == "RUNNING"
+        return bool(_proxy(settings).getState()["statename"] == "RUNNING")
     except _AWAY:
         return False
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -35,6 +36,7 @@ from include.platform.down import allow_streams
 from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings
+from include.sql import one_row
 from include.streams import TRANSACTION_STREAM
 
 AIRFLOW_SECONDS = 240.0
@@ -185,7 +187,7 @@ def first_champion(settings: Settings, client: airflow.Client, progress: Progres
         NotReady: the history was not stored in time, or the training failed.
     """
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-        if connection.execute("select exists (select from shop.models)").fetchone()[0]:
+        if one_row(connection.execute("select exists (select from shop.models)"))[0]:
             return
         with progress.step("Simulated history is published and stored") as step:
             wait_until(
@@ -193,7 +195,7 @@ def first_champion(settings: Settings, client: airflow.Client, progress: Progres
                 900,
                 lambda: "the history was not stored within 15 minutes: " + _streams_in_words(settings),
             )
-            stored = connection.execute("select count(*) from shop.transactions").fetchone()[0]
+            (stored,) = one_row(connection.execute("select count(*) from shop.transactions"))
             step.note(f"{stored:,} transactions")
         with progress.step("First champion is trained"):
             run = client.trigger(airflow.RETRAIN_DAG)
@@ -203,9 +205,9 @@ def first_champion(settings: Settings, client: airflow.Client, progress: Progres
                 )
 
 
-def _history_stored(settings: Settings, connection: psycopg.Connection) -> bool:
-    row = connection.execute("select state from shop.stream_leases where stream = 'producer'").fetchone()
-    if row[0] != "running":
+def _history_stored(settings: Settings, connection: psycopg.Connection[Any]) -> bool:
+    query = "select state from shop.stream_leases where stream = 'producer'"
+    if one_row(connection.execute(query)) != ("running",):
         return False
     lag = status(settings)["streams"][TRANSACTION_STREAM]["lag"]
     return lag is not None and lag < 100 + 10 * settings.rate_per_second
@@ -242,7 +244,7 @@ def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
     now = datetime.now(UTC)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         wait_until(
-            lambda: connection.execute(LIVE, [now, now]).fetchone()[0],
+            lambda: bool(one_row(connection.execute(LIVE, [now, now]))[0]),
             240,
             lambda: "no live transaction was scored within 4 minutes: " + _streams_in_words(settings),
         )

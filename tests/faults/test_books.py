@@ -91,32 +91,32 @@ def desk(clean_postgres: Settings, kafka: Settings, tmp_path) -> Iterator[Desk]:
 
 def test_they_are_closed_when_all_is_right(desk):
     desk.write_all()
-    found = desk.close()
-    assert found.closed and found.problems == []
-    assert found.acknowledged == found.offsets == COUNT
+    result = desk.close()
+    assert result.closed and result.problems == []
+    assert result.acknowledged == result.offsets == COUNT
     kinds = [desk.events.event(number).kind for number in range(COUNT)]
-    assert found.transactions == found.scores == kinds.count(Kind.NEW)
-    assert found.duplicates == kinds.count(Kind.DUPLICATE)
-    assert found.dead_letters == sum(
+    assert result.transactions == result.scores == kinds.count(Kind.NEW)
+    assert result.duplicates == kinds.count(Kind.DUPLICATE)
+    assert result.dead_letters == sum(
         kinds.count(kind) for kind in (Kind.POISON, Kind.POISON_LABEL, Kind.CONFLICT)
     )
-    assert found.labels > kinds.count(Kind.LABEL) > 0
+    assert result.labels > kinds.count(Kind.LABEL) > 0
 
 
 def test_events_that_were_sent_again_are_duplicates(desk, tmp_path):
     (tmp_path / LIST).unlink()
     producer.send(desk.settings, tmp_path, desk.events, COUNT)
     desk.write_all()
-    found = desk.close()
-    assert found.closed and found.offsets == 2 * COUNT and found.duplicates > COUNT * 0.8
+    result = desk.close()
+    assert result.closed and result.offsets == 2 * COUNT and result.duplicates > COUNT * 0.8
 
 
 def test_an_id_belongs_to_whichever_event_came_first():
     event = Events(3, datetime(2026, 11, 20, tzinfo=UTC)).event
     conflict = next(event(n) for n in range(COUNT) if event(n).kind is Kind.CONFLICT)
     original = next(event(n) for n in range(COUNT) if event(n).transaction_id == conflict.transaction_id)
-    places = [("t", 0, offset) for offset in range(4)]
-    log = dict(zip(places, (conflict, original, conflict, original), strict=True))
+    positions = [("t", 0, offset) for offset in range(4)]
+    log = dict(zip(positions, (conflict, original, conflict, original), strict=True))
     fates = ["stored", "dead letter", "duplicate", "dead letter"]
     assert [fate.value for fate in books._fates(log).values()] == fates
 
@@ -191,9 +191,9 @@ def test_they_are_open_in_the_right_place_for(desk, name):
     make_wrong, expected = WRONGS[name]
     desk.write_all()
     make_wrong(desk)
-    found = desk.close()
-    assert {count for count, number in found.wrong.items() if number} == expected, found.problems
-    assert not found.closed and found.problems
+    result = desk.close()
+    assert {count for count, number in result.wrong.items() if number} == expected, result.problems
+    assert not result.closed and result.problems
 
 
 def test_what_was_not_read_is_lost_and_unaccounted(desk):
@@ -201,8 +201,8 @@ def test_what_was_not_read_is_lost_and_unaccounted(desk):
     producer_count = COUNT + 20
     (desk.list.parent / ALLOWED).write_text(str(producer_count))
     producer.send(desk.settings, desk.list.parent, desk.events, producer_count)
-    found = desk.close()
-    assert found.lost >= 10 and found.unaccounted >= 20 and not found.duplicated
+    result = desk.close()
+    assert result.lost >= 10 and result.unaccounted >= 20 and not result.duplicated
 
 
 def test_a_second_write_of_a_range_changes_nothing(desk):

@@ -101,7 +101,7 @@ def test_a_campaign_that_is_ended_leaves_no_process(tmp_path):
         started = psutil.Process(campaign.pid).children(recursive=True)
         campaign.terminate()
         assert campaign.wait(60) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
-        until(lambda: not any(each.is_running() for each in started), 10)
+        until(lambda: not any(process.is_running() for process in started), 10)
     finally:
         campaign.kill()
         send(started, signal.SIGKILL)
@@ -140,6 +140,11 @@ def test_a_campaign_with_airflow_throws_every_kind_one_after_the_other():
     faults = command.AIRFLOW.faults(random.Random(1))
     assert Counter(kind.name for kind in faults) == Counter(PLATFORM_KINDS.keys())
     assert all(len(step) == 1 for step in campaign.steps(faults, 2))
+
+
+def test_every_kind_is_documented():
+    text = (PROJECT_ROOT / "docs" / "reliability.md").read_text()
+    assert [name for name in (*KINDS, *PLATFORM_KINDS) if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(

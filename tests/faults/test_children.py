@@ -56,10 +56,10 @@ def test_members_are_found_when_their_parent_is_dead(family):
     kept, keeper = family
     with keeper.lock:
         before = kept.members()
-        in_session = [each for each in before if os.getsid(each.pid) == kept.process.pid]
+        in_session = [member for member in before if os.getsid(member.pid) == kept.process.pid]
         os.kill(kept.process.pid, signal.SIGKILL)
         kept.process.wait(10)
-        assert len(in_session) == 2 and [each.pid for each in kept.members()] == [in_session[1].pid]
+        assert len(in_session) == 2 and [member.pid for member in kept.members()] == [in_session[1].pid]
         send(before, signal.SIGKILL)
 
 

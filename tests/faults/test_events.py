@@ -45,15 +45,17 @@ def test_poison_is_rejected_and_nothing_else():
 
 
 def test_content_is_equal_exactly_when_the_fingerprint_is():
-    found = {}
+    contents_by_id = {}
     for event in of(Kind.NEW, Kind.DUPLICATE, Kind.CONFLICT):
         decoded = decode(event.value, LOG_TIME, **LIMITS)
         assert decoded.transaction.transaction_id == event.transaction_id
         assert decoded.transaction.user_id.encode() == event.key
-        found.setdefault(event.transaction_id, {}).setdefault(event.content, set()).add(decoded.fingerprint)
-    assert all(len(prints) == 1 for contents in found.values() for prints in contents.values())
-    assert all(len(set.union(*contents.values())) == len(contents) for contents in found.values())
-    assert sum(len(contents) > 1 for contents in found.values()) > 20
+        contents_by_id.setdefault(event.transaction_id, {}).setdefault(event.content, set()).add(
+            decoded.fingerprint
+        )
+    assert all(len(prints) == 1 for contents in contents_by_id.values() for prints in contents.values())
+    assert all(len(set.union(*contents.values())) == len(contents) for contents in contents_by_id.values())
+    assert sum(len(contents) > 1 for contents in contents_by_id.values()) > 20
 
 
 def test_duplicates_and_conflicts_come_after_their_first_in_another_form():
