@@ -22,9 +22,16 @@ def colours(names: dict[str, str], title: str | None = None) -> alt.Color:
     return alt.Color("name:N", legend=legend, scale=alt.Scale(domain=list(names), range=list(names.values())))
 
 
-def time_axis(field: str, title: str, domain: list | None = None, **axis: object) -> alt.X:
-    scale = alt.Scale(type="utc", domain=domain) if domain else alt.Scale(type="utc")
+def time_axis(field: str, title: str, scale: alt.Scale | None = None, **axis: object) -> alt.X:
+    scale = scale or alt.Scale(type="utc")
     return alt.X(f"{field}:T", title=title, scale=scale, axis=alt.Axis(labelOverlap=True, **axis))
+
+
+def bucket_axis(rows: pandas.DataFrame) -> alt.X:
+    """The whole window of the buckets, whichever of them have a value: charts beside each other share it."""
+    window = [rows["at"].min(), rows["until"].max()]
+    scale = alt.Scale(type="utc", domain=[time.timestamp() * 1000 for time in window], nice=False)
+    return time_axis("at", "time of scoring (UTC)", scale, format="%H:%M", tickCount=6)
 
 
 def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.LayerChart:
@@ -191,7 +198,7 @@ def per_bucket(rows: pandas.DataFrame, seconds: int) -> alt.Chart:
         alt.Chart(rows)
         .mark_area(color=BLUE, opacity=0.25, line={"color": BLUE, "strokeWidth": 2}, interpolate="step-after")
         .encode(
-            x=time_axis("at", "time of scoring (UTC)", format="%H:%M"),
+            x=bucket_axis(rows),
             y=alt.Y("rate:Q", title="transactions per second"),
             tooltip=[
                 alt.Tooltip("utchoursminutesseconds(at):T", title="from"),
@@ -209,7 +216,7 @@ def alerts_per_bucket(rows: pandas.DataFrame) -> alt.Chart:
         alt.Chart(rows)
         .mark_bar(color=ORANGE)
         .encode(
-            x=time_axis("at", "time of scoring (UTC)", format="%H:%M"),
+            x=bucket_axis(rows),
             x2="until:T",
             y=alt.Y("alerts:Q", title="alerts", axis=alt.Axis(tickMinStep=1, format="d")),
             y2=alt.datum(0),
@@ -232,7 +239,7 @@ def delay(rows: pandas.DataFrame) -> alt.Chart:
         alt.Chart(long)
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=15))
         .encode(
-            x=time_axis("at", "time of scoring (UTC)", format="%H:%M"),
+            x=bucket_axis(rows),
             y=alt.Y("seconds:Q", title="seconds from broker to score"),
             color=colours({"median": BLUE, "95th percentile": ORANGE}),
             tooltip=[
