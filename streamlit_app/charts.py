@@ -27,10 +27,18 @@ def time_axis(field: str, title: str, scale: alt.Scale | None = None, **axis: ob
     return alt.X(f"{field}:T", title=title, scale=scale, axis=alt.Axis(labelOverlap=True, **axis))
 
 
+def utc(time: pandas.Timestamp) -> alt.DateTime:
+    """A time as Vega-Lite takes it: it would read a number as a year, and a time without a zone as the browser's."""
+    return alt.DateTime(
+        year=time.year, month=time.month, date=time.day, hours=time.hour, minutes=time.minute, seconds=time.second,
+        utc=True,
+    )  # fmt: skip
+
+
 def bucket_axis(rows: pandas.DataFrame) -> alt.X:
     """The whole window of the buckets, whichever of them have a value: charts beside each other share it."""
-    window = [rows["at"].min(), rows["until"].max()]
-    scale = alt.Scale(type="utc", domain=[time.timestamp() * 1000 for time in window], nice=False)
+    window = [utc(time) for time in (rows["at"].min(), rows["until"].max())]
+    scale = alt.Scale(type="utc", domain=window, nice=False)
     return time_axis("at", "time of scoring (UTC)", scale, format="%H:%M", tickCount=6)
 
 
