@@ -35,7 +35,7 @@ def reasons(
     scorer: Scorer,
     X: np.ndarray,
     transactions: Sequence[Transaction],
-    previous_countries: Sequence[bytes] | None = None,
+    previous_countries: Sequence[bytes] | np.ndarray | None = None,
 ) -> list[list[AlertReason]]:
     """Up to three reasons for each of N alerts, the strongest first.
 

@@ -35,7 +35,7 @@ class CurrentModel:
         self.problem = "waiting for a champion model"
         self._settings = settings
         self._refused: loading.Refused | None = None
-        self._sent: tuple[Scorer | None, Broadcast[Scorer | None]] | None = None
+        self._sent: tuple[Scorer, Broadcast[Scorer]] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="current-model", daemon=True)
         self._thread.start()
@@ -55,6 +55,7 @@ class CurrentModel:
     def handlers(self, spark: SparkSession) -> dict[str, Handler]:
         """Scores the transactions' topic with the model as it is now; each version is sent to workers once."""
         scorer = self.scorer
+        assert scorer is not None, "a batch came before there was a model to wait for"
         if self._sent is None or self._sent[0] is not scorer:
             if self._sent is not None:
                 self._sent[1].destroy()  # batches come one after another: none uses it any more

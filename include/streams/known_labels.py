@@ -23,6 +23,7 @@ from typing import NamedTuple
 import psycopg
 
 from include.events.label import Label, decode_label
+from include.sql import one_row
 from include.streams.decoding import decode_records
 from include.streams.store import Outcome, Range, Writer, copy
 
@@ -61,6 +62,15 @@ class _Row(NamedTuple):
     counts_from: date | None
 
 
+class _Counted(NamedTuple):
+    """A label that payments know from a day on."""
+
+    known_at: datetime
+    is_fraud: bool
+    merchant_id: str | None
+    counts_from: date
+
+
 def labels(
     connection: psycopg.Connection, writer: Writer, span: Range, watermark: datetime | None
 ) -> Outcome:
@@ -70,14 +80,16 @@ def labels(
     """
     accepted, rejected = decode_records(span.records, decode_label, writer.settings)
     read = [label for _, label in accepted]
-    (opened,) = connection.execute(_OPENED, (writer.stream, writer.settings.transactions_topic)).fetchone()
+    topic = writer.settings.transactions_topic
+    (opened,) = one_row(connection.execute(_OPENED, (writer.stream, topic)))
     known: dict[tuple[str, datetime, datetime], bool] = {}
-    counted: dict[tuple[str, datetime], list[_Row]] = defaultdict(list)  # of an event, in order of known_at
+    # Of an event, in order of known_at.
+    counted: dict[tuple[str, datetime], list[_Counted]] = defaultdict(list)
     for row in map(_Row._make, connection.execute(_READ, ([label.transaction_id for label in read],))):
         event = row.transaction_id, row.timestamp
         known[*event, row.known_at] = row.is_fraud
         if row.counts_from is not None:
-            counted[event].append(row)
+            counted[event].append(_Counted(row.known_at, row.is_fraud, row.merchant_id, row.counts_from))
     merchants = _merchants(connection, read)
     rows: list[_Row] = []
     changes: Counter[tuple[str, date, date]] = Counter()
@@ -91,11 +103,12 @@ def labels(
             continue
         before = counted[event]
         merchant_id = label.merchant_id or merchants.get(event)
-        row = _Row(*key, label.is_fraud, merchant_id, _counts_from(label, before, opened))
+        counts_from = _counts_from(label, before, opened)
         known[key] = label.is_fraud
-        rows.append(row)
-        if row.counts_from is not None:
-            after = sorted([*before, row], key=attrgetter("known_at"))
+        rows.append(_Row(*key, label.is_fraud, merchant_id, counts_from))
+        if counts_from is not None:
+            new = _Counted(label.known_at, label.is_fraud, merchant_id, counts_from)
+            after = sorted([*before, new], key=attrgetter("known_at"))
             changes.update(_frauds(after))
             changes.subtract(_frauds(before))
             counted[event] = after
@@ -107,7 +120,7 @@ def labels(
     )
 
 
-def _counts_from(label: Label, others: Sequence[_Row], opened: datetime | None) -> date | None:
+def _counts_from(label: Label, others: Sequence[_Counted], opened: datetime | None) -> date | None:
     """The first day whose payments may know a label, beside the others of its transaction; None for never."""
     if label.known_at <= label.timestamp:
         return None
@@ -117,7 +130,7 @@ def _counts_from(label: Label, others: Sequence[_Row], opened: datetime | None) 
     return None if later and day >= min(later) else day
 
 
-def _frauds(labels: Sequence[_Row]) -> Counter[tuple[str, date, date]]:
+def _frauds(labels: Sequence[_Counted]) -> Counter[tuple[str, date, date]]:
     """Rows of shop.merchant_frauds that the labels of a transaction make, in order of known_at."""
     counts: Counter[tuple[str, date, date]] = Counter()
     for label, following in zip_longest(labels, labels[1:]):

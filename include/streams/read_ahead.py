@@ -42,9 +42,8 @@ class ReadAhead:
         self._writer, self._handlers, self._topic_ids = writer, handlers, topic_ids
         self._open = next_offsets
         config = kafka.reader_config(writer.settings, f"fraudstream-{writer.stream}-ahead")
-        self._consumer = Consumer(
-            config, logger=kafka.QUIET
-        )  # a broker that is away is named by the error raised
+        # A broker that is away is named by the error raised.
+        self._consumer = Consumer(config, logger=kafka.QUIET)
         self._next = {topic: next_offsets(topic) for topic in handlers}
         self.at = 0.0
         """When it was last at the end, by the monotonic clock."""
@@ -121,15 +120,18 @@ class ReadAhead:
         ends: dict[int, int] = {}
         for message in messages:
             error, partition, offset = message.error(), message.partition(), message.offset()
+            if error is not None and error.code() == ErrorCode.GROUP_AUTHORIZATION_FAILED:
+                continue  # no right to a group is needed
+            if error is not None and error.code() != ErrorCode._PARTITION_EOF:
+                raise KafkaException(error)
+            assert partition is not None and offset is not None  # a record and an end have both
             if error is None:
                 seconds = min(max(message.timestamp()[1] / 1000, store.EARLIEST_TIME), store.LATEST_TIME)
                 broker_time = datetime.fromtimestamp(seconds, UTC)
                 records[partition].append(Record(offset, broker_time, message.key(), message.value()))
                 ends[partition] = offset + 1
-            elif error.code() == ErrorCode._PARTITION_EOF:
+            else:
                 ends[partition] = offset
-            elif error.code() != ErrorCode.GROUP_AUTHORIZATION_FAILED:  # no right to a group is needed
-                raise KafkaException(error)
         position, advanced = self._next[topic], False
         for partition, end in sorted(ends.items()):
             first = position[partition]

@@ -26,7 +26,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from include.broker import kafka
 from include.broker.kafka import Bounds
@@ -131,7 +131,7 @@ def _stop_on_signals(stopping: threading.Event) -> None:
 def session(settings: Settings, name: str) -> SparkSession:
     """The Spark session of a job; its master comes from spark-submit."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or the workers take the system's Python
-    options = SPARK | {"spark.app.name": name}
+    options: dict[str, bool | float | int | str | None] = {**SPARK, "spark.app.name": name}
     if settings.spark_master.startswith("local"):
         options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return SparkSession.builder.config(map=options).getOrCreate()
@@ -433,7 +433,7 @@ class _Tally:
         self._counts: Counter[str] = Counter()
         self._since = time.monotonic()
 
-    def add(self, rows: Iterable) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self._counts.update({name: row[name] for name in Summary._fields[4:]})
         seconds = time.monotonic() - self._since

@@ -117,9 +117,15 @@ def scores(
     )
 
 
-def scores_by(scorer: Broadcast, *arguments) -> Outcome:
+def scores_by(
+    scorer: Broadcast[Scorer],
+    connection: psycopg.Connection,
+    writer: Writer,
+    span: Range,
+    watermark: datetime | None,
+) -> Outcome:
     """`scores` with a scorer that Spark sends to its workers."""
-    return scores(scorer.value, *arguments)
+    return scores(scorer.value, connection, writer, span, watermark)
 
 
 def load_states(
@@ -195,7 +201,7 @@ def _score(
     flagged = np.flatnonzero(scorer.is_alert(values)).tolist()
     for first in range(0, len(flagged), ALERTS_AT_ONCE):
         chosen = flagged[first : first + ALERTS_AT_ONCE]
-        before = columns.previous_country[chosen]
+        before = None if columns.previous_country is None else columns.previous_country[chosen]
         explained = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before)
         alerts = [(*events[i], float(values[i]), why) for i, why in zip(chosen, explained, strict=True)]
         _write_alerts(connection, writer, span, scorer, alerts)

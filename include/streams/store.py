@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.types.json import Jsonb
 
 from include.broker.kafka import Bounds
 from include.settings import Settings
+from include.sql import one_row
 from include.streams.failpoint import Failpoint
 
 # No lock outlives a client that hangs, was cut off or died: the server notices, too.
@@ -27,7 +28,7 @@ SESSION = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=30s -c client_connection_check_interval=5s"
 )
-KEEPALIVE = {
+KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -336,7 +337,7 @@ def _ledger(
     if row is None:
         values = span._asdict() | {"offset": first, "epoch": writer.epoch}
         connection.execute(_OPEN, values)
-        row = connection.execute(_LEDGER, key).fetchone()
+        row = one_row(connection.execute(_LEDGER, key))
     topic_id, next_offset, watermark = row
     if topic_id != span.topic_id:
         raise TopicRecreated(
