@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pandas
+import psycopg
+import sqlalchemy
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -31,7 +33,7 @@ class Scored(NamedTuple):
 
     score: float
     is_alert: bool
-    reasons: list[dict]
+    reasons: list[explain.AlertReason]
     vector: np.ndarray
     attributions: np.ndarray
     earlier_payments: int
@@ -74,22 +76,24 @@ def read(fields: dict[str, object], now: datetime) -> Transaction:
 def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray, np.ndarray]:
     """The states (1,) that the stream keeps of the customer and of the merchant; new ones where it has none."""
     with data.engine().connect() as connection:
-        driver = connection.connection.driver_connection
-        return tuple(
-            scoring.load_states(driver, table, [key or ""], partition)
-            for table, key in (
-                (scoring.CUSTOMERS, transaction.user_id),
-                (scoring.MERCHANTS, transaction.merchant_id),
-            )
-        )
+        driver = _driver(connection)
+        customer = scoring.load_states(driver, scoring.CUSTOMERS, [transaction.user_id], partition)
+        merchant = scoring.load_states(driver, scoring.MERCHANTS, [transaction.merchant_id or ""], partition)
+    return customer, merchant
 
 
 def frauds_at_merchant(transaction: Transaction) -> float:
     """The frauds that the stream knows of the transaction's merchant."""
     with data.engine().connect() as connection:
-        driver = connection.connection.driver_connection
+        driver = _driver(connection)
         time = behaviour.columns([transaction]).time
         return float(known_frauds.counts(driver, [transaction.merchant_id], time)[0])
+
+
+def _driver(connection: sqlalchemy.Connection) -> psycopg.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 WAITS = "by_hand_waits"  # in the session: PostgreSQL was away when the form was to be drawn
@@ -163,7 +167,8 @@ def proposed_time(newest: pandas.Timestamp) -> datetime:
     now = datetime.now(UTC)
     if pandas.isna(newest) or now - newest < timedelta(days=1):
         return now
-    return newest.to_pydatetime() + timedelta(minutes=1)
+    last: datetime = newest.to_pydatetime()
+    return last + timedelta(minutes=1)
 
 
 def draw_field(
@@ -171,20 +176,21 @@ def draw_field(
 ) -> datetime | float | str | None:
     """The widget of one field of a transaction, and what is in it; None for nothing."""
     if field.kind is datetime:
-        entered = cell.datetime_input(field.title, value=value.replace(tzinfo=None), key=key)
+        entered: datetime = cell.datetime_input(field.title, value=value.replace(tzinfo=None), key=key)
         return entered.replace(tzinfo=UTC)
     if field.kind is float:
-        number = cell.number_input(
+        number: float | None = cell.number_input(
             field.title, value=value, min_value=field.minimum, max_value=field.maximum,
             step=10.0 if field.decimals else None, format=f"%.{field.decimals or 4}f",
             placeholder="not given", key=key,
         )  # fmt: skip
         return number if number is None or field.decimals is None else round(number, field.decimals)
     offered = list(dict.fromkeys([*([value] if value else []), *options]))
-    return cell.selectbox(
+    chosen: str | None = cell.selectbox(
         field.title, offered, index=0 if value else None, accept_new_options=True, key=key,
         placeholder="not given",
     )  # fmt: skip
+    return chosen
 
 
 def draw(scorer: Scorer, scored: Scored) -> None:

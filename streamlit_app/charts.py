@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas
+from altair.typing import ChartType
 
 BLUE, ORANGE, GREEN, YELLOW, GREY = "#2563a8", "#d9480f", "#2b8a3e", "#b58900", "#8a94a0"
 CLASSES = {"legitimate": BLUE, "fraud": ORANGE, "not settled yet": GREY}
@@ -22,7 +25,7 @@ def colours(names: dict[str, str], title: str | None = None) -> alt.Color:
     return alt.Color("name:N", legend=legend, scale=alt.Scale(domain=list(names), range=list(names.values())))
 
 
-def time_axis(field: str, title: str, scale: alt.Scale | None = None, **axis: object) -> alt.X:
+def time_axis(field: str, title: str, scale: alt.Scale | None = None, **axis: Any) -> alt.X:
     scale = scale or alt.Scale(type="utc")
     return alt.X(f"{field}:T", title=title, scale=scale, axis=alt.Axis(labelOverlap=True, **axis))
 
@@ -42,7 +45,7 @@ def bucket_axis(rows: pandas.DataFrame) -> alt.X:
     return time_axis("at", "time of scoring (UTC)", scale, format="%H:%M", tickCount=6)
 
 
-def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.LayerChart:
+def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> ChartType:
     """Average precision, precision and recall as lines over the days, with the start of each model version."""
     long = daily.melt(
         id_vars=["day", "settled", "frauds", "alerts_settled"], value_vars=list(MEASURES), var_name="name"
@@ -76,7 +79,7 @@ def measures_per_day(daily: pandas.DataFrame, models: pandas.DataFrame) -> alt.L
     return alt.layer(rules.mark_rule(strokeDash=[4, 4], color=GREY), label, lines).properties(height=HEIGHT)
 
 
-def outcomes_per_day(daily: pandas.DataFrame) -> alt.Chart:
+def outcomes_per_day(daily: pandas.DataFrame) -> ChartType:
     """What became of known frauds and of alerts, as stacked bars per day."""
     counts = pandas.DataFrame(
         {
@@ -112,7 +115,7 @@ def outcomes_per_day(daily: pandas.DataFrame) -> alt.Chart:
     )  # fmt: skip
 
 
-def score_distribution(bins: pandas.DataFrame, threshold: float | None) -> alt.LayerChart:
+def score_distribution(bins: pandas.DataFrame, threshold: float | None) -> ChartType:
     """The share of each class per score bin of 0.02, so that rare fraud is as visible as the rest."""
     bins = bins.assign(start=(bins["bin"] - 1) * 0.02, end=bins["bin"] * 0.02, name=bins["label"])
     bins["share"] = bins["transactions"] / bins.groupby("label")["transactions"].transform("sum")
@@ -149,7 +152,7 @@ def score_distribution(bins: pandas.DataFrame, threshold: float | None) -> alt.L
     ).properties(height=HEIGHT)
 
 
-def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
+def confusion(counts: pandas.DataFrame) -> ChartType:
     """Decision against settled label: how many, and what share of its class."""
     known = counts.dropna(subset="is_fraud")
     cells = []
@@ -182,7 +185,7 @@ def confusion(counts: pandas.DataFrame) -> alt.LayerChart:
     return alt.layer(boxes, count, share).properties(height=HEIGHT)
 
 
-def recall_per_scenario(scenarios: pandas.DataFrame) -> alt.LayerChart:
+def recall_per_scenario(scenarios: pandas.DataFrame) -> ChartType:
     """The share of the settled frauds of each scenario that raised an alert."""
     rows = scenarios.assign(
         recall=scenarios["caught"] / scenarios["frauds"],
@@ -199,7 +202,7 @@ def recall_per_scenario(scenarios: pandas.DataFrame) -> alt.LayerChart:
     return alt.layer(base.mark_bar(color=BLUE), text).properties(height=max(30 * len(rows) + 60, 120))
 
 
-def per_bucket(rows: pandas.DataFrame, seconds: int) -> alt.Chart:
+def per_bucket(rows: pandas.DataFrame, seconds: int) -> ChartType:
     """Scored transactions per second over time."""
     rows = rows.assign(rate=rows["transactions"] / seconds)
     return (
@@ -218,7 +221,7 @@ def per_bucket(rows: pandas.DataFrame, seconds: int) -> alt.Chart:
     )
 
 
-def alerts_per_bucket(rows: pandas.DataFrame) -> alt.Chart:
+def alerts_per_bucket(rows: pandas.DataFrame) -> ChartType:
     """Alerts over time."""
     return (
         alt.Chart(rows)
@@ -238,7 +241,7 @@ def alerts_per_bucket(rows: pandas.DataFrame) -> alt.Chart:
     )
 
 
-def delay(rows: pandas.DataFrame) -> alt.Chart:
+def delay(rows: pandas.DataFrame) -> ChartType:
     """How long a transaction takes from the broker to its score: median and 95th percentile."""
     names = {"delay_p50": "median", "delay_p95": "95th percentile"}
     long = rows.melt(id_vars="at", value_vars=list(names), var_name="name", value_name="seconds").dropna()
@@ -265,7 +268,7 @@ PAYMENT = [
 ]  # fmt: skip
 
 
-def amounts(payments: pandas.DataFrame) -> alt.Chart:
+def amounts(payments: pandas.DataFrame) -> ChartType:
     """A customer's payments (columns `PAYMENT`) over time; those that are `this` stand out."""
     history = payments.assign(name=payments["this"].map({True: "this one", False: "earlier"}))
     return (

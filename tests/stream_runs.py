@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 import psycopg
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from pyspark.sql import SparkSession
 
@@ -24,8 +25,11 @@ from include.platform import jars, spark
 from include.settings import Settings
 from include.streams import current_model, ingest, known_labels, runner
 
+ANY_PARTITION = -1  # by the key, in librdkafka's words
+Result = TypeVar("Result")
 
-def own(settings: Settings, home: Path, **more) -> Settings:
+
+def own(settings: Settings, home: Path, **more: object) -> Settings:
     """Settings with topics and a checkpoint folder of this test's own; the topics are created."""
     name = uuid.uuid4().hex[:8]
     topics = {"transactions_topic": f"transactions-{name}", "labels_topic": f"labels-{name}"}
@@ -50,16 +54,20 @@ def produce(
     settings: Settings, topic: str, values: Sequence[bytes | None], partition: int | None = None
 ) -> None:
     """Sends records and waits until the broker has them all."""
-    failures = []
+    failures: list[KafkaError] = []
     producer = Producer(kafka.client_config(settings, enable_idempotence=True, linger_ms=5))
-    where = {} if partition is None else {"partition": partition}
+
+    def delivered(error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            failures.append(error)
+
     for i, value in enumerate(values):
         producer.produce(
             topic,
             value,
             key=f"user-{i % 13}",
-            on_delivery=lambda error, _: error and failures.append(error),
-            **where,
+            partition=ANY_PARTITION if partition is None else partition,
+            on_delivery=delivered,
         )
         producer.poll(0)
     assert producer.flush(60) == 0 and not failures
@@ -78,7 +86,9 @@ def transaction(settings: Settings, commit: bool = True) -> Iterator[Callable[..
     last: dict[tuple[str, int], int] = {}
 
     def delivered(_: object, message: Message) -> None:
-        last[message.topic(), message.partition()] = message.offset()
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None and partition is not None and offset is not None
+        last[topic, partition] = offset
 
     def send(topic: str, values: Sequence[bytes], partition: int = 0) -> None:
         for i, value in enumerate(values):
@@ -94,7 +104,7 @@ def transaction(settings: Settings, commit: bool = True) -> Iterator[Callable[..
         until(lambda: kafka.end_offsets(settings, topic)[partition] > offset)  # noqa: B023
 
 
-def query(settings: Settings, text: str) -> list[tuple]:
+def query(settings: Settings, text: str) -> list[Any]:
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         cursor = connection.execute(text)
         return cursor.fetchall() if cursor.description else []
@@ -102,19 +112,25 @@ def query(settings: Settings, text: str) -> list[tuple]:
 
 def books(settings: Settings, name: str) -> tuple[int, int, int, int]:
     """Offsets, stored, dead letters and duplicates of a stream, over all its partitions."""
-    return query(
+    row: tuple[int, int, int, int] = query(
         settings,
         "select coalesce(sum(next_offset - first_offset), 0)::int, coalesce(sum(stored), 0)::int, "
         "coalesce(sum(dead_letters), 0)::int, coalesce(sum(duplicates), 0)::int "
         f"from shop.stream_offsets where stream = '{name}'",
     )[0]
+    return row
 
 
 def lease(settings: Settings, name: str) -> tuple[str, str]:
-    return query(settings, f"select state, detail from shop.stream_leases where stream = '{name}'")[0]
+    row: tuple[str, str] = query(
+        settings, f"select state, detail from shop.stream_leases where stream = '{name}'"
+    )[0]
+    return row
 
 
-def until(condition: Callable[[], object], seconds: float = 90.0, alive: Callable[[], object] = lambda: True):
+def until(
+    condition: Callable[[], Result], seconds: float = 90.0, alive: Callable[[], object] = lambda: True
+) -> Result:
     """Waits until the condition holds and returns what it gave; fails when `alive` no longer holds."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
@@ -148,7 +164,7 @@ class Running:
         assert not self._thread.is_alive(), "the stream did not end"
         return self.error
 
-    def until(self, condition: Callable[[], object]) -> object:
+    def until(self, condition: Callable[[], Result]) -> Result:
         return until(condition, alive=self.alive)
 
 
@@ -217,12 +233,12 @@ class Submitted:
     def __enter__(self) -> Submitted:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self.left():
             process.kill()
         self.process.wait(30)
 
-    def until(self, condition: Callable[[], object], seconds: float = 240) -> object:
+    def until(self, condition: Callable[[], Result], seconds: float = 240) -> Result:
         """Waits until the condition holds, and fails with the end of the log when the job ends before."""
         try:
             return until(condition, seconds, lambda: self.process.poll() is None)
@@ -234,18 +250,20 @@ class Submitted:
 
     def driver(self) -> psutil.Process:
         """The Python driver, which the JVM starts."""
-        return next(each for each in psutil.Process(self.process.pid).children() if "python" in each.name())
+        return next(
+            child for child in psutil.Process(self.process.pid).children() if "python" in child.name()
+        )
 
     def left(self) -> list[psutil.Process]:
         """The processes of the group that still run."""
-        found = []
+        left = []
         for process in psutil.process_iter():
             try:
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    left.append(process)
             except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
-        return found
+        return left
 
     def terminate(self) -> None:
         """SIGTERM to the whole group, as Airflow does when a task is marked as failed."""

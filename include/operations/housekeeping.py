@@ -1,4 +1,4 @@
-"""Keeps the shop's tables small for years: months ahead, what is older than it is kept, and no lock for long.
+"""Keeps the shop's tables small for years: creates coming months and removes expired rows.
 
 A month of transactions or scores is one partition, made before its first row comes and dropped as a whole. Other
 rows are deleted in small batches. Nothing goes that the reconciliation has not checked. Each lock is waited for
@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from include.settings import Settings
-from include.sql import statement
+from include.sql import one_row, statement
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ _HAS_SCORED_ID = "exists (select from shop.scored_ids i where i.transaction_id =
 _STORED = "timestamp < %(before)s and {} < least(%(before)s, %(checked)s::timestamptz)"
 
 EXPIRING = (
-    *(Expiring(each.default, each.kept, _STORED.format(each.written)) for each in (TRANSACTIONS, SCORES)),
+    *(Expiring(table.default, table.kept, _STORED.format(table.written)) for table in (TRANSACTIONS, SCORES)),
     Expiring("scored_ids", "keep_ids_days", f"timestamp < %(before)s and not {_HAS_SCORE}"),
     Expiring(
         "transaction_ids",
@@ -123,11 +123,11 @@ def run(settings: Settings, now: datetime | None = None) -> list[str]:
     with _owner(settings) as connection, _alone(connection):
         for table in (TRANSACTIONS, SCORES):
             done += _make_months(connection, settings, table, now)
-        (checked,) = connection.execute(statement("housekeeping/checked")).fetchone()
+        (checked,) = one_row(connection.execute(statement("housekeeping/checked")))
         for table in (TRANSACTIONS, SCORES):
             done += _drop_months(connection, table, kept_from(getattr(settings, table.kept), now), checked)
-        for each in EXPIRING:
-            done += _delete(settings, connection, each, now, checked)
+        for expiring in EXPIRING:
+            done += _delete(settings, connection, expiring, now, checked)
     for line in done:
         log.info("%s", line)
     return done
@@ -163,6 +163,7 @@ def _alone(connection: psycopg.Connection) -> Iterator[None]:
 
 def _patiently(what: str, act: Callable[[], object]) -> None:
     """Acts until no lock is in the way: each attempt gives up after lock_timeout and lets others go first."""
+    refusal: Exception | None = None
     for attempt in range(1, ATTEMPTS + 1):
         try:
             act()
@@ -207,19 +208,19 @@ def _months(
 ) -> list[datetime]:
     """The months that are to have a partition: those of the history, those ahead, and those of stray rows."""
     oldest = month_of(kept_from(getattr(settings, table.kept), now) or now - FOREVER)
-    found = [max(oldest, month_of(now - timedelta(days=settings.history_days)))]
+    months = [max(oldest, month_of(now - timedelta(days=settings.history_days)))]
     last = month_of(now)
     for _ in range(MONTHS_AHEAD):
         last = next_month(last)
-    while found[-1] < last:
-        found.append(next_month(found[-1]))
+    while months[-1] < last:
+        months.append(next_month(months[-1]))
     strays = connection.execute(
         sql.SQL(
             "select distinct date_trunc('month', timestamp, 'UTC') from shop.{} where timestamp >= %s"
         ).format(sql.Identifier(table.default)),
         [oldest],
     )
-    return sorted({*found, *(month for (month,) in strays)})
+    return sorted({*months, *(month for (month,) in strays)})
 
 
 def _make_months(
@@ -249,13 +250,13 @@ def _fill(connection: psycopg.Connection, table: ByMonth, month: datetime) -> in
     """
     moved, made = 0, None
     while True:
-        part = next((each for each in _parts(connection, table) if each.name == _name(table, month)), None)
+        part = next((part for part in _parts(connection, table) if part.name == _name(table, month)), None)
         if part and part.end == next_month(month):
             return made
         first = part.end if part else month
         end = _step(connection, table, first, next_month(month))
 
-        def grow(part=part, first=first, end=end) -> None:
+        def grow(part: _Part | None = part, first: datetime = first, end: datetime = end) -> None:
             nonlocal moved
             with connection.transaction():
                 moved += _grow(connection, table, month, part, first, end)
@@ -323,18 +324,20 @@ def _drop_months(
     connection: psycopg.Connection, table: ByMonth, before: datetime | None, checked: str
 ) -> list[str]:
     """Drops the partitions whose rows all happened and were stored before a moment, and were checked."""
+    if before is None:
+        return []
     done = []
-    for part in _parts(connection, table) if before else ():
+    for part in _parts(connection, table):
         if part.end > before:
             continue
         younger = _younger(connection, table, part, before, checked)
 
-        def drop(part=part) -> None:
+        def drop(part: _Part = part) -> None:
             nonlocal younger
             with connection.transaction():
                 connection.execute(HOLD)
-                for each in (f"only shop.{table.name}", f"shop.{part.name}"):
-                    connection.execute(f"lock table {each} in access exclusive mode")
+                for locked in (f"only shop.{table.name}", f"shop.{part.name}"):
+                    connection.execute(f"lock table {locked} in access exclusive mode")
                 younger = _younger(connection, table, part, before, checked)
                 if not younger:
                     connection.execute(f"alter table shop.{table.name} detach partition shop.{part.name}")
@@ -359,32 +362,33 @@ def _younger(
     query = sql.SQL("select exists (select from shop.{} where {} >= least(%s, %s::timestamptz))").format(
         sql.Identifier(part.name), sql.Identifier(table.written)
     )
-    return connection.execute(query, (before, checked)).fetchone()[0]
+    (younger,) = one_row(connection.execute(query, (before, checked)))
+    return bool(younger)
 
 
 # Rows
 
 
 def _delete(
-    settings: Settings, connection: psycopg.Connection, each: Expiring, now: datetime, checked: str
+    settings: Settings, connection: psycopg.Connection, expiring: Expiring, now: datetime, checked: str
 ) -> list[str]:
     """Deletes expired rows, some in each transaction; a row that a stream holds is left for the next run."""
-    days = getattr(settings, each.kept)
+    days = getattr(settings, expiring.kept)
     if not days:
         return []
     arguments = {"before": kept_from(days, now), "checked": checked}
-    table = sql.Identifier("shop", each.table)
-    condition = sql.SQL(each.condition)
+    table = sql.Identifier("shop", expiring.table)
+    condition = sql.SQL(expiring.condition)
     find = sql.SQL("select ctid from {} old where {}").format(table, condition)
     delete = sql.SQL(
         "delete from {table} where ctid = any(array(select ctid from {table} old where ctid = any(%(ctids)s::tid[])"
         " and {condition} for update skip locked))"
     ).format(table=table, condition=condition)
     deleted = 0
-    # One scan finds the rows; while its snapshot is open, no other row can take a place that it found.
+    # One scan reads the rows' addresses; while its snapshot is open, no other row can take one of them.
     with _owner(settings) as reading, reading.transaction(), reading.cursor(name="expired") as cursor:
         cursor.execute(find, arguments)
         while rows := cursor.fetchmany(DELETED_AT_ONCE):
             ctids = [ctid for (ctid,) in rows]
             deleted += connection.execute(delete, arguments | {"ctids": ctids}).rowcount
-    return [f"deleted {deleted:,} rows of shop.{each.table}"] if deleted else []
+    return [f"deleted {deleted:,} rows of shop.{expiring.table}"] if deleted else []

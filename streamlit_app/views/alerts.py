@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import pandas
 import streamlit as st
 
@@ -11,17 +14,13 @@ from streamlit_app import charts, data, judging, words
 INBOXES = {"open": "Open", "decided": "Decided", "all": "All"}
 LISTED = 200
 CHECK = 10  # seconds: how often new alerts are counted
-EVENT = [
-    "transaction_id",
-    "topic",
-    "partition",
-    "offset",
-]  # tells an alert's event from others with the same id
+EVENT = ["transaction_id", "topic", "partition", "offset"]  # tells an event from others with the same id
 
 
 def event_of(alert: pandas.Series) -> dict[str, object]:
     """Which event an alert was raised on, as parameters of the queries."""
-    return alert[EVENT].astype(object).to_dict()
+    event: dict[str, object] = alert[EVENT].astype(object).to_dict()
+    return event
 
 
 def key_of(event: dict[str, object]) -> str:
@@ -144,7 +143,7 @@ def facts(alert: pandas.Series, event: pandas.Series) -> None:
         st.caption("Name and e-mail are masked: this app is not set to show personal data.")
 
 
-def describe(values: dict[str, str | None]) -> None:
+def describe(values: Mapping[str, str | None]) -> None:
     """Names and values, one a line; values are data and are shown as they are."""
     shown = {name: f"**{words.plain(value)}**" if value else "not given" for name, value in values.items()}
     st.markdown("\n".join(f"- {name}: {value}" for name, value in shown.items()))
@@ -227,7 +226,11 @@ def verdict(event: dict[str, object], alert: str) -> None:
     named = bool(st.session_state.get("analyst", "").strip())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Note", key=f"note_{key}", max_chars=500, placeholder="optional")
-        for label, is_fraud, kind in (("Fraud", True, "primary"), ("Legitimate", False, "secondary")):
+        choices: tuple[tuple[str, bool, Literal["primary", "secondary"]], ...] = (
+            ("Fraud", True, "primary"),
+            ("Legitimate", False, "secondary"),
+        )
+        for label, is_fraud, kind in choices:
             st.button(
                 label, type=kind, key=f"verdict_{is_fraud}_{key}", disabled=not named, on_click=decide,
                 args=(event, alert, is_fraud), help=None if named else "First enter your name at the top.",
@@ -278,7 +281,7 @@ def inbox() -> None:
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             chosen = st.segmented_control(
-                "Show", list(INBOXES), format_func=INBOXES.get, default="open", required=True, key="inbox",
+                "Show", list(INBOXES), format_func=INBOXES.__getitem__, default="open", required=True, key="inbox",
                 bind="query-params",
             )  # fmt: skip
             st.text_input(

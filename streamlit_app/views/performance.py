@@ -1,5 +1,7 @@
 """Model performance: the champion and its history, and how well its scores find the fraud that is known by now."""
 
+from datetime import datetime
+
 import pandas
 import streamlit as st
 
@@ -68,7 +70,7 @@ def version_history(models: pandas.DataFrame, roles: dict[int, str]) -> None:
     )
     for key, title in TRAINING_METRICS.items():
         rows[title] = [metrics.get(key) for metrics in models["metrics"]]
-    day = {"format": "DD MMM YYYY", "timezone": "UTC"}
+    day = st.column_config.DatetimeColumn(format="DD MMM YYYY", timezone="UTC")
     st.dataframe(
         rows,
         hide_index=True,
@@ -77,8 +79,8 @@ def version_history(models: pandas.DataFrame, roles: dict[int, str]) -> None:
             "registered": st.column_config.DatetimeColumn(
                 "registered (UTC)", format="DD MMM YYYY, HH:mm", timezone="UTC"
             ),
-            "trained from": st.column_config.DatetimeColumn(**day),
-            "trained to": st.column_config.DatetimeColumn(**day),
+            "trained from": day,
+            "trained to": day,
             "threshold": st.column_config.NumberColumn(format="%.3f"),
             "AUC": st.column_config.NumberColumn(format="%.3f"),
         }
@@ -112,7 +114,9 @@ def over_time(daily: pandas.DataFrame, models: pandas.DataFrame) -> None:
     )
 
 
-def distribution_and_confusion(period: dict, version: int | None, threshold: float | None) -> None:
+def distribution_and_confusion(
+    period: dict[str, datetime], version: int | None, threshold: float | None
+) -> None:
     bins = data.slow("score_distribution", **period, version=version)
     counts = data.slow("confusion", **period, version=version)
     if bins.empty:
@@ -133,7 +137,7 @@ def distribution_and_confusion(period: dict, version: int | None, threshold: flo
         st.caption(f"{unknown:,} younger transactions are not settled and are left out.")
 
 
-def scenarios_and_money(period: dict, version: int | None) -> None:
+def scenarios_and_money(period: dict[str, datetime], version: int | None) -> None:
     scenarios = data.slow("scenarios", **period, version=version)
     money = data.slow("fraud_amounts", **period, version=version)
     left, right = st.columns([3, 2])
@@ -239,7 +243,7 @@ def performance() -> None:
         )  # fmt: skip
         period = data.period(PERIODS[days])
         daily = data.slow("daily_performance", **period) if period else None
-        if daily is None or daily.empty:
+        if period is None or daily is None or daily.empty:
             st.info(
                 "**No transaction is scored yet**, so there is nothing to measure. The fraud stream says: "
                 + (words.plain(streams.set_index("stream")["detail"].get(FRAUD_STREAM, "")) or "nothing."),

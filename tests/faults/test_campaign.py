@@ -58,6 +58,13 @@ def test_a_small_campaign_loses_nothing_and_stores_nothing_twice():
     assert record.total([record.as_json(done)])["recovery"]["all kills"]["measured"] >= 4
 
 
+def test_every_bug_still_reaches_the_code_that_it_spoils():
+    """The campaigns with bugs take minutes and run on demand: a renamed method would make them test nothing."""
+    program = "from tests.faults.bugs import BUGS, put_back; [put_back(bug) for bug in BUGS]"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.services
 @pytest.mark.campaign
 @pytest.mark.timeout(1_200)

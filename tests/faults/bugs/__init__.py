@@ -5,12 +5,30 @@ The ledger and the database's constraints would stop most of them: where that is
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
+
+    from pyspark.sql import DataFrame
+
+    from include.streams.lease import Lease
+    from include.streams.runner import _Run
 
 
 def put_back(name: str) -> None:
     BUGS[name]()
+
+
+def _replace(owner: object, name: str, function: Callable[..., object]) -> None:
+    """Puts a function in place of one that is there and takes the same parameters: no bug may miss its target."""
+    parameters, expected = (list(inspect.signature(f).parameters) for f in (function, getattr(owner, name)))
+    if parameters != expected:
+        raise TypeError(f"{name} takes {expected}, and what is put in its place {parameters}")
+    setattr(owner, name, function)
 
 
 def _exception_swallowed() -> None:
@@ -20,22 +38,23 @@ def _exception_swallowed() -> None:
     _no_ledger()
     write = runner._Run._batch
 
-    def batch(self, frame, batch_id):
+    def batch(self: _Run, frame: DataFrame, batch_id: int) -> None:
         try:
             write(self, frame, batch_id)
         except Exception as error:  # noqa: BLE001
             print(f"batch {batch_id} failed: {error}")
             self.error = None
 
-    runner._Run._batch = batch
+    _replace(runner._Run, "_batch", batch)
 
 
 def _plain_append() -> None:
     """Rows are appended as they come: no ledger, and no id that only one event can own."""
     from include.streams import ingest
+    from include.streams.claims import ClaimResult
 
     _no_ledger()
-    ingest.claim = lambda connection, writer, register, claims: [ingest.ClaimResult.NEW] * len(claims)
+    _replace(ingest, "claim", lambda connection, writer, table, claims: [ClaimResult.NEW] * len(claims))
 
 
 def _checkpoint_alone() -> None:
@@ -45,16 +64,16 @@ def _checkpoint_alone() -> None:
 
     _no_ledger()
 
-    def positions(self):
-        found = {}
+    def next_offsets(self: _Run) -> dict[str, dict[str, int]]:
+        ends = {}
         for topic in self.definition.topics:
             self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
-            found[topic] = {
+            ends[topic] = {
                 str(partition): end for partition, end in kafka.end_offsets(self.settings, topic).items()
             }
-        return found
+        return ends
 
-    runner._Run._positions = positions
+    _replace(runner._Run, "_next_offsets", next_offsets)
 
 
 def _batch_id_ledger() -> None:
@@ -65,43 +84,45 @@ def _batch_id_ledger() -> None:
     _no_ledger()
     write = runner._Run._batch
 
-    def batch(self, frame, batch_id):
+    def batch(self: _Run, frame: DataFrame, batch_id: int) -> None:
         written: Path = self.settings.home / f"written-{self.definition.stream}"
         if written.exists() and batch_id <= int(written.read_text()):
             return
         write(self, frame, batch_id)
         written.write_text(str(batch_id))
 
-    def positions(self):
-        found = {}
+    def next_offsets(self: _Run) -> dict[str, dict[str, int]]:
+        begins = {}
         for topic in self.definition.topics:
             self.topic_ids[topic] = kafka.topic_id(self.settings, topic)
-            found[topic] = {str(partition): 0 for partition in kafka.end_offsets(self.settings, topic)}
-        return found
+            begins[topic] = {str(partition): 0 for partition in kafka.end_offsets(self.settings, topic)}
+        return begins
 
-    runner._Run._batch, runner._Run._positions = batch, positions
+    _replace(runner._Run, "_batch", batch)
+    _replace(runner._Run, "_next_offsets", next_offsets)
 
 
 def _no_fence() -> None:
     """Every driver may write, however many there are and whoever came last; none notices that it lost its lease."""
+    from include.sql import one_row
     from include.streams import lease, store
 
     _no_ledger()
 
-    def take(self, stopping):
-        row = self._connection.execute(lease._TAKE, {"stream": self.stream, "holder": self.holder}).fetchone()
-        self.epoch = row[0]
+    def take(self: Lease, stopping: threading.Event) -> bool:
+        holder = {"stream": self.stream, "holder": self.holder}
+        (self.epoch,) = one_row(self._connection.execute(lease._TAKE, holder))
         return True
 
-    lease.Lease.take = take
-    store._check_lease = lambda connection, writer: None
+    _replace(lease.Lease, "take", take)
+    _replace(store, "_check_lease", lambda connection, writer: None)
 
 
 def _no_ledger() -> None:
     """The ledger is written and never asked: no range is skipped, no gap is noticed, no sum is checked."""
     from include.streams import store
 
-    store._after = lambda span, next_offset: span
+    _replace(store, "_after", lambda span, next_offset: span)
     store._ADVANCE = """
         update shop.stream_offsets
         set next_offset = %(next_offset)s, stored = %(next_offset)s - first_offset, dead_letters = 0, duplicates = 0,
