@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# Files in the campaign's folder: this list, and the number before which the producer may send events.
-LIST, ALLOWED = "acknowledged", "allowed"
+# Files in the campaign's folder: this list, one of the events of aborted transactions, the number before which the
+# producer may send events, and what asks it to die within its next transaction.
+LIST, ABORTED, ALLOWED, DIE_IN_TRANSACTION = "acknowledged", "aborted", "allowed", "die_in_transaction"
 
 
 class Acknowledged(NamedTuple):
@@ -30,8 +31,8 @@ class Writer:
         self._file.truncate(self._file.read().rfind(b"\n") + 1)
         self._lines: list[bytes] = []
 
-    def add(self, number: int, is_label: bool, partition: int, offset: int, at: float) -> None:
-        self._lines.append(b"%d %d %d %d %.3f\n" % (number, is_label, partition, offset, at))
+    def add(self, events: Iterable[Acknowledged]) -> None:
+        self._lines += [b"%d %d %d %d %.3f\n" % event for event in events]
 
     def sync(self) -> None:
         """What was added is on disk when this returns."""

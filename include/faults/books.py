@@ -20,7 +20,7 @@ import psycopg
 from include.broker import kafka
 from include.broker.kafka import Bounds
 from include.events.rows import SELECTED, with_transactions
-from include.faults.acknowledged import Reader
+from include.faults.acknowledged import ABORTED, Acknowledged, Reader
 from include.faults.events import Event, Events, Kind
 from include.faults.stack import Stack
 from include.features import known_frauds
@@ -56,9 +56,12 @@ class Books:
     stale_commits: commits of a driver after one with a newer lease.
     repeated_ranges: commits that did not move the ledger forwards.
     wrong_features: scores whose feature vector is not what one pass over the log gives.
+
+    aborted counts the records of transactions that the producer aborted; one that is stored is unaccounted.
     """
 
     acknowledged: int = 0
+    aborted: int = 0
     offsets: int = 0
     without_record: int = 0
     transactions: int = 0
@@ -103,7 +106,8 @@ def close(stack: Stack) -> Books:
     books.without_record = books.offsets - len(log)
     books.duplicates = sum(fate is Fate.DUPLICATE for fate in fates.values())
     _broker(books, stack, log)
-    stored = _rows(books, stack, log, fates)
+    aborted = _aborted(books, stack)
+    stored = _rows(books, stack, log, fates, aborted)
     _labels(books, stack, log, fates)
     _ledgers(books, stack, logs, fates)
     _journal(books, stack)
@@ -143,20 +147,35 @@ def _fates(log: dict[Position, Event]) -> dict[Position, Fate]:
     return fates
 
 
+def _position(settings: Settings, event: Acknowledged) -> Position:
+    topic = settings.labels_topic if event.is_label else settings.transactions_topic
+    return topic, event.partition, event.offset
+
+
+def _aborted(books: Books, stack: Stack) -> set[Position]:
+    """Where the records lie of which none may be stored."""
+    aborted = {_position(stack.settings, event) for event in Reader(stack.list.with_name(ABORTED)).new()}
+    books.aborted = len(aborted)
+    return aborted
+
+
 def _broker(books: Books, stack: Stack, log: dict[Position, Event]) -> None:
     """Each acknowledged event lies where the broker said."""
-    topics = {False: stack.settings.transactions_topic, True: stack.settings.labels_topic}
     missing = []
     for acknowledged in Reader(stack.list).new():
         books.acknowledged += 1
-        event = log.get((topics[acknowledged.is_label], acknowledged.partition, acknowledged.offset))
+        event = log.get(_position(stack.settings, acknowledged))
         if event is None or event.number != acknowledged.number:
             missing.append(acknowledged)
     books.note("lost", "acknowledged events that the broker does not hold", missing)
 
 
 def _rows(
-    books: Books, stack: Stack, log: dict[Position, Event], fates: dict[Position, Fate]
+    books: Books,
+    stack: Stack,
+    log: dict[Position, Event],
+    fates: dict[Position, Fate],
+    aborted: set[Position],
 ) -> Counter[tuple[Any, ...]]:
     """Transactions and dead letters against the log; the stored transactions: id, topic, partition, offset."""
     stored = Counter(stack.query('select transaction_id, topic, partition, "offset" from shop.transactions'))
@@ -176,10 +195,12 @@ def _rows(
         if fates[position] is Fate.STORED and not event.is_label
     }
     books.note("lost", "records missing in shop.transactions", sorted(wanted - stored.keys()))
-    books.note("unaccounted", "transactions that no record explains", sorted(stored.keys() - wanted))
+    books.note("unaccounted", "aborted records that are stored", sorted(positions.keys() & aborted))
+    unexplained = [row for row in stored.keys() - wanted if row[1:] not in aborted]
+    books.note("unaccounted", "transactions that no record explains", sorted(unexplained))
     dead = {position for position, fate in fates.items() if fate is Fate.DEAD_LETTER}
     books.note("lost", "records missing in shop.dead_letters", sorted(dead - letters.keys()))
-    books.note("unaccounted", "dead letters that no record explains", sorted(letters.keys() - dead))
+    books.note("unaccounted", "dead letters that no record explains", sorted(letters.keys() - dead - aborted))
     return stored
 
 

@@ -88,10 +88,27 @@ class Events:
         if kind is Kind.CONFLICT:
             other = fields | {"amount": round(fields["amount"] + 1, 2)}
             return self._event(number, kind, other, other)
-        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp", "merchant_id")}
-        known_at = datetime.fromisoformat(fields["timestamp"]) + timedelta(days=1, microseconds=number)
-        label |= {"is_fraud": rng.random() < 0.2, "known_at": known_at.isoformat()}
+        label = self._label(fields, timedelta(days=1, microseconds=number), rng.random() < 0.2)
         return self._event(number, kind, label, label)
+
+    def aborted(self, number: int) -> Event:
+        """What an aborted transaction holds beside event i, of the same topic: a payment or a label of its own.
+
+        Nothing of it is ever sent in another way, so that one that is stored shows.
+        """
+        rng = self._random(number, "aborted")
+        if self._kind(number) in (Kind.LABEL, Kind.POISON_LABEL):
+            fields = self._new(self._earlier(number, rng))
+            label = self._label(fields, timedelta(days=2, microseconds=number), is_fraud=True)
+            return self._event(number, Kind.LABEL, label, label)
+        fields = self._new(number) | {"transaction_id": f"aborted-{self.seed}-{number}"}
+        return self._event(number, Kind.NEW, fields, fields)
+
+    @staticmethod
+    def _label(fields: dict[str, Any], delay: timedelta, is_fraud: bool) -> dict[str, Any]:
+        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp", "merchant_id")}
+        known_at = datetime.fromisoformat(fields["timestamp"]) + delay
+        return label | {"is_fraud": is_fraud, "known_at": known_at.isoformat()}
 
     @staticmethod
     def _event(

@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import psutil
 import psycopg
 
+from include.faults.acknowledged import DIE_IN_TRANSACTION
 from include.faults.children import Child, members, send
 from include.faults.stack import BareStack, CampaignFailed, Stack, Stream, Target
 from include.platform import postgres
@@ -119,6 +120,14 @@ def _producer(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thro
     at = time.time()
     send(stack.producer.members(), signal.SIGKILL)
     return [Thrown("producer", "kill", at, both(stack))]
+
+
+def _open_transaction(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+    """The producer dies with an open transaction, which holds back what comes after it until the next one aborts it."""
+    asked = stack.list.with_name(DIE_IN_TRANSACTION)
+    asked.touch()
+    stack.wait("the producer dies within a transaction", lambda: not asked.exists(), stack.producer)
+    return [Thrown("open_transaction", "kill", time.time(), both(stack))]
 
 
 def _damage(damage: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
@@ -323,6 +332,7 @@ KINDS: dict[str, Kind[BareStack, Stream]] = {
         Kind("after_commit", "kill", 2, "... after COMMIT", _of(_failpoint, "after_commit"), 2),
         Kind("before_checkpoint", "kill", 2, "... before the checkpoint", _of(_failpoint, "before_checkpoint"), 2),
         Kind("producer", "kill", 1, "the producer killed", _producer, alone=True),
+        Kind("open_transaction", "kill", 1, "the producer killed within a transaction", _open_transaction, alone=True),
         Kind("kafka_killed", "kill", 1, "the broker killed", _of(_server, "kafka"), alone=True),
         Kind("postgres_killed", "kill", 1, "PostgreSQL killed, all of it", _of(_server, "postgres"), alone=True),
         Kind("backend", "kill", 1, "one process of PostgreSQL killed", _backend, alone=True),

@@ -16,6 +16,7 @@ from include.faults.campaign import Round
 
 COUNTS = (
     "acknowledged",
+    "aborted",
     "offsets",
     "without_record",
     "transactions",
@@ -74,7 +75,7 @@ def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "rounds": len(rounds),
         "good": all(summary["good"] for summary in rounds),
         "hours": round(sum(summary["seconds"] for summary in rounds) / 3600, 2),
-        **{name: sum(summary[name] for summary in rounds) for name in (*COUNTS, *WRONG)},
+        **{name: sum(summary.get(name, 0) for summary in rounds) for name in (*COUNTS, *WRONG)},
         **{
             f"{family}s": sum(fault["family"] == family for fault in faults)
             for family in ("kill", "pause", "cut")

@@ -13,7 +13,7 @@ import pytest
 
 from include.broker import kafka
 from include.faults import books, producer
-from include.faults.acknowledged import ALLOWED, LIST, Writer
+from include.faults.acknowledged import ALLOWED, LIST, Acknowledged, Writer
 from include.faults.books import Books
 from include.faults.events import Events, Kind
 from include.features import behaviour
@@ -52,26 +52,34 @@ class Desk:
     def superuser(self) -> str:
         return self.settings.conninfo("owner")
 
-    def write(self, stream: str, topic: str, partition: int, records: list[Record], epoch: int = 0) -> None:
-        span = Range.of(stream, topic, kafka.topic_id(self.settings, topic), partition, records)
-        writer = store.Writer(self.settings, stream, epoch)
-        with store.connect(self.settings) as connection:
-            store.write(connection, writer, span, self.handlers[stream, topic])
-
-    def write_all(self, size: int = 100) -> None:
+    def write_all(self, size: int = 100, isolation: str = "read_committed") -> None:
+        """Writes every record that a reader of this isolation gets, in ranges of `size` offsets."""
         for stream, topic in self.handlers:
-            for partition, records in read(self.settings, topic).items():
-                for first in range(0, len(records), size):
-                    self.write(stream, topic, partition, records[first : first + size])
+            topic_id = kafka.topic_id(self.settings, topic)
+            records = read(self.settings, topic, isolation)
+            writer = store.Writer(self.settings, stream, 0)
+            for partition, (_, last) in kafka.bounds(self.settings, topic).items():
+                for first in range(0, last, size):
+                    end = min(first + size, last)
+                    inside = [record for record in records[partition] if first <= record.offset < end]
+                    span = Range(stream, topic, topic_id, partition, first, end, inside)
+                    with store.connection(self.settings) as connection:
+                        store.write(connection, writer, span, self.handlers[stream, topic])
 
     def close(self) -> Books:
         return books.close(self)
 
 
-def read(settings: Settings, topic: str) -> dict[int, list[Record]]:
+def read(settings: Settings, topic: str, isolation: str) -> dict[int, list[Record]]:
     """Every record of a topic by partition."""
     records: dict[int, list[Record]] = defaultdict(list)
-    for message in kafka.records(settings, topic, kafka.bounds(settings, topic)):
+    reader_config = kafka.reader_config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kafka, "reader_config", lambda *args: reader_config(*args) | {"isolation.level": isolation}
+        )
+        messages = list(kafka.records(settings, topic, kafka.bounds(settings, topic)))
+    for message in messages:
         at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         records[message.partition()].append(Record(message.offset(), at, message.key(), message.value()))
     return records
@@ -93,7 +101,8 @@ def test_they_are_closed_when_all_is_right(desk):
     desk.write_all()
     result = desk.close()
     assert result.closed and result.problems == []
-    assert result.acknowledged == result.offsets == COUNT
+    assert result.acknowledged == COUNT == result.offsets - result.without_record
+    assert result.without_record > result.aborted == COUNT / 4
     kinds = [desk.events.event(number).kind for number in range(COUNT)]
     assert result.transactions == result.scores == kinds.count(Kind.NEW)
     assert result.duplicates == kinds.count(Kind.DUPLICATE)
@@ -108,7 +117,23 @@ def test_events_that_were_sent_again_are_duplicates(desk, tmp_path):
     producer.send(desk.settings, tmp_path, desk.events, COUNT)
     desk.write_all()
     result = desk.close()
-    assert result.closed and result.offsets == 2 * COUNT and result.duplicates > COUNT * 0.8
+    assert result.closed and result.offsets - result.without_record == 2 * COUNT
+    assert result.duplicates > COUNT * 0.8
+
+
+def test_aborted_records_that_are_stored_are_reported(desk):
+    desk.write_all(isolation="read_uncommitted")
+    result = desk.close()
+    assert result.unaccounted > result.aborted == COUNT / 4
+    payments, labels, ledgers = result.problems[0], result.problems[1], result.problems[2:]
+    aborted = [desk.events.aborted(number) for number in range(COUNT) if number // producer.GROUP % 4 == 1]
+    assert payments.startswith(
+        f"{sum(not event.is_label for event in aborted)} aborted records that are stored"
+    )
+    assert labels.startswith(
+        f"{sum(event.is_label or event.known_at is not None for event in aborted)} labels that"
+    )
+    assert all("ledger" in problem or "merchants' labels" in problem for problem in ledgers)
 
 
 def test_an_id_belongs_to_whichever_event_came_first():
@@ -138,7 +163,7 @@ def replay_by_a_driver_that_was_replaced(desk: Desk) -> None:
 
 def one_that_the_broker_never_had(desk: Desk) -> None:
     writer = Writer(desk.list)
-    writer.add(COUNT, False, 0, 10_000_000, 0.0)
+    writer.add([Acknowledged(COUNT, False, 0, 10_000_000, 0.0)])
     writer.sync()
 
 

@@ -85,3 +85,17 @@ def test_known_at_names_the_label_that_an_event_makes():
 def test_some_are_late():
     times = [decode(event.value, LOG_TIME, **LIMITS).transaction.timestamp for event in of(Kind.NEW)]
     assert sum(time < START for time in times) == pytest.approx(LATE * len(times), rel=0.4)
+
+
+def test_aborted_events_are_right_ones_that_are_sent_nowhere_else():
+    events = Events(7, START)
+    aborted = [events.aborted(number) for number in range(1_000)]
+    sent = {(event.transaction_id, event.known_at) for event in EVENTS}
+    for event, beside in zip(aborted, EVENTS, strict=False):
+        assert event.is_label == beside.is_label and event.number == beside.number
+        if event.is_label:
+            decode_label(event.value, LOG_TIME, **LIMITS)
+            assert (event.transaction_id, event.known_at) not in sent
+        else:
+            decode(event.value, LOG_TIME, **LIMITS)
+            assert event.transaction_id not in {transaction_id for transaction_id, _ in sent}

@@ -118,6 +118,18 @@ def _no_fence() -> None:
     _replace(store, "_check_lease", lambda connection, writer: None)
 
 
+def _uncommitted_read() -> None:
+    """Spark reads what a transaction has written before it is committed, and when it is aborted."""
+    from pyspark.sql.streaming.readwriter import DataStreamReader
+
+    option = DataStreamReader.option
+
+    def uncommitted(self, key, value):
+        return option(self, key, "read_uncommitted" if key == "kafka.isolation.level" else value)
+
+    DataStreamReader.option = uncommitted
+
+
 def _no_ledger() -> None:
     """The ledger is written and never asked: no range is skipped, no gap is noticed, no sum is checked."""
     from include.streams import store
@@ -136,4 +148,5 @@ BUGS: dict[str, Callable[[], None]] = {
     "checkpoint trusted alone": _checkpoint_alone,
     "batch id ledger": _batch_id_ledger,
     "no fence": _no_fence,
+    "uncommitted records read": _uncommitted_read,
 }
