@@ -295,7 +295,9 @@ def records(
     Raises:
         KafkaUnavailable: nothing came for `timeout` seconds, or the broker does not have the range any more.
     """
-    consumer = Consumer(reader_config(settings, "fraudstream-reader"), logger=QUIET)
+    # The end of a partition is reported when a request for more comes back empty.
+    config = reader_config(settings, "fraudstream-reader", fetch_wait_max_ms=50)
+    consumer = Consumer(config, logger=QUIET)
     try:
         for partition, (position, end) in ranges.items():
             if position < end:

@@ -76,7 +76,9 @@ def read(settings: Settings, topic: str, isolation: str) -> dict[int, list[Recor
     reader_config = kafka.reader_config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            kafka, "reader_config", lambda *args: reader_config(*args) | {"isolation.level": isolation}
+            kafka,
+            "reader_config",
+            lambda *args, **more: reader_config(*args, **more) | {"isolation.level": isolation},
         )
         messages = list(kafka.records(settings, topic, kafka.bounds(settings, topic)))
     for message in messages:
