@@ -124,10 +124,10 @@ def _uncommitted_read() -> None:
 
     option = DataStreamReader.option
 
-    def uncommitted(self, key, value):
+    def uncommitted(self: DataStreamReader, key: str, value: bool | float | str | None) -> DataStreamReader:
         return option(self, key, "read_uncommitted" if key == "kafka.isolation.level" else value)
 
-    DataStreamReader.option = uncommitted
+    _replace(DataStreamReader, "option", uncommitted)
 
 
 def _no_ledger() -> None:
