@@ -10,12 +10,13 @@ from typing import Protocol
 import msgspec
 
 from include.events import mapping
+from include.events.numbers import Digits
 from include.events.strict_json import Reason, Rejected, raise_reason, unique_keys
 from include.events.transaction import Decoded, decode
-from include.events.translate import BadValue, Translator
+from include.events.translate import BadValue, Translator, at_path
 from include.settings import Settings
 
-_parse = msgspec.json.Decoder(float_hook=str).decode  # numbers keep their digits
+_parse = msgspec.json.Decoder(float_hook=Digits).decode
 _encode = msgspec.json.Encoder().encode
 _REASONS = {"timestamp": Reason.INVALID_TIMESTAMP}
 
@@ -46,40 +47,39 @@ def _mapped_decoder(path: Path) -> Decoder:
     ) -> Decoded:
         if value is None or len(value) > max_bytes:  # decode names the reason
             return decode(value, broker_time, max_bytes=max_bytes, future_tolerance=future_tolerance)
-        row = _row(value)
-        event = _encode(_translate(translator, row))
+        record = json_record(value)
+        event = _encode(_translate(translator, record))
         max_bytes = max(max_bytes, len(event))  # the limit is the record's, not the translated event's
         decoded = decode(event, broker_time, max_bytes=max_bytes, future_tolerance=future_tolerance)
-        return decoded._replace(unknown_fields=len(row.keys() - translator.columns))
+        used = {column if column in record else column.partition(".")[0] for column in translator.columns}
+        return decoded._replace(unknown_fields=len(record.keys() - used))
 
     return decode_mapped
 
 
-def _row(value: bytes) -> dict[str, object]:
-    """The values of a JSON object by field name.
+def json_record(value: bytes) -> dict[str, object]:
+    """The values of a JSON object by field name; numbers with decimals keep their digits.
 
     Raises:
         Rejected: the value is no valid JSON object.
     """
     try:
-        row = _parse(value)
+        record = _parse(value)
     except (ValueError, RecursionError) as error:
         raise_reason(value, error)
-    if not isinstance(row, dict):
+    if not isinstance(record, dict):
         raise Rejected(Reason.NOT_AN_OBJECT, "valid JSON, but no object")
     unique_keys(value)
-    return row
+    return record
 
 
-def _translate(translator: Translator, row: dict[str, object]) -> dict[str, object]:
-    """The event of a row.
+def _translate(translator: Translator, record: dict[str, object]) -> dict[str, object]:
+    """The event of a record.
 
     Raises:
         Rejected: a value does not follow the mapping.
     """
-    for column in translator.columns:
-        if isinstance(row.get(column), dict | list):
-            raise Rejected(Reason.WRONG_TYPE, f"{column}: an object or array")
+    row = {column: at_path(record, column) for column in translator.columns}
     try:
         event, label = translator.event(row), translator.label(row)
     except BadValue as error:

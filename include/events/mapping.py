@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -32,55 +32,103 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class NumberSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A number: `factor` times the column or constant, rounded to cents if asked (half up)."""
+    """A number from a column, a constant, or a column of debits beside one of credits.
+
+    `decimal`, `thousands` and `symbol` say how it is spelled; unless given, the first two are those of `csv`.
+    `three_decimals` says that 1.200 is 1.2. Then it is multiplied by `factor`, or taken in `minor_units` of its
+    currency (a number of decimals for some currencies, ISO 4217 for the others). `sign` says which sign payments have:
+    rows with the other one are left out; `absolute` drops it. `round` rounds half up to cents.
+    """
 
     column: str | None = None
     constant: str | None = None
-    factor: str = "1"
+    debit: str | None = None
+    credit: str | None = None
+    decimal: Literal[".", ","] | None = None
+    thousands: Literal[",", ".", "'", " "] | None = None
+    three_decimals: bool = False
+    symbol: str | list[str] = []
+    factor: str | None = None
+    minor_units: bool | dict[str, int] = False
+    sign: Literal["positive", "negative", "absolute"] | None = None
     round: bool = False
 
 
 class TimeSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A time: ISO 8601, a strptime format, or a number of units since a date.
+    """A time from a column or a text with {columns} in it: ISO 8601, a strptime format, or units since a date.
 
     `zone` is the time zone of times without an offset.
     """
 
-    column: str
+    column: str | None = None
+    text: str | None = None
     format: str | None = None
     since: str | None = None
-    unit: Literal["milliseconds", "seconds", "minutes", "hours", "days"] = "seconds"
+    unit: Literal["nanoseconds", "microseconds", "milliseconds", "seconds", "minutes", "hours", "days"] = (
+        "seconds"
+    )
     zone: str = "UTC"
 
 
 FieldSource = Source | NumberSource | TimeSource
 
 
-class LabelSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The column of the label, and its values for fraud and for honest; `scenario` names the kind of fraud."""
-
-    column: str
-    fraud: list[str]
-    honest: list[str]
-    scenario: str | None = None
-
-
 class Csv(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How a CSV file is written; `columns` names the columns of a file without a header."""
+    """How a CSV file is written; `columns` names the columns of a file without a header.
+
+    `skip_lines` stand before the header. `quote` encloses values, empty for none.
+    """
 
     delimiter: str = ","
+    quote: str = '"'
+    skip_lines: Annotated[int, msgspec.Meta(ge=0)] = 0
     decimal: Literal[".", ","] = "."
+    thousands: Literal[",", ".", "'", " "] | None = None
     encoding: str = "utf8"
     columns: list[str] | None = None
 
 
+class LabelSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The column of the label, and its values for fraud, for honest and for not known yet.
+
+    `scenario` names the kind of fraud, `known_at` the time at which it was known. With `transaction_id`, the column of
+    the transaction's id, labels stand in a file of their own, written as `csv` says.
+    """
+
+    column: str
+    fraud: list[str]
+    honest: list[str]
+    unknown: list[str] = []
+    scenario: str | None = None
+    known_at: str | TimeSource | None = None
+    transaction_id: str | None = None
+    csv: Csv | None = None
+
+
+class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which rows are payments: those with one of these values in each column of `only`, and none of `without`."""
+
+    only: dict[str, list[str]] = {}
+    without: dict[str, list[str]] = {}
+
+
 @dataclass(frozen=True)
 class MappingFile:
-    """A mapping file. `fields` has the mapped fields only, in the order of `Transaction`."""
+    """A mapping file. `fields` has the mapped fields only, in the order of `Transaction`.
+
+    A value that is one of the words of `missing` counts as empty.
+    """
 
     fields: dict[str, FieldSource]
     label: LabelSource | None
     csv: Csv
+    missing: list[str]
+    rows: Rows
+
+    @property
+    def label_file(self) -> bool:
+        """Whether labels stand in a file of their own."""
+        return self.label is not None and self.label.transaction_id is not None
 
 
 def _source_type(kind: type) -> type[FieldSource]:
@@ -107,6 +155,8 @@ _Document = msgspec.defstruct(
         ("fields", _Fields),
         ("label", LabelSource | None, None),
         ("csv", Csv, msgspec.field(default_factory=Csv)),
+        ("missing", list[str], msgspec.field(default_factory=list)),
+        ("rows", Rows, msgspec.field(default_factory=Rows)),
     ],
     kw_only=True,
     forbid_unknown_fields=True,
@@ -125,7 +175,22 @@ def parse(content: object) -> MappingFile:
         for name, source in msgspec.structs.asdict(document.fields).items()
         if source is not None
     }
-    return MappingFile(fields, document.label, document.csv)
+    return MappingFile(fields, document.label, document.csv, document.missing, document.rows)
+
+
+class _Loader(yaml.BaseLoader):
+    """Makes texts of all scalars, and refuses a key that comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise MappingError(f"line {key.start_mark.line + 1}: a key must be a text")
+            line = key.start_mark.line + 1
+            if key.value in first:
+                raise MappingError(f"{key.value} comes twice, on line {first[key.value]} and on line {line}")
+            first[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 def load(path: Path) -> MappingFile:
@@ -135,7 +200,9 @@ def load(path: Path) -> MappingFile:
         MappingError: the file cannot be read, is no YAML or no mapping.
     """
     try:
-        return parse(yaml.load(path.read_text("utf8"), yaml.BaseLoader))  # BaseLoader makes texts only
+        return parse(yaml.load(path.read_text("utf8"), _Loader))  # noqa: S506 - it makes texts, lists and dicts only
+    except MappingError as error:
+        raise MappingError(f"{path}: {error}") from None
     except OSError as error:
         raise MappingError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -153,4 +220,18 @@ def _in_words(error: str) -> str:
         similar = difflib.get_close_matches(unknown[1], _SOURCE_TYPES, 1)
         hint = f", did you mean {similar[0]}?" if similar else f": {', '.join(_SOURCE_TYPES)}"
         return f"fields: a transaction has no field {unknown[1]!r}{hint}"
+    if "invalid enum value" in problem.lower() and (choices := _CHOICES.get(key.rpartition(".")[2])):
+        problem += f", it is one of: {', '.join(choices)}"
     return f"{key}: {problem[0].lower()}{problem[1:]}"
+
+
+def _choices(record: type[msgspec.Struct]) -> Iterator[tuple[str, list[str]]]:
+    """The keys of a struct that have a list of values, and the values."""
+    for name, kind in get_type_hints(record).items():
+        for part in (kind, *get_args(kind)):
+            if get_origin(part) is Literal:
+                yield name, [repr(value) if value in _UNREADABLE else value for value in get_args(part)]
+
+
+_UNREADABLE = {",", ".", "'", " "}
+_CHOICES = {key: values for record in (NumberSource, TimeSource, Csv) for key, values in _choices(record)}

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from include.events.mapping import MappingError, NumberSource, Source, TimeSource, load
+from include.events.mapping import (
+    Csv,
+    LabelSource,
+    MappingError,
+    NumberSource,
+    Rows,
+    Source,
+    TimeSource,
+    load,
+)
 from include.events.transaction import Transaction
+from include.settings import PROJECT_ROOT
 
 NEEDED = "fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}"
 
@@ -60,6 +70,15 @@ def test_scalars_are_taken_as_they_are_written(tmp_path):
         ),
         (NEEDED.replace(": at", ": {constant: 2026-01-01}"), "fields.timestamp: object "),
         (NEEDED + "\nlabel: {column: c, fraud: [1]}", "label: object missing required field `honest`"),
+        (
+            NEEDED.replace(": at", ": {column: at, unit: weeks}"),
+            "it is one of: nanoseconds, microseconds, milli",
+        ),
+        (NEEDED.replace("sum", "{column: sum, sign: minus}"), "it is one of: positive, negative, absolute"),
+        (NEEDED + "\nfields: {}", "fields comes twice, on line 1 and on line 2"),
+        ("fields:\n  amount: a\n  user_id: u\n  amount: b", "amount comes twice, on line 2 and on line 4"),
+        ("? [a]\n: b", "line 1: a key must be a text"),
+        (NEEDED + "\ncsv: {skip_lines: -1}", "csv.skip_lines: expected `int` >= 0"),
         (NEEDED + "\ncsv: {decimal: ';'}", "csv.decimal: invalid enum value ';'"),
     ],
 )
@@ -74,3 +93,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load(tmp_path / "absent.yaml")
     with pytest.raises(MappingError, match="not UTF-8"):
         read(tmp_path, NEEDED + "\n# é", "latin-1")
+
+
+@pytest.mark.parametrize(
+    "part", [Source, NumberSource, TimeSource, LabelSource, Rows, Csv], ids=lambda part: part.__name__
+)
+def test_everything_that_a_mapping_can_say_is_documented(part):
+    text = (PROJECT_ROOT / "docs" / "import.md").read_text()
+    table = text[text.index("| For | Write |") : text.index("A negative number may be")]
+    assert [name for name in part.__struct_fields__ if f"{name}: " not in table] == []
