@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,37 +226,61 @@ def logs(name: str | None, follow: bool, lines: int) -> None:
 
 
 @cli.command("import")
-@click.argument("file", type=FILE)
+@click.argument("file")
 @click.option("--mapping", required=True, type=FILE, help="YAML file: columns to fields, see docs/import.md.")
+@click.option("--labels", type=FILE, help="File of the labels, where they are not in the same rows.")
 @click.option(
     "--speed", type=Speed(), default="max", show_default=True, help="Times faster than recorded, or max."
 )
 @click.option(
     "--label-delay", type=Duration(), default="7d", show_default=True, help="Until a label is known."
 )
-@click.option("--dry-run", is_flag=True, help="Check every row and send nothing.")
-@click.option("--skip-bad", is_flag=True, help="Count bad rows and go on; else the first one ends it.")
+@click.option("--dry-run", is_flag=True, help="Check every row, show ten before and after, and send nothing.")
+@click.option(
+    "--skip-bad",
+    is_flag=True,
+    help="Leave bad rows out and write them to a file; else the first one ends it.",
+)
+@click.option(
+    "--rejected",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for bad rows and their reasons; FILE's name with .rejected.csv here unless given.",
+)
 def import_(
-    file: Path, mapping: Path, speed: float | None, label_delay: timedelta, dry_run: bool, skip_bad: bool
+    file: str, mapping: Path, rejected: Path | None, labels: Path | None, dry_run: bool, **options: Any
 ) -> None:
-    """Publish recorded transactions from a CSV or Parquet FILE in order of event time."""
+    """Publish recorded transactions from FILE in order of event time.
+
+    FILE is a CSV, JSON lines or Parquet file, a folder of parts, a quoted pattern, or - for standard input."""
     from include.broker.kafka import KafkaError
     from include.broker.publish import DeliveryFailed
     from include.cli.terminal import import_progress, import_report, stop_on_signals
     from include.events.mapping import MappingError
-    from include.imports import importer
-    from include.imports.tabular import UnreadableFile
+    from include.imports import importer, sources
 
-    options: dict[str, Any] = {
-        "label_delay": label_delay,
-        "speed": speed,
-        "dry_run": dry_run,
-        "skip_bad": skip_bad,
-    }
+    rejected = rejected or Path(sources.rejected_name(file))
     try:
         with import_progress() as progress, stop_on_signals() as stopping:
-            report = importer.run(load(), file, mapping, **options, stopping=stopping, progress=progress)
-    except (MappingError, UnreadableFile, importer.BadRow, KafkaError, DeliveryFailed) as error:
+            report = importer.run(
+                load(),
+                file,
+                mapping,
+                **options,
+                labels=labels,
+                dry_run=dry_run,
+                rejected=rejected,
+                stopping=stopping,
+                progress=progress,
+            )
+    except (
+        MappingError,
+        sources.UnreadableFile,
+        importer.BadRow,
+        importer.NothingToImport,
+        KafkaError,
+        DeliveryFailed,
+        OSError,
+    ) as error:
         raise SystemExit(f"fraudstream import: {error}") from None
     click.echo(import_report(report, dry_run))
     sys.exit(1 if report.stopped else 0)

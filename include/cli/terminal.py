@@ -83,9 +83,16 @@ def import_report(report: Report, dry_run: bool) -> str:
     if report.first and report.last:
         lines[0] += f" from {report.first:%Y-%m-%d %H:%M:%S} to {report.last:%Y-%m-%d %H:%M:%S} UTC"
     lines.append(f"{report.labels:,} labels, {report.frauds:,} of them fraud")
+    for rule, count in report.left_out.most_common():
+        lines.append(f"{count:,} rows left out: {rule}")
     if report.bad_rows:
-        lines.append(f"{report.bad_rows:,} bad rows left out, the first of them:")
+        where = f", all in {report.rejected}" if report.rejected else ""
+        lines.append(f"{report.bad_rows:,} bad rows left out{where}; the first of them:")
         lines += [f"  {example}" for example in report.examples]
+    if dry_run:
+        for sample in report.samples:
+            lines += [f"line {sample.line}: {sample.before}", f"  becomes {sample.after}"]
+    lines += [f"Warning: {warning}" for warning in report.warnings]
     if dry_run:
         lines.append("Nothing was sent (--dry-run)")
     elif report.stopped:

@@ -6,15 +6,21 @@ anything is sent, whatever the order and the size of the file.
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -22,19 +28,25 @@ from include.broker import kafka
 from include.broker.publish import Publisher
 from include.events import mapping
 from include.events.label import Label, encode_label
+from include.events.mapping import FieldSource, MappingError, MappingFile, Rows, Source
 from include.events.strict_json import Reason
 from include.events.times import micros
-from include.events.transaction import Decoded, Rejected, decode
-from include.events.translate import ROW, BadValue, RowLabel, Translator
+from include.events.transaction import Decoded, Rejected, Transaction, decode
+from include.events.translate import FILE, ROW, BadValue, LeftOut, RowLabel, Translator
+from include.imports import sources
 from include.imports.external_sort import ExternalSort, Item
-from include.imports.tabular import CsvTable, ParquetTable, open_table
+from include.imports.tabular import TableRow, missing_path, open_table
 from include.settings import Settings
 
+MIDNIGHT = time_of_day()
 BLOCK = 2_000  # records; the labels among them are acknowledged before the transactions are sent
 STOP_SECONDS = 10.0  # for the acknowledgement of records under way when the import is stopped
 TICK = 0.02  # shortest pause between two blocks at a given speed, in seconds
 EXAMPLES = 5  # bad rows shown in a report
 LABEL, TRANSACTION = 0, 1  # at the same time the label goes first
+
+SAMPLES = 10  # rows that a dry run shows
+MOST_BEFORE = timedelta(days=1)  # that a label's known_at, often a date alone, may lie before its payment
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the phase, and how much of how much of it is done."""
@@ -46,21 +58,46 @@ _HINTS = {
     Reason.OUT_OF_RANGE: "docs/events.md has the limits",
     Reason.TOO_LONG: "docs/events.md has the limits",
 }
+_NEGATIVE = (
+    "if negative amounts are payments, add `sign: negative`; if they are refunds, `sign: positive` leaves them out; "
+    "`sign: absolute` drops the sign"
+)
 
 
 class BadRow(ValueError):
-    """A row that cannot be a transaction; the message names row, column and what to do."""
+    """A row that cannot be a transaction; the message names line, column and what to do."""
+
+
+class NothingToImport(ValueError):
+    """No transaction is in what was read; the message says what is there."""
+
+
+class Sample(NamedTuple):
+    """A row as it is in the file, and the event that is made from it."""
+
+    line: int
+    before: str
+    after: str
 
 
 @dataclass
 class Report:
-    """The content of a file, and how much of it was sent."""
+    """What was read, and how much of it was sent.
 
+    left_out counts the rows that are no payments by each rule of the mapping; samples are the first good rows.
+    """
+
+    files: int = 0
+    rows: int = 0
     transactions: int = 0
     labels: int = 0
     frauds: int = 0
     bad_rows: int = 0
     examples: list[str] = field(default_factory=list)
+    rejected: Path | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     first: datetime | None = None
     last: datetime | None = None
     sent_transactions: int = 0
@@ -71,53 +108,69 @@ class Report:
 
 def run(
     settings: Settings,
-    path: Path,
+    source: Path | str,
     mapping_path: Path,
     *,
+    labels: Path | None = None,
     label_delay: timedelta = timedelta(days=7),
     speed: float | None = None,
     dry_run: bool = False,
     skip_bad: bool = False,
+    rejected: Path | None = None,
     stopping: Event | None = None,
     progress: Progress = lambda phase, done, total: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Report:
-    """Checks a file and publishes it, each record acknowledged by all replicas.
+    """Checks files and publishes them, each record acknowledged by all replicas.
 
-    A label's known_at is its transaction's time plus `label_delay`. The label is acknowledged before any
-    transaction after known_at is sent; at full speed it may be sent up to `BLOCK` records early. A second import of
-    the same file changes nothing: transactions and labels are stored once.
+    A label's known_at is the mapping's, or its transaction's time plus `label_delay`. The label is acknowledged before
+    any transaction after known_at is sent; at full speed it may be sent up to `BLOCK` records early. A second import
+    of the same file changes nothing: transactions and labels are stored once.
 
     Args:
+        source: a file, a folder of parts, a pattern, or `-` for standard input.
+        labels: the file of the labels, if they are not in the same rows.
         speed: how many times faster than the time in the file; None is as fast as possible.
         dry_run: only check.
-        skip_bad: count bad rows and go on.
+        skip_bad: leave bad rows out and go on.
+        rejected: the file for bad rows and their reasons; None for none. It is made when there is one.
         stopping: when set, the import flushes what it has sent, and returns.
 
     Raises:
         MappingError, UnreadableFile
         BadRow: the first one, before anything was sent; unless skip_bad.
+        NothingToImport: there is no transaction to send.
+        OSError: temporary files or the file for bad rows cannot be written.
         KafkaError: a topic does not exist, or Kafka does not answer.
         DeliveryFailed: Kafka refuses a record for good.
     """
     stopping = stopping or Event()
     rules = mapping.load(mapping_path)
-    table = open_table(path, rules.csv)
-    translator = Translator(rules, str(mapping_path), table.columns)
-    if not dry_run:
-        for topic in (settings.transactions_topic, settings.labels_topic):
-            kafka.end_offsets(settings, topic)
-    reader = _Reader(settings, path, translator, clock(), skip_bad)
-    with tempfile.TemporaryDirectory(prefix="fraudstream-import-") as folder:
-        sorter = ExternalSort(Path(folder))
-        for rows in reader.chunks(table):
-            progress("reading", table.done, table.total)
-            if stopping.is_set():
-                reader.report.stopped = True
-                return reader.report
-            if not dry_run:
-                for row in rows:
-                    _add(sorter, row, label_delay)
+    with tempfile.TemporaryDirectory(prefix="fraudstream-import-") as name:
+        folder = Path(name)
+        from_standard_input = source == sources.STANDARD_INPUT
+        files = (
+            [sources.save_standard_input(folder)] if from_standard_input else sources.find_files(str(source))
+        )
+        if not dry_run:
+            for topic in (settings.transactions_topic, settings.labels_topic):
+                kafka.end_offsets(settings, topic)
+        runs = folder / "runs"
+        runs.mkdir()
+        sorter = ExternalSort(runs)
+        with _RejectedRows(rejected if skip_bad else None) as rejects:
+            reader = _Reader(settings, rules, mapping_path, clock(), skip_bad, rejects, label_delay)
+            reader.check_names(files)
+            if labels is not None or rules.label_file:
+                reader.read_labels(labels)
+            for rows in reader.chunks(files, progress):
+                if stopping.is_set():
+                    reader.report.stopped = True
+                    return reader.report
+                if not dry_run:
+                    for row in rows:
+                        _add(sorter, row)
+        reader.finish(str(source))
         if not dry_run:
             sender = _Sender(settings, Publisher(settings, stopping), reader.report, stopping)
             sender.send(sorter.sorted(), speed, progress)
@@ -125,99 +178,282 @@ def run(
 
 
 class _Row(NamedTuple):
-    """A checked row: its event as JSON and decoded, and its label."""
+    """A checked row: its event as JSON and decoded, and its labels, each with the time at which it is known."""
 
     value: bytes
     decoded: Decoded
-    label: RowLabel | None
+    labels: list[tuple[RowLabel, datetime]]
+
+
+class _RejectedRows:
+    """Writes bad rows and why they are bad to a CSV file, which is made for the first one.
+
+    Args:
+        path: None for no file.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.written = 0
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> _RejectedRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def add(self, file: Path, row: TableRow, problem: str) -> None:
+        if self.path is None:
+            return
+        if self._file is None:
+            private = os.open(
+                self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+            )  # rows are personal data
+            self._file = os.fdopen(private, "w", encoding="utf8", errors="backslashreplace", newline="")
+            csv.writer(self._file).writerow(["file", "line", "reason", "row"])
+        text = row.text or json.dumps(row.values, default=str, ensure_ascii=False)
+        csv.writer(self._file).writerow([file.name, row.number, problem, text])
+        self.written += 1
 
 
 class _Reader:
-    """Turns a table's rows into checked transactions, and counts them in `report`."""
+    """Turns rows of files into checked transactions, and counts them in `report`."""
 
-    def __init__(self, settings: Settings, path: Path, translator: Translator, now: datetime, skip_bad: bool):
-        self._path, self._translator, self._now, self._skip_bad = path, translator, now, skip_bad
+    def __init__(
+        self,
+        settings: Settings,
+        rules: MappingFile,
+        mapping_path: Path,
+        now: datetime,
+        skip_bad: bool,
+        rejects: _RejectedRows,
+        label_delay: timedelta,
+    ):
+        self._rules, self._mapping_path = rules, mapping_path
+        self._now, self._skip_bad, self._rejects, self._label_delay = now, skip_bad, rejects, label_delay
         self._max_bytes = settings.max_event_bytes
         self._tolerance = timedelta(seconds=settings.future_tolerance_seconds)
+        self._labels: dict[str, list[RowLabel]] | None = None
+        self._labelled: set[str] = set()
+        self._only_midnights = True
+        self._null_words: Counter[tuple[str, str]] = Counter()
         self.report = Report()
 
-    def chunks(self, table: CsvTable | ParquetTable) -> Iterator[list[_Row]]:
-        """The good rows of each chunk of the table."""
-        columns = self._translator.columns
-        for chunk in table.chunks(columns):
-            for number, width in chunk.malformed:
-                self._bad(f"row {number}: has {width} columns, the file has {len(table.columns)}")
-            numbered = zip(chunk.numbers, *chunk.values, strict=True)
-            rows = [
-                self._row(number, dict(zip(columns, values, strict=True))) for number, *values in numbered
-            ]
-            yield [row for row in rows if row is not None]
+    def check_names(self, files: Sequence[Path]) -> None:
+        """Refuses ids that would be the same in two files."""
+        source = self._rules.fields["transaction_id"]
+        names = set(re.findall(r"{(\w+)", source.text or "")) if isinstance(source, Source) else set()
+        if "row" in names and "file" not in names and len(files) > 1:
+            raise MappingError(
+                f"{self._mapping_path}: fields.transaction_id: rows of {len(files)} files would share their ids: add "
+                "{file} to the text"
+            )
+        if names == {"row"}:
+            self.report.warnings.append(
+                "transaction_id is a row's number alone: rows of another file get the same ids unless its mapping has "
+                "another text, or {file} in it"
+            )
 
-    def _row(self, number: int, row: dict[str, object]) -> _Row | None:
-        """The checked row, None for a bad one."""
-        row[ROW] = number
+    def read_labels(self, path: Path | None) -> None:
+        """Keeps the labels of a file of their own until their transactions are read."""
+        label = self._rules.label
+        if label is None or label.transaction_id is None:
+            raise MappingError(
+                f"{self._mapping_path}: label.transaction_id: name its column in the labels' file"
+            )
+        if path is None:
+            raise MappingError(
+                f"{self._mapping_path}: label.transaction_id: labels stand in a file of their own: give it as --labels"
+            )
+        fields: dict[str, FieldSource] = {"transaction_id": Source(column=label.transaction_id)}
+        rules = replace(self._rules, fields=fields, rows=Rows())
+        table = open_table(path, label.csv or rules.csv)
+        translator = Translator(rules, str(self._mapping_path), table.columns, numbered=True)
+        self._labels = defaultdict(list)
+        for chunk in table.chunks(translator.columns):
+            for row in chunk:
+                try:
+                    if row.problem:
+                        raise BadValue("label", row.problem, "")
+                    transaction_id = translator.event(row.values).get("transaction_id")
+                    if transaction_id is None:
+                        raise BadValue("label", f"{translator.origin['transaction_id']} is empty", "")
+                    known = translator.label(row.values)
+                except BadValue as error:
+                    self._bad(path, row, row.problem or f"{error.field}: {error}")
+                    continue
+                if known is not None:
+                    self._labels[str(transaction_id)].append(known)
+
+    def chunks(self, files: Sequence[Path], progress: Progress) -> Iterator[list[_Row]]:
+        """The good rows of each chunk of the files."""
+        total = sum(file.stat().st_size for file in files)
+        before = 0
+        for file in files:
+            table = open_table(file, self._rules.csv)
+            translator = Translator(
+                self._rules,
+                str(self._mapping_path),
+                table.columns,
+                numbered=True,
+                labels=not self._rules.label_file,
+            )
+            size = file.stat().st_size
+            for rows in table.chunks(translator.columns):
+                progress("reading", before + size * table.done // max(table.total, 1), total)
+                checked = [self._row(file, translator, row) for row in rows]
+                yield [row for row in checked if row is not None]
+            self.report.files += 1
+            self._null_words += translator.null_words
+            before += size
+
+    def finish(self, source: str) -> None:
+        """Warns of what is read but may not be meant.
+
+        Raises:
+            NothingToImport: no row is a transaction.
+        """
+        report = self.report
+        report.rejected = self._rejects.path if self._rejects.written else None
+        if not report.transactions:
+            raise NothingToImport(f"{source}: {self._nothing()}. Nothing was sent")
+        if self._only_midnights and report.transactions > 1:
+            report.warnings.append(
+                "every payment is at midnight: if its time of day stands in another column, write both into the "
+                'timestamp, such as `{text: "{date} {time}", format: …}`'
+            )
+        for (column, word), count in self._null_words.most_common():
+            report.warnings.append(
+                f"column {column!r} is {word} in {count:,} rows: if that means a missing value, add it to `missing`"
+            )
+        if self._labels is not None and (unknown := len(self._labels.keys() - self._labelled)):
+            report.warnings.append(f"labels of {unknown:,} ids belong to no transaction that was read")
+
+    def _nothing(self) -> str:
+        """Why there is no transaction, in words."""
+        report = self.report
+        if not report.rows:
+            return "it has no rows"
+        parts = [f"no transaction among {report.rows:,} rows"]
+        if report.left_out:
+            counts = ", ".join(f"{rule} {count:,}" for rule, count in report.left_out.most_common(5))
+            parts.append(f"left out by the mapping: {counts}")
+        if report.bad_rows:
+            where = f", all in {report.rejected}" if report.rejected else ""
+            parts.append(f"{report.bad_rows:,} bad{where}, the first: {report.examples[0]}")
+        return "; ".join(parts)
+
+    def _row(self, file: Path, translator: Translator, row: TableRow) -> _Row | None:
+        """The checked row; None for one that is bad or left out."""
+        self.report.rows += 1
+        if row.problem:
+            self._bad(file, row, row.problem)
+            return None
+        values = {**row.values, ROW: row.number, FILE: sources.stem(file)}
         event: dict[str, object] = {}
         try:
-            event = self._translator.event(row)
+            event = translator.event(values)
             value = _encode(event)
-            label = self._translator.label(row)
             decoded = decode(value, self._now, max_bytes=self._max_bytes, future_tolerance=self._tolerance)
-        except (BadValue, UnicodeEncodeError, Rejected) as error:
-            self._bad(f"row {number}: {self._in_words(error, event)}")
+            labels = self._labels_of(translator, values, decoded.transaction)
+        except LeftOut as rule:
+            self.report.left_out[str(rule)] += 1
             return None
-        self._count(decoded, label)
-        return _Row(value, decoded, label)
+        except (BadValue, UnicodeEncodeError, Rejected) as error:
+            self._bad(file, row, self._in_words(translator, error, event, row.text))
+            return None
+        self._count(translator, decoded, labels)
+        if len(self.report.samples) < SAMPLES:
+            before = row.text or json.dumps(row.values, default=str, ensure_ascii=False)
+            self.report.samples.append(Sample(row.number, before, value.decode()))
+        return _Row(value, decoded, labels)
 
-    def _count(self, decoded: Decoded, label: RowLabel | None) -> None:
+    def _labels_of(
+        self, translator: Translator, values: dict[str, object], transaction: Transaction
+    ) -> list[tuple[RowLabel, datetime]]:
+        """The labels of a transaction, each with the time at which it is known."""
+        if self._labels is not None:
+            labels = self._labels.get(transaction.transaction_id, [])
+            if labels:
+                self._labelled.add(transaction.transaction_id)
+        else:
+            label = translator.label(values)
+            labels = [label] if label else []
+        timed = []
+        for label in labels:
+            known_at = label.known_at or transaction.timestamp + self._label_delay
+            if known_at < transaction.timestamp - MOST_BEFORE:
+                raise BadValue("label", "known_at is before the payment", known_at.isoformat())
+            timed.append((label, max(known_at, transaction.timestamp)))
+        return timed
+
+    def _count(
+        self, translator: Translator, decoded: Decoded, labels: list[tuple[RowLabel, datetime]]
+    ) -> None:
         report, at = self.report, decoded.transaction.timestamp
         report.transactions += 1
-        if label is not None:
-            report.labels += 1
-            report.frauds += label.is_fraud
+        report.labels += len(labels)
+        report.frauds += sum(label.is_fraud for label, _ in labels)
         if report.first is None or at < report.first:
             report.first = at
         if report.last is None or at > report.last:
             report.last = at
+        if self._only_midnights:
+            self._only_midnights = at.astimezone(translator.zone).time() == MIDNIGHT
 
-    def _in_words(self, error: BadValue | UnicodeEncodeError | Rejected, event: dict[str, object]) -> str:
+    def _in_words(
+        self,
+        translator: Translator,
+        error: BadValue | UnicodeEncodeError | Rejected,
+        event: dict[str, object],
+        record: str,
+    ) -> str:
         """The broken rule with the field's column and value, and what to do."""
         if isinstance(error, BadValue):
             return f"{error.field}: {error}"
         if isinstance(error, UnicodeEncodeError):
             return "not UTF-8; give the file's encoding as csv.encoding in the mapping"
         name, _, rule = error.detail.partition(": ")
-        if name not in self._translator.origin:
+        if name not in translator.origin:
             return error.detail
         value = event.get(name)
         text = bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
         it_is = "" if value is None else f" (it is {text[:80]!r})"
         hint = _HINTS.get(error.reason)
-        return f"{name}: {self._translator.origin[name]}: {rule}{it_is}{'; ' + hint if hint else ''}"
+        if error.reason is Reason.OUT_OF_RANGE and name == "amount" and text.startswith("-"):
+            hint = _NEGATIVE
+        path = re.fullmatch("column '(.+)'", translator.origin[name])
+        if value is None and path and record.startswith("{"):
+            hint = missing_path(record, path[1])
+        return f"{name}: {translator.origin[name]}: {rule}{it_is}{'; ' + hint if hint else ''}"
 
-    def _bad(self, problem: str) -> None:
+    def _bad(self, file: Path, row: TableRow, problem: str) -> None:
+        named = f"{'line' if row.text else 'row'} {row.number}: {problem}"
         if not self._skip_bad:
             raise BadRow(
-                f"{self._path}: {problem}. Nothing was sent. Fix the row or the mapping, or leave bad rows out "
+                f"{file}: {named}. Nothing was sent. Fix the row or the mapping, or leave bad rows out "
                 "with --skip-bad"
             )
+        self._rejects.add(file, row, problem)
         self.report.bad_rows += 1
         if len(self.report.examples) < EXAMPLES:
-            self.report.examples.append(problem)
+            self.report.examples.append(named)
 
 
-def _add(sorter: ExternalSort, row: _Row, label_delay: timedelta) -> None:
-    """Puts a transaction at its time, and its label at the time at which it is known."""
+def _add(sorter: ExternalSort, row: _Row) -> None:
+    """Puts a transaction at its time, and its labels at the times at which they are known."""
     transaction = row.decoded.transaction
     at, key = micros(transaction.timestamp), transaction.user_id.encode()
     sorter.add(2 * at + TRANSACTION, key, row.value)
-    if row.label is not None:
-        known_at = transaction.timestamp + label_delay
+    for given, known_at in row.labels:
         label = Label(
             transaction.transaction_id,
             transaction.timestamp,
-            row.label.is_fraud,
+            given.is_fraud,
             known_at,
-            row.label.scenario,
+            given.scenario,
             transaction.merchant_id,
         )
         sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label, transaction.user_id))

@@ -179,17 +179,23 @@ def test_replay_knows_the_reasons(use, empty):
     assert result.exit_code == 2 and "'bad_mood' is not one of 'tombstone'" in result.output
 
 
-def test_import_checks_a_file_and_says_what_to_mend(use, empty, tmp_path):
+def test_import_checks_a_file_and_says_what_to_mend(use, empty, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shop, mapping = tmp_path / "shop.csv", tmp_path / "mapping.yaml"
-    shop.write_text("id,user,at,sum\nt1,u1,2026-10-01,5\nt2,u1,2026-10-02,1.234\n")
+    shop.write_text("id,user,at,sum\nt1,u1,2026-10-01,5\nt2,u1,2026-10-02,1.2345\n")
     mapping.write_text("fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}")
     arguments = ("import", str(shop), "--mapping", str(mapping), "--dry-run")
-    assert "row 3: amount: column 'sum': more than 2 decimals" in str(use(empty, *arguments).exception)
+    assert "line 3: amount: column 'sum': more than 2 decimals" in str(use(empty, *arguments).exception)
     result = use(empty, *arguments, "--skip-bad")
     assert result.exit_code == 0
     assert (
         result.output.startswith("1 transactions from 2026-10-01 00:00:00") and "1 bad rows" in result.output
     )
+    assert "all in shop.rejected.csv" in result.output and "becomes {" in result.output
+    assert (tmp_path / "shop.rejected.csv").read_text().endswith('"t2,u1,2026-10-02,1.2345"\n')
+    shop.write_text("id,user,at,sum\nt2,u1,2026-10-02,x\n")
+    nothing = use(empty, *arguments, "--skip-bad")
+    assert nothing.exit_code == 1 and "no transaction among 1 rows; 1 bad" in str(nothing.exception)
     mapping.write_text("fields: {transaction_id: id}")
     assert "object missing required field `user_id`" in str(use(empty, *arguments).exception)
 

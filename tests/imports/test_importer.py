@@ -99,33 +99,36 @@ def test_a_dry_run_counts_and_sends_nothing(case):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (",u,2026-10-01,1,p,0", "row 4: transaction_id: column 'id': missing"),
-        ("t,,2026-10-01,1,p,0", "row 4: user_id: column 'user': missing"),
-        ("t,u,,1,p,0", "row 4: timestamp: column 'at': missing"),
-        ("t,u,2026-10-01,,p,0", "row 4: amount: column 'sum': missing or null"),
+        (",u,2026-10-01,1,p,0", "line 4: transaction_id: column 'id': missing"),
+        ("t,,2026-10-01,1,p,0", "line 4: user_id: column 'user': missing"),
+        ("t,u,,1,p,0", "line 4: timestamp: column 'at': missing"),
+        ("t,u,2026-10-01,,p,0", "line 4: amount: column 'sum': missing or null"),
         (
-            "t,u,2026-10-01,1.005,p,0",
-            "row 4: amount: column 'sum': more than 2 decimals (it is '1.005'); add `round",
+            "t,u,2026-10-01,1.0051,p,0",
+            "line 4: amount: column 'sum': more than 2 decimals (it is '1.0051'); add `round",
         ),
         (
             "t,u,2026-10-01,-1,p,0",
-            "row 4: amount: column 'sum': not between 0 and 9999999999.99 (it is '-1')",
+            "line 4: amount: column 'sum': not between 0 and 9999999999.99 (it is '-1')",
         ),
-        ("t,u,2026-10-01,one,p,0", "row 4: amount: column 'sum' is no number (it is 'one')"),
-        ("t,u,01.10.2026,1,p,0", "row 4: timestamp: column 'at' is not a time as ISO 8601 writes it"),
+        ("t,u,2026-10-01,one,p,0", "line 4: amount: column 'sum' is no number (it is 'one')"),
+        ("t,u,01.10.2026,1,p,0", "line 4: timestamp: column 'at' is not a time as ISO 8601 writes it"),
         (
             "t,u,2027-10-01,1,p,0",
-            "row 4: timestamp: column 'at': too far in the future (it is '2027-10-01 00:00:00",
+            "line 4: timestamp: column 'at': too far in the future (it is '2027-10-01 00:00:00",
         ),
-        ("t,u,1970-01-01,1,p,0", "row 4: timestamp: column 'at': before the year 2000"),
+        ("t,u,1970-01-01,1,p,0", "line 4: timestamp: column 'at': before the year 2000"),
         (
             f"{'t' * 129},u,2026-10-01,1,p,0",
-            "row 4: transaction_id: column 'id': expected `str` of length <= 128",
+            "line 4: transaction_id: column 'id': expected `str` of length <= 128",
         ),
-        (" ,u,2026-10-01,1,p,0", "row 4: transaction_id or user_id: only white space"),
-        ("t,u,2026-10-01,1,p,2", "row 4: label: column 'bad' is neither in fraud nor in honest (it is '2')"),
-        ("t,u,2026-10-01,1,p", "row 4: has 5 columns, the file has 6"),
-        ("t,u,2026-10-01,1,\0,0", "row 4: a text contains the character NUL"),
+        (" ,u,2026-10-01,1,p,0", "line 4: transaction_id or user_id: only white space"),
+        (
+            "t,u,2026-10-01,1,p,2",
+            "line 4: label: column 'bad' is in none of fraud, honest, unknown (it is '2')",
+        ),
+        ("t,u,2026-10-01,1,p", "line 4: has 5 columns, the file has 6"),
+        ("t,u,2026-10-01,1,\0,0", "line 4: a text contains the character NUL"),
     ],
 )
 def test_a_bad_row_is_named_or_counted(case, row, message):
@@ -141,14 +144,14 @@ def test_a_bad_row_is_named_or_counted(case, row, message):
 def test_a_file_in_another_encoding_is_a_bad_row(case):
     case.write([])
     case.path.write_bytes(case.path.read_bytes() + b"t,u,2026-10-01,1,T\xe9l\xe9phone,0\n")
-    with pytest.raises(BadRow, match="row 2: not UTF-8; give the file's encoding as csv.encoding"):
+    with pytest.raises(BadRow, match="line 2: not UTF-8; give the file's encoding as csv.encoding"):
         case.check()
     case.mapping.write_text(MAPPING + "csv: {encoding: latin-1}")
     assert case.check().transactions == 1
 
 
 def test_only_some_bad_rows_are_shown(case):
-    case.write(["t,u,2026-10-01,x,p,0"] * 20)
+    case.write(["t,u,2026-10-01,x,p,0"] * 20 + rows(1))
     report = case.check(skip_bad=True)
     assert (report.bad_rows, len(report.examples)) == (20, importer.EXAMPLES)
 
