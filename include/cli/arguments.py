@@ -1,4 +1,4 @@
-"""Types of command-line arguments: durations, times, speeds."""
+"""What command-line arguments share: durations, times, speeds, bounds, and the option --json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import click
 
 from include.settings import Settings, limits
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+MOST = 2**31 - 1  # an integer of PostgreSQL
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from include.cli import main
+from include.cli import data, main, models, platform
 from include.cli.arguments import Duration, Speed, Time
 from include.settings import Settings, load
 from tests import sample_data
@@ -37,7 +37,8 @@ def use(monkeypatch):
     """Runs a command with given settings."""
 
     def run(settings: Settings, *arguments: str):
-        monkeypatch.setattr(main, "load", lambda: settings)
+        for module in (data, models, platform):
+            monkeypatch.setattr(module, "load", lambda: settings)
         return CliRunner().invoke(main.cli, arguments)
 
     return run
@@ -55,8 +56,8 @@ def test_every_command_and_option_has_a_description(name):
     result = CliRunner().invoke(main.cli, [*name.split(), "--help"])
     assert result.exit_code == 0 and "Usage: " in result.output
     assert COMMANDS[name].help and COMMANDS[name].help.endswith(".")
-    options = [each for each in COMMANDS[name].params if isinstance(each, click.Option)]
-    assert [each.name for each in options if not each.help] == []
+    options = [option for option in COMMANDS[name].params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
 
 
 def test_the_list_of_commands_has_a_line_for_each():

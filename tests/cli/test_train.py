@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-from include.cli import main
+from include.cli import main, models
 from include.models.families import FAMILIES
 from include.registry import aliases
 from include.settings import Settings
@@ -22,7 +22,7 @@ def shop(clean_postgres: Settings, mlflow_server: Settings, tmp_path) -> Setting
 
 
 def train(monkeypatch: pytest.MonkeyPatch, settings: Settings, *arguments: str) -> Result:
-    monkeypatch.setattr(main, "load", lambda: settings)
+    monkeypatch.setattr(models, "load", lambda: settings)
     return CliRunner().invoke(main.cli, ["train", *arguments])
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from include.broker.kafka import ensure_topics
 from include.cli import main as main_module
+from include.cli import platform as platform_commands
 from include.platform import container, secrets, up
 from include.platform import status as platform_status
 from include.settings import PROJECT_ROOT, Settings
@@ -165,7 +166,7 @@ def test_the_status_in_a_container_leaves_the_services_to_docker(clean_postgres,
     ensure_topics(settings)
     status = platform_status.status(settings)
     assert status["services"] == {} and platform_status.healthy(status)
-    monkeypatch.setattr(main_module, "load", lambda: settings)
+    monkeypatch.setattr(platform_commands, "load", lambda: settings)
     result = CliRunner().invoke(main_module.cli, ["status"])
     assert "docker compose ps" in result.output and "STOPPED" not in result.output.upper().split("STREAM")[0]
     away = settings.model_copy(update={"postgres_port": 1})

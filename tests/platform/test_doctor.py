@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from include.broker.kafka import client_config
-from include.cli import main
+from include.cli import main, platform
 from include.platform import doctor
 from include.platform.temporary import temporary_settings
 from include.settings import Settings
@@ -34,7 +34,7 @@ def topics_of_others(kafka) -> Settings:
 def test_topics_with_their_producers_time_are_named_with_a_command_that_changes_them(
     topics_of_others, monkeypatch
 ):
-    monkeypatch.setattr(main, "load", lambda: topics_of_others)
+    monkeypatch.setattr(platform, "load", lambda: topics_of_others)
 
     def doctor(*options: str) -> str:
         """What the command prints, its table's cells in one line."""

@@ -1,0 +1,45 @@
+"""The command that runs the benchmarks."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from include.bench import DETECTION, SUITES
+from include.cli.arguments import JSON
+from include.cli.output import wide_console
+
+
+@click.command()
+@click.argument(
+    "suite",
+    type=click.Choice([*SUITES, DETECTION, "all"]),
+    default="all",
+)
+@JSON
+def bench(suite: str, as_json: bool) -> None:
+    """Measure our ways beside the usual ones; detection (minutes, not in all) compares what detectors find."""
+    from include.bench import command, detection
+    from include.bench.compare import BenchmarkFailed
+    from include.cli.terminal import end_on_signals
+    from include.platform.jars import JarsError
+    from include.platform.temporary import ServerFailed
+
+    chosen = SUITES if suite == "all" else (suite,)
+
+    def begins(name: str) -> None:
+        click.echo(f"measuring {name} …", err=True)
+
+    try:
+        with end_on_signals():
+            if suite == DETECTION:
+                result, show = detection.compare_detectors(starting=begins), detection.tables
+            else:
+                result, show = command.measure(chosen, begins), command.tables
+    except (ServerFailed, BenchmarkFailed, JarsError) as error:
+        raise SystemExit(f"fraudstream bench: {error}") from None
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        wide_console().print(*show(result), sep="\n")
