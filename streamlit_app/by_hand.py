@@ -40,17 +40,19 @@ class Scored(NamedTuple):
 
 
 def score(
-    scorer: Scorer, transaction: Transaction, customer: np.ndarray, merchant: np.ndarray, frauds: float = 0
+    scorer: Scorer,
+    transaction: Transaction,
+    customer: np.ndarray,
+    merchant: np.ndarray,
+    frauds: np.ndarray | None = None,
 ) -> Scored:
     """The score of one transaction that comes after the given states (1,), which stay as they are.
 
-    frauds: known of its merchant.
+    frauds: known of its entities (include.features.known_frauds).
     """
     columns = behaviour.columns([transaction])
     of_merchant = np.array([0 if transaction.merchant_id else -1])
-    vectors = behaviour.compute(
-        customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, np.array([frauds])
-    )
+    vectors = behaviour.compute(customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, frauds)
     value = scorer.score(vectors)
     why = explain.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
     attributions = scorer.attributions(vectors)[0]
@@ -82,12 +84,11 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
     return customer, merchant
 
 
-def frauds_at_merchant(transaction: Transaction) -> float:
-    """The frauds that the stream knows of the transaction's merchant."""
+def frauds_known(transaction: Transaction) -> np.ndarray:
+    """The frauds that the stream knows of the transaction's entities."""
     with data.engine().connect() as connection:
-        driver = _driver(connection)
-        time = behaviour.columns([transaction]).time
-        return float(known_frauds.counts(driver, [transaction.merchant_id], time)[0])
+        columns = behaviour.columns([transaction])
+        return known_frauds.counts(_driver(connection), columns.entities, columns.time)
 
 
 def _driver(connection: sqlalchemy.Connection) -> psycopg.Connection:
@@ -143,7 +144,7 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
         return
     scorer = data.scorer(int(model["version"]), model["sha256"])
     states = stored_states(transaction, partition)
-    draw(scorer, score(scorer, transaction, *states, frauds_at_merchant(transaction)))
+    draw(scorer, score(scorer, transaction, *states, frauds_known(transaction)))
 
 
 def draw_fields(

@@ -50,6 +50,7 @@ def label_event(**fields: Any) -> dict[str, Any]:
     """The JSON object of a label's event; a field that is `ABSENT` is left out."""
     content = {"transaction_id": _new_id(), "user_id": "user-0001", "timestamp": NOW, "is_fraud": True}
     content |= {"known_at": NOW + timedelta(days=1), "scenario_id": "card_testing"}
+    content |= {name: FIELDS[name] for name in ("device", "merchant_category", "transaction_location")}
     content |= {"merchant_id": "merchant-0001", **fields}
     return {name: _text(value) for name, value in content.items() if value is not ABSENT}
 

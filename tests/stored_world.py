@@ -12,6 +12,8 @@ import psycopg
 import pyarrow as pa
 
 from include.features import behaviour
+from include.features.entities import FIELDS
+from include.features.geography import country_of
 from include.generator.config import Config
 from include.generator.world import World
 from include.settings import Settings
@@ -67,11 +69,12 @@ def fill(settings: Settings, end: datetime = END, **config: Any) -> int:
         names = ("transaction_id", "timestamp", "is_fraud", "known_at", "scenario_id")
         connection.execute(LEDGER)
         known = {
-            name: labels[name].to_pylist()
-            for name in ("transaction_id", "timestamp", "known_at", "is_fraud", "merchant_id")
+            name: labels[name].to_pylist() for name in ("transaction_id", "timestamp", "known_at", "is_fraud")
         }
+        known |= {kind: labels[field].to_pylist() for kind, field in FIELDS.items()}
+        known["country"] = list(map(country_of, known["country"]))
         counts_from = [at.date() + timedelta(days=1) for at in known["known_at"]]
-        _copy(connection, "shop.merchant_labels", known | {"counts_from": counts_from})
+        _copy(connection, "shop.known_labels", known | {"counts_from": counts_from})
         _copy(connection, "shop.fraud_transactions", {name: labels[name].to_pylist() for name in names})
     return len(stamps)
 

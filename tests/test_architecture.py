@@ -23,6 +23,7 @@ from include.broker import kafka
 from include.events.label import Label, encode_label
 from include.events.transaction import Transaction, decode, encode
 from include.features.behaviour import FEATURES
+from include.features.entities import FIELDS as ENTITIES
 from include.settings import PROJECT_ROOT, Settings
 from tests.builders import transaction
 from tests.payments import keep_champion
@@ -42,7 +43,7 @@ DIFFERENT_EACH_RUN = {
 }
 SHOWN_FEATURES = (
     "amount_ratio", "amount_z", "new_device", "new_country", "foreign", "country_change", "speed", "hour_surprise",
-    "merchant_frauds", "history",
+    "merchant_frauds_30d", "history",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1_200)]
@@ -97,7 +98,14 @@ def the_label() -> Label:
     """Four days later the customer disputes the payment."""
     disputed = the_payment()
     known_at = disputed.timestamp + timedelta(days=4)
-    return Label(disputed.transaction_id, disputed.timestamp, True, known_at, None, disputed.merchant_id)
+    return Label(
+        disputed.transaction_id,
+        disputed.timestamp,
+        True,
+        known_at,
+        None,
+        *(getattr(disputed, name) for name in ENTITIES.values()),
+    )
 
 
 @pytest.fixture
@@ -146,7 +154,7 @@ def collect(settings: Settings) -> dict[str, dict[str, object]]:
     payments = len(ordinary_payments()) + 1
     until(lambda: books(settings, "transaction_stream")[1] == payments == books(settings, "fraud_stream")[1])
     in_topic = last_record(settings, settings.transactions_topic)
-    send(settings, settings.labels_topic, [encode_label(the_label(), "user-0007")])
+    send(settings, settings.labels_topic, [encode_label(the_label())])
     until(lambda: row(settings, "select from shop.fraud_transactions where transaction_id = %s") is not None)
     decoded = decode(
         json.dumps(in_topic["value"]).encode(),

@@ -18,7 +18,8 @@ MODULES = sorted(
 )
 WITHOUT_EXAMPLE = {
     "counts", "as_read", "in_time",  # read PostgreSQL
-    "Columns", "Sum", "Feature", "ScoredPayment", "AlertReason", "Tree", "Detector",  # records and a contract
+    "Columns", "Coded", "Change", "Sum", "Feature", "ScoredPayment", "AlertReason", "Tree",  # records
+    "Detector",  # a contract
     "UnusableFeatures", "UnknownFamily",
 }  # fmt: skip
 

@@ -52,8 +52,8 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.verdicts": {"app": "select some columns"},
     "shop.user_state": STATES,
     "shop.merchant_state": STATES,
-    "shop.merchant_labels": {"stream_writer": "select insert", "trainer": "select"},
-    "shop.merchant_frauds": STATES,
+    "shop.known_labels": {"stream_writer": "select insert", "trainer": "select"},
+    "shop.known_frauds": STATES,
     "shop.stream_offsets": STATES | {"trainer": "some columns"},
     "shop.stream_leases": {"stream_writer": "select update", "app": "select"},
     "shop.reconciled": {"app": "select"},
@@ -85,7 +85,11 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     ("trainer", "select", "shop.transactions"): f"{UNNAMED} topic partition offset",
     ("app", "select", "shop.transactions"): f"{UNNAMED} late topic partition offset broker_time stored_at",
     ("personal", "select", "shop.transactions"): f"transaction_id {PERSONAL}",
-    ("stream_writer", "select", "shop.transactions"): "transaction_id timestamp merchant_id",
+    (
+        "stream_writer",
+        "select",
+        "shop.transactions",
+    ): "transaction_id user_id timestamp transaction_location device merchant_id merchant_category",
     ("trainer", "select", "shop.stream_offsets"): "stream topic partition next_offset stored",
     (
         "trainer",

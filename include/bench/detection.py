@@ -20,7 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from include.bench.worlds import WORLDS
 from include.bench.worlds.history import DAY, HOUR, SECOND, History, Labels
-from include.features.known_frauds import KnownFrauds
+from include.events.transaction import Transaction
+from include.features.entities import entities_of
+from include.features.known_frauds import KnownFrauds, changes
 from include.models.base import Detector
 from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
@@ -82,7 +84,7 @@ Scores = Callable[[Dataset], np.ndarray]
 def dataset(name: str, history: History) -> Dataset:
     """A history with its features, and with what its shop knows at the split."""
     seconds = history.time / SECOND
-    at = np.arange(len(history))
+    transactions, at = history.transactions(), np.arange(len(history))
     split = seconds[round(SPLIT * len(at))]
     known = _known_at(history, split)
     labelled, known_fraud, _ = known.of(at)
@@ -94,7 +96,7 @@ def dataset(name: str, history: History) -> Dataset:
         seconds=seconds,
         amount=history.fields["amount"].astype(float),
         raw=raw_fields(history),
-        vectors=recompute(history.transactions(), np.zeros(len(at), int), _known_frauds(history)),
+        vectors=recompute(transactions, np.zeros(len(at), int), _known_frauds(history.labels, transactions)),
         fraud=history.fraud,
         scenario=history.scenario.astype(object),
         known_fraud=known_fraud,
@@ -131,22 +133,24 @@ def _known_at(history: History, split: float) -> stored_rows.Labels:
     return stored_rows.Labels(row, labels.fraud[chosen], np.full(len(row), ""), delay)
 
 
-def _known_frauds(history: History) -> KnownFrauds:
-    """What the stream knows of merchants when it reads each label in time; a correction takes a fraud back."""
-    return KnownFrauds(_changes(history.labels, history.fields.get("merchant_id")))
+def _known_frauds(labels: Labels, transactions: Sequence[Transaction]) -> KnownFrauds:
+    """What the stream knows when it reads each label in time; a correction takes a fraud back."""
+    return KnownFrauds(
+        change
+        for row, reported, counts_from, frauds in _changes(labels)
+        for change in changes(entities_of(transactions[row]), reported, counts_from, frauds)
+    )
 
 
-def _changes(labels: Labels, merchants: np.ndarray | None) -> Iterator[tuple[str, int, int, int]]:
+def _changes(labels: Labels) -> Iterator[tuple[int, int, int, int]]:
+    """Of a row: the day after its report, the day from which that is known, and by how many frauds it changes."""
     counted: dict[int, int] = {}  # the day on which a row's fraud began to count
     for label in np.lexsort((labels.known_at, labels.row)):
         row, day = int(labels.row[label]), int(labels.known_at[label] // DAY) + 1
-        if merchants is None or merchants[row] is None:
-            continue
         if row in counted:
-            yield merchants[row], counted[row], day, -1
-            del counted[row]
+            yield row, counted.pop(row), day, -1
         if labels.fraud[label]:
-            yield merchants[row], day, day, 1
+            yield row, day, day, 1
             counted[row] = day
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from include.events.fields import about, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
-from include.events.transaction import Id
+from include.events.transaction import Id, Text
 
 __all__ = ["Label", "decode_label", "encode_label"]
 
@@ -20,7 +20,7 @@ class Label(msgspec.Struct, gc=False):
     """What is known about a transaction since known_at; a corrected label has a later known_at.
 
     timestamp is the transaction's own time; both times are aware and in UTC. scenario_id names the simulated
-    kind of fraud, if any; merchant_id the transaction's merchant, for the features of merchants.
+    kind of fraud, if any; the other fields that may be missing are the transaction's, for what is known of fraud.
     """
 
     transaction_id: Annotated[Id, about("9d8f0c1e")]
@@ -37,16 +37,14 @@ class Label(msgspec.Struct, gc=False):
         ),
     ]
     scenario_id: Annotated[Id | None, about("card_testing")] = None
-    merchant_id: Annotated[Id | None, about("merchant-0001")] = None
-
-
-class LabelEvent(Label):
-    """What the JSON of a label may hold."""
-
     user_id: Annotated[Id | None, about("user-0001")] = None
+    merchant_id: Annotated[Id | None, about("merchant-0001")] = None
+    device: Annotated[Text | None, about("iPhone 15")] = None
+    merchant_category: Annotated[Text | None, about("groceries")] = None
+    transaction_location: Annotated[Text | None, about("Germany")] = None
 
 
-_READER = StrictReader(event_struct(LabelEvent))
+_READER = StrictReader(event_struct(Label))
 
 
 def decode_label(
@@ -64,15 +62,15 @@ def decode_label(
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
     fields, _ = _READER.read(value, max_bytes)
-    transaction_id, timestamp, known_at, scenario_id, merchant_id, _user_id, is_fraud = fields
+    transaction_id, timestamp, known_at, scenario_id, *entities, is_fraud = fields
     if transaction_id.isspace():
         raise Rejected(Reason.BLANK, "transaction_id: only white space")
     timestamp = event_time("timestamp", timestamp, broker_time + future_tolerance)
     known_at = event_time("known_at", known_at, LATEST)
-    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id, merchant_id)
+    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id, *entities)
 
 
-def encode_label(label: Label, user_id: str | None = None) -> bytes:
+def encode_label(label: Label) -> bytes:
     """The event of a label as JSON; fields that are None are left out."""
-    event = msgspec.structs.asdict(label) | {"user_id": user_id}
+    event = msgspec.structs.asdict(label)
     return msgspec.json.encode({name: value for name, value in event.items() if value is not None})

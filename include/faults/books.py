@@ -113,7 +113,7 @@ def close(stack: Stack) -> Books:
     _journal(books, stack)
     if FRAUD_STREAM in stack.streams:
         _scores(books, stack, stored)
-        _merchant_labels(books, stack, log, fates)
+        _known_labels(books, stack, log, fates)
         if books.closed:  # or vectors would differ because rows do
             _features(books, stack)
     return books
@@ -271,7 +271,7 @@ def _scores(books: Books, stack: Stack, stored: Counter[tuple[Any, ...]]) -> Non
     books.note("unaccounted", "alerts that differ from the scores", sorted(alerts ^ flagged))
 
 
-def _merchant_labels(
+def _known_labels(
     books: Books, stack: Stack, log: dict[Position, Event], fates: dict[Position, Fate]
 ) -> None:
     """The scores know each label of the labels' topic once, and none on the day when it became known."""
@@ -280,10 +280,10 @@ def _merchant_labels(
         for position, event in log.items()
         if fates[position] is Fate.STORED and event.is_label and event.known_at is not None
     }
-    rows = stack.query("select transaction_id, known_at, counts_from from shop.merchant_labels")
+    rows = stack.query("select transaction_id, known_at, counts_from from shop.known_labels")
     known = {row[:2] for row in rows}
-    books.note("lost", "labels missing in shop.merchant_labels", sorted(wanted - known))
-    books.note("unaccounted", "merchants' labels that no record explains", sorted(known - wanted))
+    books.note("lost", "labels missing in shop.known_labels", sorted(wanted - known))
+    books.note("unaccounted", "known labels that no record explains", sorted(known - wanted))
     early = [row for row in rows if row[2] is not None and row[2] <= row[1].date()]
     books.note("wrong_features", "labels that count before they are known", early)
 

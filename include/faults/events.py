@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 CUSTOMERS, MERCHANTS = 2_000, 200
 COUNTRIES = ("Germany", "France", "Spain", "Japan", "Brazil")
+IN_LABELS = ("transaction_id", "user_id", "timestamp", "merchant_id", "device", "transaction_location")
 DEVICES = ("iPhone 15", "Pixel 8", "ThinkPad X1", "Galaxy S24")
 
 
@@ -106,7 +107,7 @@ class Events:
 
     @staticmethod
     def _label(fields: dict[str, Any], delay: timedelta, is_fraud: bool) -> dict[str, Any]:
-        label = {name: fields[name] for name in ("transaction_id", "user_id", "timestamp", "merchant_id")}
+        label = {name: fields[name] for name in IN_LABELS}
         known_at = datetime.fromisoformat(fields["timestamp"]) + delay
         return label | {"is_fraud": is_fraud, "known_at": known_at.isoformat()}
 

@@ -21,7 +21,7 @@ converted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,11 +48,13 @@ from include.features.definitions import (
     CUSTOMER_FEATURES,
     FEATURE_SET,
     FEATURES,
+    KNOWN_FRAUD_FEATURES,
     MERCHANT_FEATURES,
     NEUTRAL,
     PRIOR_SPREAD,
 )
-from include.features.geography import country_of, kilometres
+from include.features.entities import KINDS, SHOP, Coded, coded_countries, entities
+from include.features.geography import kilometres
 from include.features.rounds import NEVER, Kept, Latest, Rounds, decayed_sums
 from include.features.words import TRAVEL_MEMORY
 
@@ -76,7 +78,6 @@ LAYOUT = 1
 
 TRAVEL_SLACK = 0.25  # hours added to a journey: clocks and positions are rough
 TOP_SPEED = 2000.0  # km/h; faster says nothing more
-SHARE_PRIOR = 10.0  # payments that a merchant's share of known frauds is set against at least
 PRIOR_WEIGHT = 4.0  # payments that PRIOR_SPREAD weighs as much as
 
 _WINDOWS = np.array(WINDOWS)
@@ -87,6 +88,9 @@ _WAVES = [QUANTITIES.index(wave) for wave in WAVES]
 _LOG_AMOUNT = QUANTITIES.index("log_amount")
 _OF_COUNTRY = VALUES.index("country")
 _NAME = "S20"
+_ENDS = np.cumsum([0, *map(len, (CUSTOMER_FEATURES, MERCHANT_FEATURES, KNOWN_FRAUD_FEATURES))]).tolist()
+_PARTS = tuple(map(slice, _ENDS, _ENDS[1:]))  # of a vector
+_NAMED = slice(KINDS.index(SHOP) + 1, None)  # of the kinds
 
 _COMMON = [
     ("layout", "<u2"),
@@ -115,8 +119,9 @@ class Columns:
 
     `time` int64 microseconds since 1970; `amount` float64; `hashes` uint32 (N, 4) of the values of
     include.features.aggregates.VALUES, 0 where missing; `home` uint32 hash of the home country; `country` bytes, empty
-    where missing; `position` float32 (N, 2) degrees, NaN where missing. `previous_country` is filled by
-    `compute`: the country of the customer's last payment, for reasons in words.
+    where missing; `position` float32 (N, 2) degrees, NaN where missing; `entities` of the payments by kind
+    (include.features.entities). `previous_country` is filled by `compute`: the country of the customer's last payment,
+    for reasons in words.
     """
 
     time: np.ndarray
@@ -125,14 +130,21 @@ class Columns:
     home: np.ndarray
     country: np.ndarray
     position: np.ndarray
+    entities: dict[str, Coded] = field(default_factory=dict)
     previous_country: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.time)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Columns:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Columns(**{name: value[rows] for name, value in values.items() if value is not None})
+        values = {name: getattr(self, name) for name in _ROWS}
+        return Columns(
+            **{name: value[rows] for name, value in values.items() if value is not None},
+            entities={kind: Coded(values, codes[rows]) for kind, (values, codes) in self.entities.items()},
+        )
+
+
+_ROWS = [column.name for column in fields(Columns) if column.name != "entities"]
 
 
 @lru_cache(maxsize=1 << 17)
@@ -155,16 +167,10 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
     ([1795176000000000], [42.5], [b'germany'])
     """
     n = len(transactions)
-    countries = [country_of(t.transaction_location) for t in transactions]
-    used = {
-        "device": [_hash(t.device) for t in transactions],
-        "country": [_hash(country) for country in countries],
-        "category": [_hash(t.merchant_category) for t in transactions],
-        "merchant": [_hash(t.merchant_id) for t in transactions],
-    }
-    hashes = np.empty((n, len(VALUES)), np.uint32)
-    for number, value in enumerate(VALUES):
-        hashes[:, number] = used[value]
+    of_kind = entities(transactions)
+    hashes = np.stack([_hashes(of_kind[kind]) for kind in VALUES], axis=1)
+    countries, country = of_kind["country"]
+    names = np.array([name.encode("utf-8", "surrogatepass") for name in countries] + [b""], dtype=_NAME)
     position = np.empty((n, 2), np.float32)
     position[:, 0] = [np.nan if t.latitude is None else t.latitude for t in transactions]
     position[:, 1] = [np.nan if t.longitude is None else t.longitude for t in transactions]
@@ -173,10 +179,16 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
         time=np.rint(seconds * 1e6).astype(np.int64),
         amount=np.fromiter((t.amount for t in transactions), np.float64, n),
         hashes=hashes,
-        home=np.fromiter((_hash(country_of(t.location)) for t in transactions), np.uint32, n),
-        country=np.array([country.encode("utf-8", "surrogatepass") for country in countries], dtype=_NAME),
+        home=_hashes(coded_countries([t.location for t in transactions])),
+        country=names[country],
         position=position,
+        entities=of_kind,
     )
+
+
+def _hashes(texts: Coded) -> np.ndarray:
+    """The hashes (N,) uint32 of coded texts, 0 where there is none."""
+    return np.array([*map(_hash, texts.values), 0], np.uint32)[texts.codes]
 
 
 def new_state(n: int) -> np.ndarray:
@@ -203,7 +215,7 @@ def compute(
     columns: Columns,
     merchant_state: np.ndarray | None = None,
     merchant_index: np.ndarray | None = None,
-    merchant_frauds: np.ndarray | None = None,
+    frauds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Feature vectors of rows in log order; each row's payment is then added to its states.
 
@@ -217,8 +229,8 @@ def compute(
             partitions neither wait for one another nor depend on which of them came first. Without it the
             merchants' features are neutral.
         merchant_index: (N,) which of them each row belongs to, -1 for a row without a merchant.
-        merchant_frauds: (N,) frauds known of the row's merchant on its day (include.features.known_frauds); none when
-            it is not given.
+        frauds: (N, len(KINDS), len(WINDOWS)) known of the row's entities on its day (include.features.known_frauds);
+            none when it is not given.
 
     Returns:
         (N, len(FEATURES)) float32, all finite.
@@ -250,21 +262,18 @@ def compute(
     columns.previous_country = np.zeros(len(columns), _NAME)
     if len(columns) == 0:
         return vectors
-    of_customer, of_merchant = vectors[:, : len(CUSTOMER_FEATURES)], vectors[:, len(CUSTOMER_FEATURES) :]
+    of_customer, of_merchant, of_known_frauds = (vectors[:, part] for part in _PARTS)
     quantities = aggregates.quantities(columns.time, columns.amount)
     of_customer[:], columns.previous_country = _customer(state, user_index, columns, quantities)
-    of_merchant[:] = NEUTRAL[len(CUSTOMER_FEATURES) :]
+    of_merchant[:] = NEUTRAL[_PARTS[1]]
     if merchant_state is not None:
         _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
         has = np.flatnonzero(np.asarray(merchant_index) >= 0)
         if len(has):
             of_merchant[has] = _merchant(
-                merchant_state,
-                np.asarray(merchant_index)[has],
-                columns.time[has],
-                quantities[has],
-                np.zeros(len(has)) if merchant_frauds is None else np.asarray(merchant_frauds, float)[has],
+                merchant_state, np.asarray(merchant_index)[has], columns.time[has], quantities[has]
             )
+    of_known_frauds[:] = 0 if frauds is None else np.log1p(frauds[:, _NAMED]).reshape(len(columns), -1)
     return vectors
 
 
@@ -497,13 +506,11 @@ def _hours_and_bursts(
     }
 
 
-def _merchant(
-    state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities: np.ndarray, frauds: np.ndarray
-) -> np.ndarray:
+def _merchant(state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities: np.ndarray) -> np.ndarray:
     """The features (N, len(MERCHANT_FEATURES)) of payments against their merchant's habit over 30 days."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
-    time, quantities, frauds = time[rounds.order], quantities[rounds.order], frauds[rounds.order]
+    time, quantities = time[rounds.order], quantities[rounds.order]
     latest = Latest(rounds, np.stack([time, -time], axis=1), np.column_stack([old["latest"], -old["first"]]))
     past = _past(rounds, latest, old, new, time, quantities, aggregates.MERCHANT)
     state[rounds.entities] = new
@@ -528,7 +535,5 @@ def _merchant(
         "merchant_mean_1d": np.where(habit.there, mean_of_a_day, 0),
         "merchant_tiny": np.log((past.sum("tiny_payments", BURST) + 1) / (expected_tiny + 1)),
         "merchant_history": np.log1p(np.minimum(past.payments, 500)),
-        "merchant_frauds": np.log1p(frauds),
-        "merchant_fraud_share": frauds / (frauds + habit.payments + SHARE_PRIOR),
     }
     return _in_order(rounds, values, MERCHANT_FEATURES)

@@ -12,9 +12,10 @@ import numpy as np
 
 from include.features import words
 from include.features.aggregates import DAY
+from include.features.known_frauds import WINDOWS
 from include.features.words import Words
 
-FEATURE_SET = 2
+FEATURE_SET = 3
 
 PRIOR_SPREAD = 0.6  # spread of log amounts that a short history is pulled towards
 
@@ -122,16 +123,32 @@ OF_MERCHANT = (
             words.ratio("tiny payments at the merchant in the last half hour", "its own rate")),
     Feature("merchant_history", "payments at the merchant before this one", LOG_COUNT_TO_500, 0, "merchant's pace",
             words.count("{} earlier payments at this merchant")),
-    Feature("merchant_frauds", "payments at the merchant that were reported as fraud in the last 30 days", LOG_COUNT, 0,
-            "merchant's reports", words.merchant_frauds),
-    Feature("merchant_fraud_share", "frauds reported at the merchant against the partition's payments there, in the "
-            "last 30 days", "count / (count + payments + 10)", 0, "merchant's reports", words.merchant_fraud_share),
+)
+
+
+def _days(window: int) -> str:
+    return "on the day before" if window == 1 else f"in the last {window} days"
+
+
+OF_KNOWN_FRAUDS = tuple(
+    Feature(f"{kind}_frauds_{window}d", f"payments {of} that were reported as fraud {_days(window)}", LOG_COUNT, 0,
+            f"reports {of}", words.frauds(named, _days(window)))
+    for kind, of, named in (
+        ("customer", "of the customer", words.of_this_customer),
+        ("merchant", "at the merchant", words.at_this_merchant),
+        ("device", "with the device", words.with_device),
+        ("category", "in the merchant category", words.in_category),
+        ("country", "from the country", words.from_country),
+    )
+    for window in WINDOWS
 )
 # fmt: on
 
-DEFINITIONS = (*OF_CUSTOMER, *OF_MERCHANT)
+DEFINITIONS = (*OF_CUSTOMER, *OF_MERCHANT, *OF_KNOWN_FRAUDS)
 FEATURES = tuple(feature.name for feature in DEFINITIONS)
-CUSTOMER_FEATURES, MERCHANT_FEATURES = FEATURES[: len(OF_CUSTOMER)], FEATURES[len(OF_CUSTOMER) :]
+CUSTOMER_FEATURES, MERCHANT_FEATURES, KNOWN_FRAUD_FEATURES = (
+    tuple(feature.name for feature in group) for group in (OF_CUSTOMER, OF_MERCHANT, OF_KNOWN_FRAUDS)
+)
 NEUTRAL = np.array(
     [np.nan if feature.neutral is None else feature.neutral for feature in DEFINITIONS], np.float32
 )

@@ -242,16 +242,41 @@ def large_after_tiny(payment: ScoredPayment, value: float) -> tuple[float, str]:
     return value, f"{payment.transaction.amount:,.2f} right after tiny payments"
 
 
-def merchant_frauds(payment: ScoredPayment, value: float) -> tuple[float, str]:
-    """Reported frauds."""
-    frauds = round(float(np.expm1(payment.values["merchant_frauds"])))
-    payments = (
-        "1 payment at this merchant was" if frauds == 1 else f"{frauds:,} payments at this merchant were"
-    )
-    return frauds, f"{payments} reported as fraud in the last 30 days"
+def of_this_customer(payment: ScoredPayment) -> str:
+    """The customer, who is not named."""
+    return "of this customer"
 
 
-def merchant_fraud_share(payment: ScoredPayment, value: float) -> tuple[float, str]:
-    """Reported frauds, many for the merchant's size."""
-    frauds, text = merchant_frauds(payment, value)
-    return frauds, f"{text}, many for its size" if value > 0 else text
+def at_this_merchant(payment: ScoredPayment) -> str:
+    """The merchant, which the alert names beside its reasons."""
+    return "at this merchant"
+
+
+def with_device(payment: ScoredPayment) -> str:
+    """The device."""
+    return f"with {short(payment.transaction.device) or 'this device'}"
+
+
+def in_category(payment: ScoredPayment) -> str:
+    """The merchant's category."""
+    return f"in category {short(payment.transaction.merchant_category) or 'unknown'}"
+
+
+def from_country(payment: ScoredPayment) -> str:
+    """The country of the payment."""
+    return f"from {payment.country}"
+
+
+def frauds(of: Callable[[ScoredPayment], str], when: str) -> Words:
+    """Words of log(1 + n) reported frauds.
+
+    >>> frauds(at_this_merchant, "in the last 7 days")(ScoredPayment({}, None), np.log(3))[1]
+    '2 payments at this merchant were reported as fraud in the last 7 days'
+    """
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
+        n = round(float(np.expm1(value)))
+        payments = f"1 payment {of(payment)} was" if n == 1 else f"{n:,} payments {of(payment)} were"
+        return n, f"{payments} reported as fraud {when}"
+
+    return words

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.events.fields import declared
-from include.events.label import LabelEvent
+from include.events.label import Label
 from include.events.times import from_micros
 from include.events.transaction import TransactionEvent
 from include.generator.volume import SECOND
@@ -37,7 +37,7 @@ def _schema(record: type[msgspec.Struct]) -> pa.Schema:
 
 
 EVENTS = _schema(TransactionEvent)
-LABELS = _schema(LabelEvent)
+LABELS = _schema(Label)
 
 
 def event_rows(columns: Mapping[str, pa.Array]) -> pa.Table:
@@ -49,6 +49,17 @@ def event_rows(columns: Mapping[str, pa.Array]) -> pa.Table:
     if unknown := columns.keys() - set(EVENTS.names):
         raise ValueError(f"an event has no field {', '.join(sorted(unknown))}")
     return pa.table({name: columns[name] for name in EVENTS.names if name in columns})
+
+
+def label_rows(events: pa.Table, rows: pa.Array, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Labels of some rows of events: what they say (`columns`), and the fields that they share with the event."""
+    shared = [name for name in LABELS.names if name in events.column_names and name not in columns]
+    of_events = plain(events.select(shared).take(rows))
+    given = dict(zip(shared, of_events.columns, strict=True)) | dict(columns)
+    missing = {
+        name: pa.nulls(len(rows), LABELS.field(name).type) for name in LABELS.names if name not in given
+    }
+    return pa.table(given | missing, schema=LABELS)
 
 
 Record = tuple[int, bytes, bytes]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, event_rows, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, event_rows, label_rows, uuids
 from include.generator.config import Config
 from include.generator.population import COUNTRY_NAMES, names_of
 from include.generator.simulation import Simulation
@@ -62,11 +62,10 @@ class Original(Simulation):
             [ids, users, time, pa.array(kind > 0), KINDS.take(pa.array(kind)), pa.nulls(n, pa.string())],
             schema=TRUTH,
         )
-        labels = LABELS.empty_table()
+        events, labels = event_rows(columns), LABELS.empty_table()
         if not self.config.truth_in_events:  # as soon as the transaction happens
-            fraud = truth.filter(pa.array(kind > 0))
-            known = {"known_at": fraud["timestamp"], "merchant_id": pa.nulls(len(fraud), pa.string())}
-            labels = pa.table(
-                {**dict(zip(fraud.column_names, fraud.columns, strict=True)), **known}, schema=LABELS
-            )
-        return Batch(times, event_rows(columns), truth, labels)
+            fraud = pa.array(np.flatnonzero(kind > 0))
+            known = truth.select(["is_fraud", "scenario_id"]).take(fraud)
+            said = {name: known[name] for name in known.column_names} | {"known_at": time.take(fraud)}
+            labels = label_rows(events, fraud, said)
+        return Batch(times, events, truth, labels)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from include.events.times import micros
 from include.generator import scenarios
-from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, event_rows, uuids
+from include.generator.batch import LABELS, MICROSECONDS, TRUTH, Batch, coded, event_rows, label_rows, uuids
 from include.generator.config import Config
 from include.generator.draft import ODD, ODDITIES, CampaignPayments, Draft
 from include.generator.hashing import again, hashed, salt
@@ -296,9 +296,10 @@ class World(Simulation):
             ],
             schema=TRUTH,
         )  # fmt: skip
-        return Batch(draft.time, event_rows(columns), truth, self._labels(draft, truth, rng))
+        events = event_rows(columns)
+        return Batch(draft.time, events, truth, self._labels(draft, events, truth, rng))
 
-    def _labels(self, draft: Draft, truth: pa.Table, rng: np.random.Generator) -> pa.Table:
+    def _labels(self, draft: Draft, events: pa.Table, truth: pa.Table, rng: np.random.Generator) -> pa.Table:
         """What becomes known: most fraud, hours to days later; a little that is wrong, half of it put right."""
         if self.config.truth_in_events:
             return LABELS.empty_table()
@@ -313,12 +314,10 @@ class World(Simulation):
         known = np.concatenate([known, corrected])
         is_fraud = np.concatenate([np.ones(len(i), bool), np.zeros(len(wrong), bool)])
         order = np.argsort(row, kind="stable")
-        chosen = truth.take(pa.array(row[order]))
+        chosen = pa.array(row[order])
         columns = {
-            name: chosen[name] for name in ("transaction_id", "user_id", "timestamp", "scenario_id")
-        } | {
+            "scenario_id": truth["scenario_id"].take(chosen),
             "is_fraud": pa.array(is_fraud[order]),
             "known_at": pa.array(known[order], MICROSECONDS),
-            "merchant_id": self.merchants.ids.take(pa.array(draft.merchant[row[order]])),
         }
-        return pa.table(columns, schema=LABELS)
+        return label_rows(events, chosen, columns)

@@ -454,9 +454,13 @@ def _add(sorter: ExternalSort, row: _Row) -> None:
             given.is_fraud,
             known_at,
             given.scenario,
+            transaction.user_id,
             transaction.merchant_id,
+            transaction.device,
+            transaction.merchant_category,
+            transaction.transaction_location,
         )
-        sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label, transaction.user_id))
+        sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label))
 
 
 class _Sender:

@@ -21,7 +21,7 @@ COLUMNS = tuple(
     for name in (
         "amount", "amount_ratio", "amount_z", "mean_1d", "mean_7d", "gap_ratio", "newness", "new_device",
         "new_country", "foreign", "country_change", "tiny_burst", "merchant_tiny", "merchant_amount_z",
-        "merchant_fraud_share",
+        "merchant_frauds_30d",
     )
 )  # fmt: skip
 

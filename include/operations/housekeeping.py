@@ -93,11 +93,11 @@ EXPIRING = (
     ),
     # Of these the features know 30 days; the parity check those of the transactions that are kept.
     Expiring(
-        "merchant_labels",
+        "known_labels",
         "keep_labels_days",
         f"known_at < %(before)s and coalesce(counts_from, known_at) < %(before)s and not {_HAS_TRANSACTION}",
     ),
-    Expiring("merchant_frauds", "keep_labels_days", "greatest(reported + 30, counts_from) < %(before)s"),
+    Expiring("known_frauds", "keep_labels_days", "greatest(reported + 30, counts_from) < %(before)s"),
     Expiring("fraud_alerts", "keep_alerts_days", "created_at < %(before)s"),
     Expiring("dead_letters", "keep_dead_letters_days", "at < least(%(before)s, %(checked)s::timestamptz)"),
     # A letter about an id says which score does not count.

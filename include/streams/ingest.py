@@ -16,6 +16,7 @@ from include.events.fields import declared
 from include.events.label import Label, decode_label
 from include.events.live_mapping import transaction_decoder
 from include.events.transaction import Reason
+from include.features.entities import FIELDS as ENTITIES
 from include.streams.claims import TRANSACTION_IDS, Claim, ClaimResult, claim
 from include.streams.decoding import decode_records
 from include.streams.store import DeadLetter, Outcome, Range, Record, Writer, copy, stage, write_dead_letters
@@ -27,7 +28,7 @@ _TRANSACTIONS = rows.COLUMN_TYPES | {
     "offset": "int8",
     "broker_time": "timestamptz",
 }
-_LABELS = {field.name: field.sql_type for field in declared(Label) if field.name != "merchant_id"}
+_LABELS = {field.name: field.sql_type for field in declared(Label) if field.name not in ENTITIES.values()}
 # Keys are inserted in order: two partitions which share some then cannot wait for one another in a circle.
 _INSERT_LABELS = f"""
 insert into shop.fraud_transactions ({", ".join(_LABELS)}) select {", ".join(_LABELS)} from labelled

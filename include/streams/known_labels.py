@@ -1,4 +1,4 @@
-"""The handler of fraud_stream that keeps labels for the features of merchants (`include.features.known_frauds`).
+"""The handler of fraud_stream that keeps labels for what features know of fraud (`include.features.known_frauds`).
 
 From which day on payments may know a label:
 
@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import zip_longest
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
 from include.events.label import Label, decode_label
+from include.features import entities
 from include.sql import one_row
 from include.streams.decoding import decode_records
 from include.streams.store import Outcome, Range, Writer, copy
@@ -35,31 +36,44 @@ _COLUMNS = {
     "timestamp": "timestamptz",
     "known_at": "timestamptz",
     "is_fraud": "bool",
-    "merchant_id": "text",
     "counts_from": "date",
 }
+_ENTITIES = dict.fromkeys(entities.FIELDS, "text")
 _READ = f"""
-select {", ".join(_COLUMNS)} from shop.merchant_labels
+select {", ".join([*_COLUMNS, *_ENTITIES])} from shop.known_labels
 where transaction_id = any(%s) order by transaction_id, timestamp, known_at"""
-_MERCHANTS = """
-select t.transaction_id, t.timestamp, t.merchant_id
+_STORED = f"""
+select t.transaction_id, t.timestamp, {", ".join(f"t.{field}" for field in entities.FIELDS.values())}
 from unnest(%s::text[], %s::timestamptz[]) as asked (transaction_id, timestamp)
 join shop.transactions t using (transaction_id, timestamp)"""
 _ADD = """
-insert into shop.merchant_frauds (merchant_id, reported, counts_from, frauds)
-select * from unnest(%s::text[], %s::date[], %s::date[], %s::int[])
-on conflict (merchant_id, reported, counts_from) do update set frauds = merchant_frauds.frauds + excluded.frauds"""
+insert into shop.known_frauds (kind, entity, reported, counts_from, frauds)
+select * from unnest(%s::text[], %s::text[], %s::date[], %s::date[], %s::int[])
+on conflict (kind, entity, reported, counts_from) do update set frauds = known_frauds.frauds + excluded.frauds"""
+
+Change = tuple[str, str, date, date]  # kind, entity, reported, counts_from
 
 
 class _Row(NamedTuple):
-    """A label as it was read, a row of shop.merchant_labels with `_COLUMNS`."""
+    """A label as it was read, a row of shop.known_labels; the entities, by kind, of a fraud only."""
 
     transaction_id: str
     timestamp: datetime
     known_at: datetime
     is_fraud: bool
-    merchant_id: str | None
     counts_from: date | None
+    entities: dict[str, str]
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> _Row:
+        """The row with these values of `_COLUMNS` and `_ENTITIES`."""
+        label, names = values[: len(_COLUMNS)], values[len(_COLUMNS) :]
+        named = {kind: name for kind, name in zip(_ENTITIES, names, strict=True) if name}
+        return cls._make((*label, named))
+
+    def values(self) -> tuple[object, ...]:
+        """The values of `_COLUMNS` and `_ENTITIES`."""
+        return *self[:-1], *(self.entities.get(kind) for kind in _ENTITIES)
 
 
 class _Counted(NamedTuple):
@@ -67,14 +81,14 @@ class _Counted(NamedTuple):
 
     known_at: datetime
     is_fraud: bool
-    merchant_id: str | None
+    entities: dict[str, str]
     counts_from: date
 
 
 def labels(
     connection: psycopg.Connection, writer: Writer, span: Range, watermark: datetime | None
 ) -> Outcome:
-    """Keeps the labels of a range for the features of merchants; a handler of `include.streams.store.write`.
+    """Keeps the labels of a range for what features know of fraud; a handler of `include.streams.store.write`.
 
     Rejected and contradicting labels are only counted: the stream of transactions keeps them.
     """
@@ -85,14 +99,14 @@ def labels(
     known: dict[tuple[str, datetime, datetime], bool] = {}
     # Of an event, in order of known_at.
     counted: dict[tuple[str, datetime], list[_Counted]] = defaultdict(list)
-    for row in map(_Row._make, connection.execute(_READ, ([label.transaction_id for label in read],))):
+    for row in map(_Row.of, connection.execute(_READ, ([label.transaction_id for label in read],))):
         event = row.transaction_id, row.timestamp
         known[*event, row.known_at] = row.is_fraud
         if row.counts_from is not None:
-            counted[event].append(_Counted(row.known_at, row.is_fraud, row.merchant_id, row.counts_from))
-    merchants = _merchants(connection, read)
+            counted[event].append(_Counted(row.known_at, row.is_fraud, row.entities, row.counts_from))
+    stored = _stored_entities(connection, read)
     rows: list[_Row] = []
-    changes: Counter[tuple[str, date, date]] = Counter()
+    changes: Counter[Change] = Counter()
     duplicates = conflicts = 0
     for label in read:
         event = label.transaction_id, label.timestamp
@@ -102,17 +116,17 @@ def labels(
             conflicts += known[key] != label.is_fraud
             continue
         before = counted[event]
-        merchant_id = label.merchant_id or merchants.get(event)
+        named = stored.get(event, {}) | entities.entities_of(label) if label.is_fraud else {}
         counts_from = _counts_from(label, before, opened)
         known[key] = label.is_fraud
-        rows.append(_Row(*key, label.is_fraud, merchant_id, counts_from))
+        rows.append(_Row(*key, label.is_fraud, counts_from, named))
         if counts_from is not None:
-            new = _Counted(label.known_at, label.is_fraud, merchant_id, counts_from)
+            new = _Counted(label.known_at, label.is_fraud, named, counts_from)
             after = sorted([*before, new], key=attrgetter("known_at"))
             changes.update(_frauds(after))
             changes.subtract(_frauds(before))
             counted[event] = after
-    copy(connection, writer, "shop.merchant_labels", _COLUMNS, rows)
+    copy(connection, writer, "shop.known_labels", _COLUMNS | _ENTITIES, [row.values() for row in rows])
     if changed := [(*key, number) for key, number in sorted(changes.items()) if number]:
         connection.execute(_ADD, tuple(map(list, zip(*changed, strict=True))))
     return Outcome(
@@ -130,31 +144,37 @@ def _counts_from(label: Label, others: Sequence[_Counted], opened: datetime | No
     return None if later and day >= min(later) else day
 
 
-def _frauds(labels: Sequence[_Counted]) -> Counter[tuple[str, date, date]]:
-    """Rows of shop.merchant_frauds that the labels of a transaction make, in order of known_at."""
-    counts: Counter[tuple[str, date, date]] = Counter()
+def _frauds(labels: Sequence[_Counted]) -> Counter[Change]:
+    """Rows of shop.known_frauds that the labels of a transaction make, in order of known_at."""
+    counts: Counter[Change] = Counter()
     for label, following in zip_longest(labels, labels[1:]):
-        if label.is_fraud and label.merchant_id is not None:
-            reported = label.merchant_id, _day_after(label.known_at)
-            counts[*reported, label.counts_from] += 1
+        if not label.is_fraud:
+            continue
+        reported = _day_after(label.known_at)
+        for kind, entity in {entities.SHOP: "", **label.entities}.items():
+            counts[kind, entity, reported, label.counts_from] += 1
             if following is not None:
-                counts[*reported, following.counts_from] -= 1
+                counts[kind, entity, reported, following.counts_from] -= 1
     return counts
 
 
-def _merchants(
+def _stored_entities(
     connection: psycopg.Connection, labels: Sequence[Label]
-) -> dict[tuple[str, datetime], str | None]:
-    """The merchants of frauds whose label does not name one, by id and time of the event, where it is stored."""
+) -> dict[tuple[str, datetime], dict[str, str]]:
+    """The entities of frauds whose label does not name all, by id and time of the event, where it is stored."""
     unnamed = [
         (label.transaction_id, label.timestamp)
         for label in labels
-        if label.is_fraud and not label.merchant_id
+        if label.is_fraud and len(entities.entities_of(label)) < len(_ENTITIES)
     ]
     if not unnamed:
         return {}
-    rows = connection.execute(_MERCHANTS, tuple(map(list, zip(*unnamed, strict=True))))
-    return {(transaction_id, timestamp): merchant_id for transaction_id, timestamp, merchant_id in rows}
+    rows = connection.execute(_STORED, tuple(map(list, zip(*unnamed, strict=True))))
+    fields = tuple(entities.FIELDS.values())
+    return {
+        (transaction_id, timestamp): entities.named(dict(zip(fields, texts, strict=True)))
+        for transaction_id, timestamp, *texts in rows
+    }
 
 
 def _day_after(time: datetime) -> date:

@@ -1,7 +1,7 @@
 """Scores the transactions of a range: features from each customer's state, the champion's score, alerts.
 
-What an event says about fraud is left behind with the decoding; nothing here can see it. Of labels only the number
-of frauds that were known of a merchant before the payment's day is seen (include.features.known_frauds).
+What an event says about fraud is left behind with the decoding; nothing here can see it. Of labels only the numbers
+of frauds that were known of its entities before the payment's day are seen (include.features.known_frauds).
 """
 
 from __future__ import annotations
@@ -186,15 +186,12 @@ def _score(
 ) -> int:
     """Scores events that are new, in log order; returns the number of alerts."""
     transactions = [transaction for _, transaction in events]
-    customers, customer_of = _index([transaction.user_id for transaction in transactions])
-    merchants, merchant_of = _index([transaction.merchant_id for transaction in transactions])
+    columns = behaviour.columns(transactions)
+    customers, customer_of = columns.entities["customer"]
+    merchants, merchant_of = columns.entities["merchant"]
     customer_states = load_states(connection, CUSTOMERS, customers, span.partition)
     merchant_states = load_states(connection, MERCHANTS, merchants, span.partition)
-
-    columns = behaviour.columns(transactions)
-    frauds = known_frauds.counts(
-        connection, [transaction.merchant_id for transaction in transactions], columns.time
-    )
+    frauds = known_frauds.counts(connection, columns.entities, columns.time)
     vectors = behaviour.compute(customer_states, customer_of, columns, merchant_states, merchant_of, frauds)
     values = scorer.score(vectors)
     _write_scores(connection, writer, span, scorer, events, vectors, values)
@@ -255,13 +252,6 @@ def _write_alerts(
             (t.transaction_id, t.user_id, t.timestamp, *decision, span.topic, span.partition, at.offset)
         )
     copy(connection, writer, "shop.fraud_alerts", _ALERTS, rows)
-
-
-def _index(ids: Sequence[str | None]) -> tuple[list[str], np.ndarray]:
-    """The distinct ids, and for each given one its index among them, -1 for None."""
-    position: dict[str, int] = {}
-    index = [-1 if key is None else position.setdefault(key, len(position)) for key in ids]
-    return list(position), np.array(index, np.int64)
 
 
 def real_arrays(vectors: np.ndarray) -> list[bytes]:

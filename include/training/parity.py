@@ -50,7 +50,7 @@ class Recomputation:
     """The feature vectors of a log from empty states, batch after batch.
 
     Args:
-        frauds: what the stream knew of merchants (`include.features.known_frauds.as_read`); nothing when not given.
+        frauds: what the stream knew of fraud (`include.features.known_frauds.as_read`); nothing when not given.
     """
 
     def __init__(self, frauds: KnownFrauds | None = None) -> None:
@@ -61,7 +61,7 @@ class Recomputation:
         """(N, len(FEATURES)) float32 of transactions of one partition, in the order of its log."""
         if partition not in self._logs:
             self._logs[partition] = Log(self._frauds)
-        return self._logs[partition].vectors(transactions, behaviour.columns(transactions))
+        return self._logs[partition].vectors(behaviour.columns(transactions))
 
 
 def recompute(

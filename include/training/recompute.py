@@ -6,7 +6,7 @@ and merchants, and the labels known on each day as if each had been read in time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import psycopg
 from include.events.rows import with_transactions
 from include.events.transaction import Transaction
 from include.features import behaviour, known_frauds
+from include.features.entities import Coded
 from include.sql import statement
 from include.training import stored_rows
 
@@ -42,33 +43,33 @@ class States:
         self.row_of: dict[str, int] = {}
         self.states = new(1024)
 
-    def index(self, ids: Sequence[str | None]) -> np.ndarray:
-        """(N,) the row of each id's state; -1 for None."""
+    def index(self, ids: Coded) -> np.ndarray:
+        """(N,) the row of each id's state; -1 where there is none."""
         row_of = self.row_of
-        rows = np.array([-1 if id_ is None else row_of.setdefault(id_, len(row_of)) for id_ in ids], np.int64)
+        rows = np.array([*(row_of.setdefault(id_, len(row_of)) for id_ in ids.values), -1], np.int64)
         while len(row_of) > len(self.states):
             self.states = np.concatenate([self.states, self.new(len(self.states))])
-        return rows
+        of_row: np.ndarray = rows[ids.codes]
+        return of_row
 
 
 class Log:
     """The feature vectors of one Kafka partition's log from empty states, batch after batch.
 
     Args:
-        frauds: what was known of merchants (include.features.known_frauds).
+        frauds: what was known of fraud (include.features.known_frauds).
     """
 
     def __init__(self, frauds: known_frauds.KnownFrauds) -> None:
         self._frauds = frauds
         self._customers, self._merchants = States(behaviour.new_state), States(behaviour.new_merchant_state)
 
-    def vectors(self, transactions: Sequence[Transaction], columns: behaviour.Columns) -> np.ndarray:
-        """(N, len(FEATURES)) float32 of the log's next transactions, whose columns are given, too."""
+    def vectors(self, columns: behaviour.Columns) -> np.ndarray:
+        """(N, len(FEATURES)) float32 of the log's next transactions."""
         customers, merchants = self._customers, self._merchants
-        merchant_ids = [transaction.merchant_id for transaction in transactions]
-        customer_of = customers.index([transaction.user_id for transaction in transactions])
-        merchant_of = merchants.index(merchant_ids)
-        known = self._frauds.counts(merchant_ids, columns.time)
+        customer_of = customers.index(columns.entities["customer"])
+        merchant_of = merchants.index(columns.entities["merchant"])
+        known = self._frauds.counts(columns.entities, columns.time)
         return behaviour.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
 
 
@@ -113,7 +114,7 @@ def _vectors(
             if partition != current:
                 current, log = partition, Log(frauds)
             columns = behaviour.columns(transactions)
-            vectors = log.vectors(transactions, columns)
+            vectors = log.vectors(columns)
             timestamp = columns.time / 1e6
             kept = np.array([head.sampled for head in heads], bool) & (timestamp >= wanted_from)
             key, user = np.array([(head.key, head.user) for head in heads], np.int64).T

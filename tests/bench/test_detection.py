@@ -14,7 +14,9 @@ from include.bench.worlds import bank, mobile_money, own
 from include.bench.worlds.history import DAY, History, Labels
 from include.cli import main
 from include.features.behaviour import FEATURES
+from include.features.entities import KINDS, Coded, coded
 from include.training.evaluation import Ranking
+from tests.builders import transaction
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def test_a_world_has_its_truth_and_only_labels_known_at_the_split(small):
     assert set(small.scenario[~small.fraud]) == {""} and "" not in set(small.scenario[small.fraud])
     assert small.known_fraud[small.fit].sum() > 0 and small.known_fraud[small.later].sum() == 0
     assert small.settled[: small.fit.stop].any() and not small.settled[small.later].any()
-    assert (small.vectors[:, FEATURES.index("merchant_frauds")] > 0).any()
+    assert (small.vectors[:, FEATURES.index("merchant_frauds_30d")] > 0).any()
 
 
 def test_raw_fields_are_numbers_without_people():
@@ -55,9 +57,16 @@ def test_the_newest_label_that_is_known_at_the_split_counts():
 
 def test_a_correction_takes_a_known_fraud_back():
     labels = Labels(np.array([1, 1, 2]), np.array([True, False, True]), np.array([3, 5, 4]) * DAY)
-    known = detection._known_frauds(history(labels))
+    fields = [{"merchant_id": "m"}, {"merchant_id": "m"}, {"merchant_id": None}]
+    known = detection._known_frauds(labels, [transaction(**given) for given in fields])
     days = np.array([3, 4, 5, 6]) * DAY
-    assert known.counts(["shop"] * 4, days).tolist() == [0, 1, 1, 0]
+    counts = known.counts({"shop": Coded([""], np.zeros(4, int)), "merchant": coded(["m"] * 4)}, days)
+    assert counts[:, [KINDS.index(kind) for kind in ("shop", "merchant")], -1].tolist() == [
+        [0, 0],
+        [1, 1],
+        [2, 1],
+        [1, 0],
+    ]
 
 
 def test_measures_are_means_over_seeds_with_intervals(small):

@@ -283,7 +283,7 @@ def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clea
         scoring.until(
             lambda: query(settings, "select transaction_id from shop.fraud_scores") == [("secured",)]
         )
-        scoring.until(lambda: query(settings, "select count(*) from shop.merchant_labels") == [(1,)])
+        scoring.until(lambda: query(settings, "select count(*) from shop.known_labels") == [(1,)])
         letters = "select count(*) from shop.dead_letters"
         before = query(settings, letters)[0][0]
         assert sum(dead_letters.replay(settings).values()) == before > 0

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from include.events.fields import Field, declared
-from include.events.label import LabelEvent, decode_label
+from include.events.label import Label, decode_label
 from include.events.strict_json import MAX_DEPTH, Reason
 from include.events.transaction import TransactionEvent, decode
 from include.settings import PROJECT_ROOT, Settings
@@ -39,13 +39,13 @@ def rows(fields: tuple[Field, ...]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("title", "record"), [("Transactions", TransactionEvent), ("Labels", LabelEvent)])
+@pytest.mark.parametrize(("title", "record"), [("Transactions", TransactionEvent), ("Labels", Label)])
 def test_the_tables_of_fields_are_the_declarations(title, record):
     expected = rows(declared(record))
     assert re.findall(r"^\| `.*", section(title), re.MULTILINE) == expected, "\n".join(expected)
 
 
-@pytest.mark.parametrize(("title", "record"), [("Transactions", TransactionEvent), ("Labels", LabelEvent)])
+@pytest.mark.parametrize(("title", "record"), [("Transactions", TransactionEvent), ("Labels", Label)])
 def test_the_examples_are_those_of_the_declarations(title, record):
     example = {field.name: field.example for field in declared(record)}
     assert msgspec.json.decode(json_example(title)) == msgspec.to_builtins(example)

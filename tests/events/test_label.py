@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from include.events.label import Label, decode_label, encode_label
 from include.events.transaction import Reason, Rejected
+from include.features import entities
 from include.settings import PROJECT_ROOT
 from tests.builders import ABSENT, NOW, label, label_bytes, label_event
 from tests.fuzz_messages import messages
@@ -80,14 +81,16 @@ def test_bad_input_is_rejected_with_its_reason(value, reason):
 def test_a_whole_label_is_read():
     content = label_event(transaction_id="one")
     assert read(json.dumps(content).encode()) == Label(
-        "one", NOW, True, NOW + timedelta(days=1), "card_testing", "merchant-0001"
-    )
+        "one", NOW, True, NOW + timedelta(days=1), "card_testing",
+        "user-0001", "merchant-0001", "iPhone 15", "groceries", "Germany",
+    )  # fmt: skip
 
 
-def test_only_scenario_merchant_and_user_may_be_missing():
+def test_only_the_scenario_and_what_is_the_transactions_may_be_missing():
+    optional = ("scenario_id", *entities.FIELDS.values())
     for missing in (ABSENT, None):
-        decoded = read(label_bytes(scenario_id=missing, user_id=missing, merchant_id=missing, is_fraud=False))
-        assert decoded.scenario_id is None and decoded.merchant_id is None
+        decoded = read(label_bytes(**dict.fromkeys(optional, missing), is_fraud=False))
+        assert [getattr(decoded, name) for name in optional] == [None] * len(optional)
         assert decoded.is_fraud is False
 
 
@@ -107,16 +110,23 @@ def test_unknown_fields_are_accepted():
     assert read(label_bytes(transaction_id="one", source="bank", more={"a": 1})).transaction_id == "one"
 
 
-@given(st.booleans(), st.none() | st.just("card_testing"), st.none() | st.just("merchant-0001"))
-def test_encode_and_decode_are_inverse(is_fraud, scenario_id, merchant_id):
-    original = label(is_fraud=is_fraud, scenario_id=scenario_id, merchant_id=merchant_id)
-    assert read(encode_label(original, "user-0001")) == original
+@given(
+    st.booleans(),
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("scenario_id", *entities.FIELDS.values()), st.just("a, b"))
+    ),
+)
+def test_encode_and_decode_are_inverse(is_fraud, fields):
+    original = label(is_fraud=is_fraud, **fields)
+    assert read(encode_label(original)) == original
 
 
 def test_fields_are_the_columns_of_the_table():
     sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.tables.sql").read_text()
     body = re.search(r"create table shop\.fraud_transactions \((.*?)primary key", sql, re.DOTALL)[1]
-    assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), "merchant_id"] == list(Label.__struct_fields__)
+    assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), *entities.FIELDS.values()] == list(
+        Label.__struct_fields__
+    )
 
 
 def test_10000_mutated_labels_are_decoded_or_rejected():

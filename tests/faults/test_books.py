@@ -183,9 +183,9 @@ WRONGS = {
     "a transaction lost": (owner(first_of("transactions")), {"lost", "unaccounted"}),
     "a dead letter lost": (owner(first_of("dead_letters", "offset")), {"lost"}),
     "a label lost": (owner(first_of("fraud_transactions")), {"lost"}),
-    "a label that the scores lost": (owner(first_of("merchant_labels")), {"lost"}),
+    "a label that the scores lost": (owner(first_of("known_labels")), {"lost"}),
     "a label that counts before it is known": (
-        owner("update shop.merchant_labels set counts_from = known_at::date"),
+        owner("update shop.known_labels set counts_from = known_at::date"),
         {"wrong_features"},
     ),
     "a score lost": (owner(first_of("fraud_scores", where="not is_alert")), {"lost"}),

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from include.features import behaviour
 from include.features.aggregates import DAY, HOUR
 from include.features.behaviour import FEATURES
+from include.features.definitions import MERCHANT_FEATURES
+from include.features.entities import KINDS
 from include.features.geography import country_of
+from include.features.known_frauds import WINDOWS
 from tests.builders import NOW, transaction
 
 START = NOW - timedelta(days=60)
@@ -241,27 +244,23 @@ def test_merchant_against_its_own_habit():
     assert merchants["count"].tolist() == [170]
 
 
-def test_known_frauds_of_a_merchant_and_their_share():
-    rows = [at(day * DAY, amount=20.0) for day in range(40)]
-    one, frauds = np.zeros(40, int), np.r_[np.zeros(39), 5]
+def test_known_frauds_are_logs_of_counts_by_kind_and_window():
+    frauds = np.zeros((2, len(KINDS), len(WINDOWS)))
+    frauds[1, KINDS.index("shop")] = 99
+    frauds[1, KINDS.index("merchant")] = [1, 2, 5]
+    frauds[1, KINDS.index("country"), 2] = 7
     result = behaviour.compute(
-        behaviour.new_state(1), one, behaviour.columns(rows), behaviour.new_merchant_state(1), one, frauds
+        behaviour.new_state(1), np.zeros(2, int), behaviour.columns([at(0), at(60)]), frauds=frauds
     )
-    known, share = (
-        result[:, FEATURES.index("merchant_frauds")],
-        result[:, FEATURES.index("merchant_fraud_share")],
-    )
-    assert (known[:39] == 0).all() and known[39] == pytest.approx(np.log(6))
-    assert (share[:39] == 0).all() and 5 / (5 + 10 + 40) < share[39] < 5 / (5 + 10 + 10)
-    busy = behaviour.compute(
-        behaviour.new_state(1), np.zeros(400, int), behaviour.columns([at(day * DAY / 10) for day in range(400)]),
-        behaviour.new_merchant_state(1), np.zeros(400, int), np.r_[np.zeros(399), 5],
-    )  # fmt: skip
-    assert 0 < busy[-1, FEATURES.index("merchant_fraud_share")] < share[39] / 3
-    other = behaviour.compute(
-        behaviour.new_state(1), one, behaviour.columns(rows), behaviour.new_merchant_state(1), one - 1, frauds
-    )
-    assert other[39, FEATURES.index("merchant_frauds")] == 0
+    named = {name: result[:, column].tolist() for column, name in enumerate(FEATURES) if "_frauds_" in name}
+    expected = {
+        "merchant_frauds_1d": 1,
+        "merchant_frauds_7d": 2,
+        "merchant_frauds_30d": 5,
+        "country_frauds_30d": 7,
+    }
+    assert named == {name: [0, float(np.float32(np.log1p(expected.get(name, 0))))] for name in named}
+    assert expected.keys() < named.keys()
 
 
 def test_rows_without_a_merchant_change_no_merchant():
@@ -271,7 +270,7 @@ def test_rows_without_a_merchant_change_no_merchant():
         behaviour.new_state(1), np.zeros(3, int), behaviour.columns(rows), merchants, np.array([0, -1, 0])
     )
     assert merchants["count"].tolist() == [2, 0]
-    assert (result[1, FEATURES.index("merchant_amount_z") :] == 0).all()
+    assert (result[1, [FEATURES.index(name) for name in MERCHANT_FEATURES]] == 0).all()
 
 
 def test_a_late_row_looks_at_the_state_as_it_stands():

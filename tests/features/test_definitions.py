@@ -12,10 +12,13 @@ from include.features.definitions import (
     CUSTOMER_FEATURES,
     DEFINITIONS,
     FEATURES,
+    KNOWN_FRAUD_FEATURES,
     MERCHANT_FEATURES,
     NEUTRAL,
     Feature,
 )
+from include.features.entities import KINDS
+from include.features.known_frauds import WINDOWS
 from include.models.isolation_forest import COLUMNS
 from include.settings import PROJECT_ROOT
 from tests.builders import transaction
@@ -35,8 +38,8 @@ def test_the_table_of_features_is_that_of_the_definitions():
 
 def test_names_are_distinct_and_merchants_features_are_named_so():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert (*CUSTOMER_FEATURES, *MERCHANT_FEATURES) == FEATURES
-    assert [name for name in FEATURES if name.startswith("merchant_")] == list(MERCHANT_FEATURES)
+    assert (*CUSTOMER_FEATURES, *MERCHANT_FEATURES, *KNOWN_FRAUD_FEATURES) == FEATURES
+    assert all(name.startswith("merchant_") for name in MERCHANT_FEATURES)
     assert all(0 <= column < len(FEATURES) for column in COLUMNS)
 
 
@@ -44,7 +47,12 @@ def test_a_first_payment_with_nothing_unusual_has_neutral_values():
     columns, one = behaviour.columns([transaction()]), np.zeros(1, int)
     without_merchants = behaviour.compute(behaviour.new_state(1), one, columns)
     new_merchant = behaviour.compute(
-        behaviour.new_state(1), one, columns, behaviour.new_merchant_state(1), one, np.zeros(1)
+        behaviour.new_state(1),
+        one,
+        columns,
+        behaviour.new_merchant_state(1),
+        one,
+        np.zeros((1, len(KINDS), len(WINDOWS))),
     )
     given = ~np.isnan(NEUTRAL)
     assert [feature.name for feature in DEFINITIONS if feature.neutral is None] == ["amount"]

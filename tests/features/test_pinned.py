@@ -1,4 +1,4 @@
-"""Vectors and states of feature set 2 as they were computed when the set was defined.
+"""Vectors and states of feature set 3 as they were computed when the set was defined.
 
 What streams have logged and stored must stay readable and comparable: whoever changes a number here needs another
 FEATURE_SET (vectors) or LAYOUT (states).
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from include.features import behaviour
+from include.features.entities import KINDS
+from include.features.known_frauds import WINDOWS
 from tests.builders import NOW, transaction
 
 PINNED = json.loads(Path(__file__).with_name("pinned.json").read_text())
@@ -51,8 +53,9 @@ def computed(first: int, end: int, customers: np.ndarray, merchants: np.ndarray)
     merchant_of = np.array(
         [-1 if row.merchant_id is None else int(row.merchant_id[1:]) % MERCHANTS for row in chosen]
     )
+    frauds = number[:, None, None] % np.arange(4, 4 + len(KINDS))[:, None] * np.arange(1, 1 + len(WINDOWS))
     return behaviour.compute(
-        customers, number * number % CUSTOMERS, behaviour.columns(chosen), merchants, merchant_of, number % 4
+        customers, number * number % CUSTOMERS, behaviour.columns(chosen), merchants, merchant_of, frauds
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from include.features import behaviour
 from include.features.behaviour import FEATURES
 from include.features.definitions import DEFINITIONS
+from include.features.entities import KINDS
+from include.features.known_frauds import WINDOWS
 from include.features.words import ScoredPayment
 from include.models import explain
 from include.models.isolation_forest import COLUMNS, IsolationForestDetector
@@ -57,7 +59,7 @@ def ordinary():
     users, shops, transactions = (list(column) for column in zip(*rows, strict=True))
     columns = behaviour.columns(transactions)
     state, merchants = behaviour.new_state(150), behaviour.new_merchant_state(300)
-    frauds = np.random.default_rng(7).poisson(0.3, len(rows))
+    frauds = np.random.default_rng(7).poisson(0.3, (len(rows), len(KINDS), len(WINDOWS))).cumsum(axis=2)
     return behaviour.compute(
         state, np.array(users), columns, merchants, np.array(shops), frauds
     ), transactions
@@ -65,7 +67,8 @@ def ordinary():
 
 @pytest.fixture(scope="module", params=[COLUMNS, tuple(range(len(FEATURES)))], ids=["chosen", "all"])
 def detector(ordinary, request):
-    return IsolationForestDetector(columns=request.param, seed=1).fit(ordinary[0])
+    trees = 100 if request.param is COLUMNS else 200  # a tree cuts each of many features less often
+    return IsolationForestDetector(trees, columns=request.param, seed=1).fit(ordinary[0])
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +176,26 @@ def test_values_are_in_the_unit_of_the_words():
     ],
 )
 def test_words_of_known_frauds(frauds, text):
-    vector = dict.fromkeys(FEATURES, 0.0) | {"merchant_frauds": float(np.float32(np.log1p(frauds)))}
-    reason = explain.reason(ScoredPayment(vector, transaction()), DEFINITION["merchant_frauds"])
+    vector = dict.fromkeys(FEATURES, 0.0) | {"merchant_frauds_30d": float(np.float32(np.log1p(frauds)))}
+    reason = explain.reason(ScoredPayment(vector, transaction()), DEFINITION["merchant_frauds_30d"])
     assert (reason["text"], reason["value"]) == (text, frauds)
-    payment = ScoredPayment(vector | {"merchant_fraud_share": 0.2}, transaction())
-    share = explain.reason(payment, DEFINITION["merchant_fraud_share"])
-    assert (share["text"], share["value"]) == (f"{text}, many for its size", frauds)
+
+
+@pytest.mark.parametrize(
+    ("feature", "text"),
+    [
+        ("customer_frauds_1d", "2 payments of this customer were reported as fraud on the day before"),
+        ("device_frauds_7d", "2 payments with iPhone 15 were reported as fraud in the last 7 days"),
+        (
+            "category_frauds_30d",
+            "2 payments in category groceries were reported as fraud in the last 30 days",
+        ),
+        ("country_frauds_7d", "2 payments from Germany were reported as fraud in the last 7 days"),
+    ],
+)
+def test_known_frauds_are_told_by_what_they_have_in_common(feature, text):
+    vector = dict.fromkeys(FEATURES, 0.0) | {feature: float(np.log(3))}
+    assert explain.reason(ScoredPayment(vector, transaction()), DEFINITION[feature])["text"] == text
 
 
 class Everything:

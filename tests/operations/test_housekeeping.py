@@ -296,9 +296,9 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
             shop,
             f"""insert into shop.fraud_alerts values ('t{i}', 'u', '{at}', 1, 1, 1, 1, '[]', 'topic', 0, {i}, '{at}');
             insert into shop.fraud_transactions values ('t{i}', '{at}', true, '{at}');
-            insert into shop.merchant_labels (transaction_id, timestamp, known_at, is_fraud, merchant_id, counts_from)
+            insert into shop.known_labels (transaction_id, timestamp, known_at, is_fraud, merchant, counts_from)
             values ('t{i}', '{at}', '{at}', true, 'm', '{at}'), ('f{i}', '{at}', '{at}', true, 'm', null);
-            insert into shop.merchant_frauds values ('m', '{at}', '{at}', {i});
+            insert into shop.known_frauds values ('merchant', 'm', '{at}', '{at}', {i});
             insert into shop.user_state values ('u{i}', 0, 1, '', '{at}');
             insert into shop.merchant_state values ('m{i}', 0, 1, '', '{at}');
             insert into shop.verdicts (transaction_id, is_fraud, analyst, at) values ('t{i}', true, 'a', '{at}');
@@ -314,8 +314,8 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
     tables = (
         "fraud_alerts",
         "fraud_transactions",
-        "merchant_labels",
-        "merchant_frauds",
+        "known_labels",
+        "known_frauds",
         "user_state",
         "merchant_state",
         "verdicts",

@@ -83,7 +83,7 @@ def test_what_the_stream_logged_is_what_its_transactions_give(shop, monkeypatch)
     assert (found.rows, found.merchants, found.left_out, found.share) == (2 * ROWS, 2 * ROWS, 0, 1.0)
     with psycopg.connect(shop.conninfo("app")) as connection:
         frauds = "select count(*) from shop.fraud_scores where features[%s] > 0"
-        assert connection.execute(frauds, [FEATURES.index("merchant_frauds") + 1]).fetchone() > (50,)
+        assert connection.execute(frauds, [FEATURES.index("merchant_frauds_30d") + 1]).fetchone() > (50,)
         kept = connection.execute("select feature_set, rows, mismatches from shop.parity_checks").fetchall()
     assert kept == [(FEATURE_SET, 2 * ROWS, [])]
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 
+from include.features import known_frauds
+from include.features.entities import KINDS, Coded
 from include.platform import postgres as server
 from include.platform.postgres import BASELINE, EARLY_MIGRATIONS, MigrationRefused
 from include.settings import Settings
 from include.sql import FOLDER
 
 pytestmark = pytest.mark.services
+
+KNOWN_LABELS = 6  # the number of the migration
 
 
 @pytest.fixture
@@ -172,3 +178,46 @@ def test_an_installation_with_a_part_of_the_early_migrations_is_told_what_to_do(
     server.migrate(database)
     assert set(applied(database)) >= set(BASELINE)
     assert not set(applied(database)) & EARLY_MIGRATIONS
+
+
+def migrate_before(database: Settings, migrations: Path, number: int) -> None:
+    """Runs the migrations below a number, and puts the others into the folder."""
+    files = sorted((FOLDER / "migrations").glob("*.sql"))
+    for file in files[: number - 1]:
+        (migrations / file.name).write_text(file.read_text())
+    server.migrate(database)
+    for file in files[number - 1 :]:
+        (migrations / file.name).write_text(file.read_text())
+
+
+def test_known_frauds_of_merchants_go_on_and_those_of_other_entities_are_added(database, migrations):
+    migrate_before(database, migrations, KNOWN_LABELS)
+    with psycopg.connect(database.conninfo("owner")) as owner:
+        owner.execute("""
+            insert into shop.transactions (transaction_id, user_id, timestamp, amount, merchant_id, device,
+                merchant_category, transaction_location, topic, partition, "offset", broker_time)
+            values ('a', 'u', '2026-03-01', 1, 'stored', 'phone', '', 'Nairobi, Kenya', 't', 0, 0, now()),
+                   ('b', 'v', '2026-03-01', 1, 'm', null, 'books', null, 't', 0, 1, now());
+            insert into shop.merchant_labels (transaction_id, timestamp, known_at, is_fraud, merchant_id, counts_from)
+            values ('a', '2026-03-01', '2026-03-02 10:00Z', true, 'm', '2026-03-03'),
+                   ('a', '2026-03-01', '2026-03-05 10:00Z', false, 'm', '2026-03-07'),
+                   ('b', '2026-03-01', '2026-03-02 11:00Z', true, 'm', '2026-03-03'),
+                   ('gone', '2026-03-01', '2026-03-02 12:00Z', true, 'm', '2026-03-03'),
+                   ('b', '2026-03-01', '2026-03-01 00:00Z', true, 'm', null);
+            insert into shop.merchant_frauds
+            values ('m', '2026-03-03', '2026-03-03', 3), ('m', '2026-03-03', '2026-03-07', -1)
+        """)
+    server.migrate(database)
+    entities = dict(zip(KINDS, ("", "u", "m", "phone", "books", "kenya"), strict=True))
+    march = [
+        date(2026, 3, day) - date(1970, 1, 1) for day in (2, 3, 7)
+    ]  # before, the first day, the correction's
+    days = np.array([day.days for day in march]) * known_frauds.DAY
+    given = {kind: Coded([entity], np.zeros(3, int)) for kind, entity in entities.items()}
+    expected = [[0, 3, 2], [0, 1, 0], [0, 3, 2], [0, 1, 0], [0, 1, 1], [0, 1, 0]]
+    with psycopg.connect(database.conninfo("stream_writer")) as stream:
+        assert known_frauds.counts(stream, given, days)[:, :, -1].T.tolist() == expected
+        assert stream.execute("select count(*) from shop.known_labels").fetchone() == (5,)
+    with psycopg.connect(database.conninfo("trainer")) as trainer:
+        recomputed = known_frauds.as_read(trainer).counts(given, days)
+    assert recomputed[:, :, -1].T.tolist() == expected

@@ -1,9 +1,11 @@
-"""Labels as features of merchants: never before they are known, whatever the order of partitions, batches and speed."""
+"""Labels as features: never before they are known, whatever the order of partitions, batches and speed."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import psycopg
@@ -14,6 +16,9 @@ from hypothesis import strategies as st
 
 from include.features import behaviour, known_frauds
 from include.features.behaviour import FEATURES
+from include.features.definitions import KNOWN_FRAUD_FEATURES
+from include.features.entities import KINDS, Coded, coded
+from include.features.known_frauds import WINDOWS
 from include.settings import Settings
 from include.streams import known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
@@ -25,7 +30,7 @@ from tests.stream_runs import query
 STREAM = "fraud_stream"
 START = datetime(2026, 10, 1, tzinfo=UTC)
 BROKER_TIME = datetime(2027, 1, 1, tzinfo=UTC)
-FRAUDS = FEATURES.index("merchant_frauds")
+FRAUDS = FEATURES.index("merchant_frauds_30d")
 
 pytestmark = pytest.mark.services
 
@@ -73,9 +78,12 @@ class Shop:
         self.write(self.settings.transactions_topic, [event_bytes(**fields)], partition)
         return fields["transaction_id"]
 
-    def known(self, days: float, merchant_id: str = "m") -> int:
-        """Frauds that a payment at that time would know."""
-        return int(known_frauds.counts(self.connection, [merchant_id], micros(days))[0])
+    def known(self, days: float, entity: str = "m", kind: str = "merchant", window: int = 30) -> int:
+        """Frauds that a payment at that time would know of an entity."""
+        named = {kind: Coded([entity], np.zeros(1, int))}
+        counts = known_frauds.counts(self.connection, named, micros(days))
+        assert counts.sum() == counts[0, KINDS.index(kind)].sum()
+        return int(counts[0, KINDS.index(kind), WINDOWS.index(window)])
 
     def seen(self, transaction_id: str) -> int:
         """Frauds that a scored payment knew."""
@@ -99,7 +107,49 @@ def test_a_label_counts_from_the_day_after_it_was_known_for_thirty_days(shop):
         [0, 0, 2, 2, 3, 4, 4, 2, 1, 1, 0]
     )  # fmt: skip
     assert shop.known(10, "another") == 0
-    assert known_frauds.counts(shop.connection, [None, "m"], np.repeat(micros(6), 2)).tolist() == [0, 4]
+    several = known_frauds.counts(shop.connection, {"merchant": coded([None, "m"])}, np.repeat(micros(6), 2))
+    assert several[:, KINDS.index("merchant")].tolist() == [[0, 0, 0], [1, 4, 4]]
+    assert [shop.known(day, window=1) for day in (0.9999, 1, 1.9999, 2, 3, 6, 7)] == [0, 2, 2, 1, 0, 1, 0]
+    assert [shop.known(day, window=7) for day in (1, 2, 6, 7.9999, 8, 9, 12.9999, 13)] == [
+        2,
+        3,
+        4,
+        4,
+        2,
+        1,
+        1,
+        0,
+    ]
+
+
+def test_a_fraud_counts_for_each_kind_of_entity_and_for_the_shop(shop):
+    shop.labels(
+        fraud(0.5, user_id="u", device="d", merchant_category="c", transaction_location="Nairobi, Kenya")
+    )
+    shop.labels(fraud(0.6, user_id="v", device="d", merchant_category="c", transaction_location="Japan"))
+    asked = {"shop": "", "customer": "u", "merchant": "m", "device": "d", "category": "c", "country": "kenya"}
+    assert [shop.known(1, entity, kind) for kind, entity in asked.items()] == [2, 1, 2, 2, 2, 1]
+    assert shop.known(1, "u", "merchant") == shop.known(1, "m", "device") == shop.known(0.7, "", "shop") == 0
+    paid = shop.pay(1.5, user_id="v", device="d", merchant_category="x", transaction_location="Kenya")
+    vector = as_logged(shop)[paid]
+    seen = {
+        name: np.expm1(value)
+        for name, value in zip(FEATURES, vector, strict=True)
+        if name.endswith("_frauds_1d")
+    }
+    assert seen == pytest.approx(
+        {"customer_frauds_1d": 1, "merchant_frauds_1d": 2, "device_frauds_1d": 2, "category_frauds_1d": 0,
+         "country_frauds_1d": 1}, abs=1e-5
+    )  # fmt: skip
+
+
+def test_without_any_known_fraud_one_small_question_is_asked(shop):
+    many = coded([f"m{i}" for i in range(1000)])
+    cursor = MagicMock(wraps=shop.connection.cursor(binary=True))
+    connection = SimpleNamespace(cursor=lambda binary: cursor)
+    assert not known_frauds.counts(connection, {"merchant": many}, np.repeat(micros(6), 1000)).any()
+    ((_, asked),) = [call.args for call in cursor.execute.call_args_list]
+    assert asked["entities"] == [""]
 
 
 def test_payments_of_a_day_know_what_was_known_before_the_day_only(shop):
@@ -114,7 +164,7 @@ def test_a_label_that_is_late_counts_from_the_day_after_the_newest_payment(shop)
     assert [shop.known(day) for day in (1, 4, 4.9, 5, 30.9, 31)] == [0, 0, 0, 1, 1, 0]
     assert shop.seen(shop.pay(4.6)) == 0 and shop.seen(shop.pay(5.0)) == 1
     assert shop.seen(shop.pay(4.7)) == 0  # a late payment of a day that is over
-    rows = shop.connection.execute("select counts_from from shop.merchant_labels").fetchall()
+    rows = shop.connection.execute("select counts_from from shop.known_labels").fetchall()
     assert rows == [(at(5).date(),)]
 
 
@@ -174,6 +224,11 @@ def test_without_a_merchant_it_is_that_of_the_stored_transaction(shop):
     assert shop.known(3) == 0
 
 
+def merchants(known: known_frauds.KnownFrauds, names: list[str], time: np.ndarray) -> list[int]:
+    """The frauds that are known of merchants in 30 days."""
+    return known.counts({"merchant": coded(names)}, time)[:, KINDS.index("merchant"), -1].tolist()
+
+
 def test_two_events_with_one_id_have_labels_and_merchants_of_their_own(shop):
     insert = (
         "insert into shop.transactions (transaction_id, user_id, timestamp, amount, merchant_id, topic, partition, "
@@ -188,7 +243,7 @@ def test_two_events_with_one_id_have_labels_and_merchants_of_their_own(shop):
     shop.labels(fraud(0.6, **of_the_other), fraud(2.5, **of_the_other, is_fraud=False))
     assert [(shop.known(day, "stored"), shop.known(day)) for day in (1, 3)] == [(1, 1), (1, 0)]
     known = known_frauds.as_read(shop.connection)
-    assert [known.counts([name], micros(3)).tolist() for name in ("stored", "m")] == [[1], [0]]
+    assert [merchants(known, [name], micros(3)) for name in ("stored", "m")] == [[1], [0]]
     with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
         owner.execute(
             "insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)"
@@ -196,7 +251,7 @@ def test_two_events_with_one_id_have_labels_and_merchants_of_their_own(shop):
             (at(-1), at(0.5), at(-2), at(2.5)),
         )
         lived = known_frauds.in_time(owner, at(-5), at(9))
-    assert lived.counts(["stored"] * 2, np.concatenate([micros(1), micros(4)])).tolist() == [1, 1]
+    assert merchants(lived, ["stored"] * 2, np.concatenate([micros(1), micros(4)])) == [1, 1]
 
 
 def test_a_second_write_of_labels_changes_nothing(shop):
@@ -223,7 +278,7 @@ def empty(shop: Shop) -> None:
     with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
         owner.execute(
             "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, shop.user_state, "
-            "shop.merchant_state, shop.merchant_labels, shop.merchant_frauds"
+            "shop.merchant_state, shop.known_labels, shop.known_frauds"
         )
     shop.ends.clear()
 
@@ -234,13 +289,26 @@ def as_logged(shop: Shop) -> dict[str, list[float]]:
 
 def payment(number: int, each: tuple) -> tuple[bytes, int]:
     _, when, merchant, partition = each
-    fields = {"transaction_id": f"p{number}", "timestamp": at(when), "merchant_id": merchant}
-    return event_bytes(**fields, user_id=f"user-{partition}"), partition
+    return event_bytes(**paid(number, when, merchant, partition)), partition
+
+
+def paid(number: int, when: float, merchant: str, partition: int) -> dict[str, object]:
+    """The fields of a payment."""
+    return {
+        "transaction_id": f"p{number}", "timestamp": at(when), "merchant_id": merchant,
+        "user_id": f"user-{partition}", "merchant_category": f"{merchant}{partition}",
+        "transaction_location": ("Kenya", "Japan", None)[number % 3],
+    }  # fmt: skip
 
 
 def label_of(each: tuple) -> bytes:
     _, when, merchant, name, is_fraud = each
-    return fraud(when, transaction_id=f"{name}{merchant}", merchant_id=merchant, is_fraud=is_fraud)
+    number = "abcd".index(name)
+    fields = {
+        "user_id": f"user-{number % 2}", "merchant_category": f"{merchant}{number % 2}",
+        "transaction_location": ("Nairobi, Kenya", "Japan")[number // 2],
+    }  # fmt: skip
+    return fraud(when, transaction_id=f"{name}{merchant}", merchant_id=merchant, is_fraud=is_fraud, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -296,8 +364,7 @@ def test_a_recomputation_knows_what_the_stream_knew_and_nothing_before_its_time(
             continue
         value, partition = payment(number, each)
         shop.write(shop.settings.transactions_topic, [value], partition)
-        fields = {"transaction_id": f"p{number}", "timestamp": at(each[1]), "merchant_id": each[2]}
-        rows.append(transaction(**fields, user_id=f"user-{partition}"))
+        rows.append(transaction(**paid(number, *each[1:])))
         partitions.append(partition)
     logged = as_logged(shop)
     known = known_frauds.as_read(shop.connection)
@@ -314,8 +381,8 @@ def test_parity_finds_a_label_that_was_counted_too_early(shop):
     shop.labels(fraud(0.25))
     shop.pay(1.5, transaction_id="later")
     with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
-        owner.execute("update shop.merchant_labels set counts_from = counts_from + 3")
+        owner.execute("update shop.known_labels set counts_from = counts_from + 3")
     rows = [transaction(timestamp=at(day), merchant_id="m") for day in (0.5, 1.5)]
     logged = np.array([as_logged(shop)[name] for name in ("t-0-0", "later")])
     found = parity.compare(logged, parity.recompute(rows, [0, 0], known_frauds.as_read(shop.connection)))
-    assert {each.feature for each in found} == {"merchant_frauds", "merchant_fraud_share"}
+    assert {each.feature for each in found} == set(KNOWN_FRAUD_FEATURES)

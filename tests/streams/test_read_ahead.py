@@ -87,7 +87,7 @@ def empty(shop: Settings) -> None:
     query(
         shop,
         "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, shop.user_state, "
-        "shop.merchant_state, shop.merchant_labels, shop.merchant_frauds",
+        "shop.merchant_state, shop.known_labels, shop.known_frauds",
     )
 
 
@@ -133,7 +133,7 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(
         known = known_frauds.as_read(connection)
     vectors = parity.recompute(rows, [int(each["user_id"][-1]) for each in paid], known)
     parity.require(np.array([lived_through[row.transaction_id] for row in rows]), vectors)
-    assert vectors[:, behaviour.FEATURES.index("merchant_frauds")].max() >= np.float32(np.log(3))
+    assert vectors[:, behaviour.FEATURES.index("merchant_frauds_30d")].max() >= np.float32(np.log(3))
 
 
 def test_labels_alone_are_read_too_and_once(shop, definition, session):
@@ -149,7 +149,7 @@ def test_labels_alone_are_read_too_and_once(shop, definition, session):
         kafka.ensure_topics(shop)
         produce(shop, shop.labels_topic, [label_bytes() for _ in range(3)], partition=5)
         active.until(lambda: read(shop, shop.labels_topic) == 38)
-    assert query(shop, "select count(*) from shop.merchant_labels") == [(38,)]
+    assert query(shop, "select count(*) from shop.known_labels") == [(38,)]
     assert query(shop, "select count(*) from shop.fraud_transactions") == [(0,)]
 
 

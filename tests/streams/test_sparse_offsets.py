@@ -168,7 +168,7 @@ def test_labels_of_a_transaction_are_read_ahead_and_an_open_one_holds_no_payment
         produce(shop, topic, events(1), partition=0)
         active.until(lambda: ledger(shop, topic, SCORES) == {0: (3, 3, 0)})
         assert ledger(shop, labels, SCORES) == {0: (8, 4, 4), 1: (1, 1, 0)}
-    assert query(shop, "select count(*) from shop.merchant_labels") == [(5,)]
+    assert query(shop, "select count(*) from shop.known_labels") == [(5,)]
 
 
 @pytest.mark.parametrize("checkpoint", ["kept", "deleted"])

@@ -9,7 +9,10 @@ import psycopg
 import pytest
 
 from include.events.transaction import Transaction
-from include.features import behaviour
+from include.features import behaviour, entities
+from include.features.definitions import KNOWN_FRAUD_FEATURES
+from include.features.entities import FIELDS, KINDS, coded
+from include.features.known_frauds import WINDOWS
 from include.training import recompute
 from include.training.recompute import States
 from tests import stored_world
@@ -21,9 +24,9 @@ START, END = datetime(2020, 6, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
 
 def test_states_are_kept_for_each_id_however_many_there_are():
     states = States(behaviour.new_state)
-    assert states.index(["a", None, "b", "a"]).tolist() == [0, -1, 1, 0]
-    many = states.index([str(i) for i in range(5_000)])
-    assert len(states.states) > many.max() and states.index(["b"]).tolist() == [1]
+    assert states.index(coded(["a", None, "b", "a"])).tolist() == [0, -1, 1, 0]
+    many = states.index(coded([str(i) for i in range(5_000)]))
+    assert len(states.states) > many.max() and states.index(coded(["b"])).tolist() == [1]
 
 
 @pytest.fixture
@@ -37,18 +40,28 @@ def recomputed(settings, start=START, end=END, **given):
         return recompute.recomputed_rows(connection, start, end, **given)
 
 
-def known_frauds(connection, transaction: Transaction) -> int:
-    """Payments at the merchant whose latest label on the day before says fraud, in the last 30 days."""
+def known_frauds(connection, transaction: Transaction) -> list[list[int]]:
+    """Payments of each kind of entity whose latest label on the day before says fraud, by kind and window."""
     midnight = transaction.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
-    return connection.execute(
-        """
-        select count(*) filter (where is_fraud and known_at >= %(from)s) from (
-            select distinct on (transaction_id) l.is_fraud, l.known_at
+    known = connection.execute(
+        f"""
+        select known_at, {", ".join(FIELDS.values())} from (
+            select distinct on (transaction_id) l.is_fraud, l.known_at, t.*
             from shop.fraud_transactions l join shop.transactions t using (transaction_id)
-            where t.merchant_id = %(merchant)s and l.known_at < %(midnight)s
-            order by transaction_id, l.known_at desc) known""",
-        {"merchant": transaction.merchant_id, "midnight": midnight, "from": midnight - timedelta(days=30)},
-    ).fetchone()[0]
+            where l.known_at < %s order by transaction_id, l.known_at desc) known
+        where is_fraud""",
+        (midnight,),
+    ).fetchall()
+    named = [(at, entities.named(dict(zip(FIELDS.values(), texts, strict=True)))) for at, *texts in known]
+    ours = entities.entities_of(transaction)
+    return [
+        [
+            sum(kind == "shop" or (kind in ours and theirs.get(kind) == ours[kind]) for at, theirs in named
+                if at >= midnight - timedelta(days=window))
+            for window in WINDOWS
+        ]
+        for kind in KINDS
+    ]  # fmt: skip
 
 
 def test_a_recomputation_gives_what_the_log_gives_in_one_go(world, monkeypatch):
@@ -75,9 +88,11 @@ def test_a_recomputation_gives_what_the_log_gives_in_one_go(world, monkeypatch):
                 behaviour.columns(transactions),
                 behaviour.new_merchant_state(len(merchants)),
                 np.where(given, merchant, -1),
-                [known_frauds(connection, transaction) for transaction in transactions],
+                np.array([known_frauds(connection, transaction) for transaction in transactions]),
             )
-            seen += expected[:, behaviour.FEATURES.index("merchant_frauds")].max() > 0
+            seen += (
+                expected[:, [behaviour.FEATURES.index(name) for name in KNOWN_FRAUD_FEATURES]].max(axis=0) > 0
+            ).all()
             at = {key: i for i, key in enumerate(rows.key.tolist())}
             assert (rows.features[[at[row[0]] for row in stored]] == expected).all()
     assert seen == stored_world.PARTITIONS
