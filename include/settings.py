@@ -124,11 +124,13 @@ class Settings(BaseSettings):
     fraud_rate: float = Field(0.01, ge=0, le=0.5)
     profile: Literal["world", "original"] = "world"
     seed: int = Field(7, ge=0, le=2**53)
-    customers: int = Field(5_000, ge=10, le=10_000_000)
-    merchants: int = Field(2_000, ge=10, le=10_000_000)
+    customers: int = Field(
+        5_000, ge=10, le=10_000_000, description="simulated customers for each transaction a second"
+    )
+    merchants: int = Field(2_000, ge=10, le=10_000_000, description="the same of merchants")
     history_days: int = Field(21, ge=0, le=730, description="simulated history before the first live event")
     history_events: int = Field(
-        150_000, ge=0, le=1_000_000_000, description="size of that history; volume grows towards today"
+        150_000, ge=0, le=1_000_000_000, description="size of that history, spread over its days"
     )
 
     alert_rate: float = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from functools import cache, cached_property
 
@@ -59,30 +60,57 @@ class Groups:
         return self.members[first + (hashes % size.astype(np.uint64)).astype(np.int64)]
 
 
+def _of_town(seed: int, kind: int, count: int, town: int) -> np.random.Generator:
+    return np.random.default_rng([seed, kind, count, *([town] if town else [])])
+
+
+def _habits(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """What the customers of a town are drawn with."""
+    return {
+        "city": rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum()),
+        "amount": rng.normal(np.log(28.0), 0.85, count),
+        "spread": rng.uniform(0.3, 0.7, count),
+        "activity": rng.lognormal(0.0, 0.8, count),
+        "peak": rng.normal(15.0, 3.0, count),
+        "focus": rng.uniform(0.6, 2.2, count),
+        "devices": rng.choice([1, 2, 3], count, p=[0.45, 0.4, 0.15]),
+        "device_life": rng.uniform(150, 900, count),
+        "residence_life": rng.uniform(3, 9, count),
+        "phase": rng.random(count),
+        "name": rng.integers(0, 1 << 32, count),
+    }
+
+
 CITIES_OF_COUNTRY = Groups(CITY_COUNTRY, len(COUNTRY_NAMES))
 
 
 class Customers:
-    """Habits of each customer, arrays of shape (customers,), and where they are and what they use at a time."""
+    """Habits of each customer, arrays of shape (customers,), and where they are and what they use at a time.
 
-    def __init__(self, seed: int, count: int):
-        rng = np.random.default_rng([seed, 1, count])
-        self.count = count
+    Args:
+        count: customers of a town.
+        towns: how many towns; a larger number adds customers and leaves those of a smaller one as they are.
+    """
+
+    def __init__(self, seed: int, count: int, towns: float = 1.0):
+        drawn = [_habits(_of_town(seed, 1, count, town), count) for town in range(math.ceil(towns))]
+        self.count = max(10, round(count * towns))
+        habits = {name: np.concatenate([town[name] for town in drawn])[: self.count] for name in drawn[0]}
         self._salt = salt(seed, "customers")
-        self.index = np.arange(count)
-        city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
-        self.country = CITY_COUNTRY[city]
-        self.amount = rng.normal(np.log(28.0), 0.85, count)  # mean of the logarithm of a payment
-        self.spread = rng.uniform(0.3, 0.7, count)
+        self.index = np.arange(self.count)
+        self.town = self.index // count
+        self.country = CITY_COUNTRY[habits["city"]]
+        self.amount = habits["amount"]  # mean of the logarithm of a payment
+        self.spread = habits["spread"]
         self.mean = np.exp(self.amount + self.spread**2 / 2)
-        self.activity = rng.lognormal(0.0, 0.8, count)  # payments per day, relative to the others
-        self.peak = rng.normal(15.0, 3.0, count)  # the hour, own time, of most payments
-        self.focus = rng.uniform(0.6, 2.2, count)  # how much they keep to it
-        self.devices = rng.choice([1, 2, 3], count, p=[0.45, 0.4, 0.15])
-        self.device_life = (rng.uniform(150, 900, count) * DAY).astype(np.int64)
-        self.residence_life = (rng.uniform(3, 9, count) * 365 * DAY).astype(np.int64)
-        self.phase = (rng.random(count) * 10 * 365 * DAY).astype(np.int64)
-        self.name = rng.integers(0, 1 << 32, count)
+        self.activity = habits["activity"]  # payments per day, relative to the others
+        self.peak = habits["peak"]  # the hour, own time, of most payments
+        self.focus = habits["focus"]  # how much they keep to it
+        self.devices = habits["devices"]
+        self.device_life = (habits["device_life"] * DAY).astype(np.int64)
+        self.residence_life = (habits["residence_life"] * 365 * DAY).astype(np.int64)
+        self.phase = (habits["phase"] * 10 * 365 * DAY).astype(np.int64)
+        self.name = habits["name"]
         self._hours: dict[int, np.ndarray] = {}
 
     def chances(self, hour: int) -> np.ndarray:
@@ -184,39 +212,92 @@ def _ascii(word: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum()) or "mail"
 
 
-class Merchants:
-    """Category, city, price level and position of each merchant, arrays of shape (merchants,)."""
+_ONLINE = np.array([category.online for category in CATEGORIES])
+_BIG = np.array([category.big for category in CATEGORIES])
 
-    def __init__(self, seed: int, count: int):
-        rng = np.random.default_rng([seed, 2, count])
-        self.count = count
-        weights = np.array([category.weight for category in CATEGORIES])
-        self.category = rng.choice(len(CATEGORIES), count, p=weights / weights.sum())
-        online = np.array([category.online for category in CATEGORIES])
-        big = np.array([category.big for category in CATEGORIES])
-        # the first merchants make sure that every selection below has a member
-        needed = [
-            0,
-            GIFT_CARDS,
-            *(np.flatnonzero(which)[0] for which in (online, big & online, big & ~online)),
-        ]
-        self.category[: len(needed)] = needed
-        self.city = rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum())
-        self.price = PRICE[self.category] + rng.normal(0, 0.25, count)
-        self.latitude = CITY_LATITUDE[self.city] + 0.16 * (rng.random(count) - 0.5)
-        self.longitude = CITY_LONGITUDE[self.city] + 0.2 * (rng.random(count) - 0.5)
-        self.online = online[self.category]
-        popularity = rng.lognormal(0.0, 0.7, count)
-        shops = np.flatnonzero(~self.online)
-        self.in_city = Groups(self.city[shops], len(CITIES), shops)
-        self.online_table = self._table(self.online, popularity)
-        self.big_table = self._table(big[self.category], popularity)
-        self.gift_table = self._table(self.category == GIFT_CARDS, popularity)
+
+def _shops(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """What the merchants of a town are drawn with."""
+    weights = np.array([category.weight for category in CATEGORIES])
+    kind = rng.choice(len(CATEGORIES), count, p=weights / weights.sum())
+    # the first merchants make sure that every selection has a member
+    needed = [
+        0,
+        GIFT_CARDS,
+        *(np.flatnonzero(which)[0] for which in (_ONLINE, _BIG & _ONLINE, _BIG & ~_ONLINE)),
+    ]
+    kind[: len(needed)] = needed
+    return {
+        "category": kind,
+        "city": rng.choice(len(CITIES), count, p=CITY_WEIGHT / CITY_WEIGHT.sum()),
+        "price": rng.normal(0, 0.25, count),
+        "latitude": rng.random(count),
+        "longitude": rng.random(count),
+        "popularity": rng.lognormal(0.0, 0.7, count),
+    }
+
+
+class Merchants:
+    """Category, city, price level and position of each merchant, arrays of shape (merchants,).
+
+    Customers pay at the merchants of their own town.
+
+    Args:
+        count: merchants of a town; of a part of a town all are there.
+        towns: as for `Customers`.
+    """
+
+    def __init__(self, seed: int, count: int, towns: float = 1.0):
+        drawn = [_shops(_of_town(seed, 2, count, town), count) for town in range(math.ceil(towns))]
+        shops = {name: np.concatenate([town[name] for town in drawn]) for name in drawn[0]}
+        self.count = len(shops["city"])
+        self.towns = len(drawn)
+        self.category = shops["category"]
+        self.city = shops["city"]
+        self.price = PRICE[self.category] + shops["price"]
+        self.latitude = CITY_LATITUDE[self.city] + 0.16 * (shops["latitude"] - 0.5)
+        self.longitude = CITY_LONGITUDE[self.city] + 0.2 * (shops["longitude"] - 0.5)
+        self.online = _ONLINE[self.category]
+        town = np.arange(self.count) // count
+        physical = np.flatnonzero(~self.online)
+        place = town * len(CITIES) + self.city
+        physical = physical[np.argsort(place[physical], kind="stable")]
+        self._in_city = Groups(place[physical], self.towns * len(CITIES), physical)
+        self._in_town = Groups(town[physical], self.towns, physical)
+        popularity = shops["popularity"].reshape(self.towns, count)
+        self._online_table = self._tables(self.online, popularity)
+        self._big_table = self._tables(_BIG[self.category], popularity)
+        self._gift_table = self._tables(self.category == GIFT_CARDS, popularity)
 
     @staticmethod
-    def _table(which: np.ndarray, popularity: np.ndarray) -> np.ndarray:
-        members = np.flatnonzero(which)
-        return members[weighted_table(popularity[members])]
+    def _tables(which: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+        """(towns, TABLE) merchants of each town, those `which` (merchants,) says, by their popularity."""
+        towns, count = popularity.shape
+        tables = np.empty((towns, TABLE), np.int32)
+        for town, members in enumerate(which.reshape(towns, count)):
+            members = np.flatnonzero(members)
+            tables[town] = town * count + members[weighted_table(popularity[town, members])]
+        return tables
+
+    def in_city(self, town: np.ndarray, city: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+        """(N,) shops of a town in cities; where there is none in a city, in any."""
+        place = town * len(CITIES) + city
+        chosen = self._in_city.choose(place, hashes)
+        nowhere = np.flatnonzero(self._in_city.size[place] == 0)
+        chosen[nowhere] = self._in_town.choose(town[nowhere], hashes[nowhere])
+        return chosen
+
+    def online_shop(self, town: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """(N,) shops of a town that are online, from uniform numbers in [0, 1)."""
+        return self._online_table[town, (uniform * TABLE).astype(np.int64)]
+
+    def big_shop(self, town: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """The same of those that sell what is expensive."""
+        return self._big_table[town, (uniform * TABLE).astype(np.int64)]
+
+    def gift_shop(self, town: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """The same of those that sell gift cards."""
+        return self._gift_table[town, (uniform * TABLE).astype(np.int64)]
 
     @cached_property
     def ids(self) -> pa.Array:

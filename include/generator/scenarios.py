@@ -30,6 +30,10 @@ class People:
     customers: Customers
     merchants: Merchants
 
+    def towns(self, customer: np.ndarray) -> np.ndarray:
+        """(N,) the towns of customers."""
+        return self.customers.town[customer]
+
 
 def pick(table: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Entries of a table by uniform numbers in [0, 1)."""
@@ -40,15 +44,17 @@ def pick(table: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def _large_amount(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     draft.amount[i] = np.exp(rng.uniform(np.log(1_000), np.log(9_000), len(i)))
-    draft.merchant[i] = pick(people.merchants.big_table, rng.random(len(i)))
+    draft.merchant[i] = people.merchants.big_shop(town, rng.random(len(i)))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
 def _stolen_credentials(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     factor = rng.uniform(1.5, 6, len(i)) * rng.lognormal(0, 0.2, len(i))
     draft.amount[i] = people.customers.mean[draft.customer[i]] * factor
-    draft.merchant[i] = pick(people.merchants.online_table, rng.random(len(i)))
+    draft.merchant[i] = people.merchants.online_shop(town, rng.random(len(i)))
     draft.remote[i], draft.city[i] = True, draft.home[i]
     other = i[again(draft.campaign[i], 3) < 0.5]
     draft.device[other] = pick(DEVICE_TABLE, again(draft.campaign[other], 4))
@@ -59,38 +65,42 @@ def _compromised_merchant(draft: Draft, i: np.ndarray, people: People, rng: np.r
 
 
 def _account_takeover(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     h = draft.campaign[i]
     draft.device[i] = pick(DEVICE_TABLE, again(h, 1))
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], h)
     draft.amount[i] = people.customers.mean[draft.customer[i]] * rng.uniform(2, 6, len(i))
     draft.remote[i] = False
-    draft.merchant[i] = people.merchants.in_city.choose(
-        draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
+    draft.merchant[i] = people.merchants.in_city(
+        town, draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
     )
 
 
 def _card_testing(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     h, last = draft.campaign[i], draft.progress[i] == 1
     large = people.customers.mean[draft.customer[i]] * rng.uniform(3, 8, len(i))
     draft.amount[i] = np.where(last, large, rng.uniform(0.5, 4, len(i)))
-    draft.merchant[i] = pick(people.merchants.online_table, np.where(last, rng.random(len(i)), again(h, 2)))
+    draft.merchant[i] = people.merchants.online_shop(town, np.where(last, rng.random(len(i)), again(h, 2)))
     draft.device[i] = pick(DEVICE_TABLE, again(h, 1))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
 def _impossible_travel(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], draft.campaign[i], far=True)
     draft.amount[i] = people.customers.mean[draft.customer[i]] * rng.uniform(0.5, 2.5, len(i))
     draft.remote[i] = False
-    draft.merchant[i] = people.merchants.in_city.choose(
-        draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
+    draft.merchant[i] = people.merchants.in_city(
+        town, draft.city[i], rng.integers(0, 1 << 32, len(i), np.uint64)
     )
 
 
 def _low_and_slow(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     factor = (1.3 + 0.9 * draft.progress[i]) * rng.lognormal(0, 0.1, len(i))
     draft.amount[i] = people.customers.mean[draft.customer[i]] * factor
-    draft.merchant[i] = pick(people.merchants.online_table, rng.random(len(i)))
+    draft.merchant[i] = people.merchants.online_shop(town, rng.random(len(i)))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 
 
@@ -100,16 +110,18 @@ def _unknown_device(draft: Draft, i: np.ndarray, people: People, rng: np.random.
 
 
 def _location_change(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     h = rng.integers(0, 1 << 63, len(i), np.uint64)
     draft.city[i] = foreign_city(people.customers.country[draft.customer[i]], h)
-    draft.merchant[i] = people.merchants.in_city.choose(draft.city[i], h >> np.uint64(20))
+    draft.merchant[i] = people.merchants.in_city(town, draft.city[i], h >> np.uint64(20))
     draft.remote[i] = False
     draft.amount[i] *= rng.uniform(1, 2, len(i))
 
 
 def _gift_cards(draft: Draft, i: np.ndarray, people: People, rng: np.random.Generator) -> None:
+    town = people.towns(draft.customer[i])
     draft.amount[i] = rng.choice([25.0, 50.0, 75.0, 100.0, 150.0, 200.0], len(i))
-    draft.merchant[i] = pick(people.merchants.gift_table, rng.random(len(i)))
+    draft.merchant[i] = people.merchants.gift_shop(town, rng.random(len(i)))
     draft.device[i] = pick(DEVICE_TABLE, again(draft.campaign[i], 1))
     draft.remote[i], draft.city[i] = True, draft.home[i]
 

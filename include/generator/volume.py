@@ -1,4 +1,4 @@
-"""How many transactions happen when: a constant rate, or a history that grows towards its end."""
+"""How many transactions happen when: a constant rate, or a history whose level weeks end at the live rate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 SECOND = 1_000_000  # all times are microseconds since 1970, UTC
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
+RAMP = 0.1  # share of a history's transactions in which its customers grow to those who are there live
 SLOT_EVENTS = 20_000  # a slot fits in the processor's cache and fills in some tens of milliseconds
 
 
@@ -35,8 +36,8 @@ class Volume:
         """The part of [start, end) in which there are transactions."""
         return start, end
 
-    def population(self, at: int) -> float:
-        """Share of all customers that are customers already."""
+    def population(self, start: int, end: int) -> float:
+        """Share of all customers that are customers already in [start, end)."""
         raise NotImplementedError
 
     @property
@@ -57,7 +58,7 @@ class Flat(Volume):
     def total(self, at: int) -> int:
         return math.floor(self.rate * (at / SECOND))
 
-    def population(self, at: int) -> float:
+    def population(self, start: int, end: int) -> float:
         return 1.0
 
     @property
@@ -67,10 +68,11 @@ class Flat(Volume):
 
 @dataclass(frozen=True)
 class Growth(Volume):
-    """`events` transactions in [end - length, end), growing exponentially to `final_rate` per second.
+    """`events` transactions in [end - length, end): level over its weeks, then growing to `final_rate` per second.
 
-    Customers grow with them, so each customer's own rate stays the same. When `events` is at least what
-    `final_rate` gives in that time, the history is level: its rate is `events` / length.
+    The last `RAMP` of them grow exponentially, while the customers join who are there live: customers grow as their
+    payments do, so each customer's own rate stays the same. When `events` is at least what `final_rate` gives in that
+    time, the whole history is level: its rate is `events` / length.
     """
 
     end: int
@@ -82,38 +84,53 @@ class Growth(Volume):
     def start(self) -> int:
         return self.end - self.length
 
-    def rate_at(self, at: int) -> float:
-        level = self.events / (self.length / SECOND) if self.length else 0.0
-        return self.final_rate * self.population(at) if self.growth else level
-
     @cached_property
-    def growth(self) -> float:
-        """Growth constant g, per second: rate (1 - exp(-g length)) / g = events."""
+    def level(self) -> float:
+        """Transactions per second before the growth: level (length - ramp) = (1 - RAMP) events."""
         seconds = self.length / SECOND
-        if self.events == 0 or self.events >= self.final_rate * seconds:
-            return 0.0
-        low, high = 0.0, self.final_rate / self.events  # at `high` even an endless history is not larger
+        if not self.events or self.events >= self.final_rate * seconds:
+            return self.events / seconds if seconds else 0.0
+        low, high = 0.0, self.final_rate
         for _ in range(100):
             middle = (low + high) / 2
-            size = self.final_rate * -math.expm1(-middle * seconds) / middle
-            low, high = (middle, high) if size > self.events else (low, middle)
-        return (low + high) / 2
+            size = middle * (seconds - self._ramp(middle))
+            low, high = (middle, high) if size < (1 - RAMP) * self.events else (low, middle)
+        return high
+
+    @cached_property
+    def ramp(self) -> float:
+        """Seconds of growth."""
+        return self._ramp(self.level) if 0 < self.level < self.final_rate else 0.0
+
+    def _ramp(self, level: float) -> float:
+        """Seconds in which RAMP events come while the rate grows exponentially from a level to the final rate."""
+        growth = (self.final_rate - level) / (RAMP * self.events)
+        return math.log(self.final_rate / level) / growth
+
+    def rate_at(self, at: int) -> float:
+        left = max(0, self.end - at) / SECOND
+        if left >= self.ramp:
+            return self.level
+        return self.level * (self.final_rate / self.level) ** (1 - left / self.ramp)
 
     def total(self, at: int) -> int:
         at = min(max(at, self.start), self.end)
-        seconds, since = self.length / SECOND, (at - self.start) / SECOND
-        if at == self.end or self.growth == 0:
-            return round(self.events * since / seconds) if seconds else 0
-        share = (math.exp(-self.growth * (seconds - since)) - math.exp(-self.growth * seconds)) / -math.expm1(
-            -self.growth * seconds
-        )
-        return math.floor(self.events * share)
+        if at == self.end:
+            return self.events if self.length else 0
+        left, seconds = (self.end - at) / SECOND, self.length / SECOND
+        if left >= self.ramp:
+            return math.floor(self.level * (seconds - left))
+        share = (self.rate_at(at) - self.level) / (self.final_rate - self.level)
+        return math.floor(self.level * (seconds - self.ramp) + share * RAMP * self.events)
 
     def clip(self, start: int, end: int) -> tuple[int, int]:
         return max(start, self.start), min(end, self.end)
 
-    def population(self, at: int) -> float:
-        return math.exp(-self.growth * max(0, self.end - at) / SECOND)
+    def population(self, start: int, end: int) -> float:
+        start, end = self.clip(start, end)
+        if end <= start:
+            return self.rate_at(start) / self.final_rate
+        return min(1.0, self.count(start, end) / ((end - start) / SECOND) / self.final_rate)
 
     @property
     def key(self) -> tuple[int, ...]:

@@ -50,8 +50,8 @@ class World(Simulation):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.customers = Customers(config.seed, config.customers)
-        self.merchants = Merchants(config.seed, config.merchants)
+        self.customers = Customers(config.seed, config.customers, config.towns)
+        self.merchants = Merchants(config.seed, config.merchants, config.towns)
         self.people = People(self.customers, self.merchants)
         self._drift = None if config.drift_at is None else micros(config.drift_at)
         self._key = [
@@ -60,6 +60,7 @@ class World(Simulation):
             config.merchants,
             round(config.fraud_rate * 1e6),
             self._drift or 0,
+            *([] if config.towns == 1 else [round(config.towns * 1e6)]),
         ]
         self._started: dict[tuple[Volume, int], CampaignPayments] = {}
         names = (*CODE, "holiday", "favourite")
@@ -80,7 +81,9 @@ class World(Simulation):
         count = max(0, volume.count(start, end) - len(added.time))
         first, last = volume.clip(start, end)
         time = np.sort(first + (rng.random(count) * (last - first)).astype(np.int64))
-        customer = self.customers.choose(rng.random(count), start // HOUR % 24, self._present(start, volume))
+        customer = self.customers.choose(
+            rng.random(count), start // HOUR % 24, self._present(start, end, volume)
+        )
         time, customer = np.concatenate([time, added.time]), np.concatenate([customer, added.customer])
         order = np.argsort(time, kind="stable")
         time, customer = time[order], customer[order]
@@ -105,8 +108,11 @@ class World(Simulation):
         h = hashed(self._salts["favourite"], draft.customer, number)
         any_other = np.flatnonzero(draws[2] < 0.08)
         h[any_other] = rng.integers(0, 1 << 63, len(any_other), np.uint64)
-        draft.merchant = self.merchants.in_city.choose(draft.home, h)
-        draft.merchant[draft.remote] = scenarios.pick(self.merchants.online_table, again(h[draft.remote], 1))
+        towns = self.people.towns(draft.customer)
+        draft.merchant = self.merchants.in_city(towns, draft.home, h)
+        draft.merchant[draft.remote] = self.merchants.online_shop(
+            towns[draft.remote], again(h[draft.remote], 1)
+        )
 
     def _choose_amounts(self, draft: Draft, draws: np.ndarray, rng: np.random.Generator) -> None:
         """The customer's habit and the merchant's prices; a few are tiny."""
@@ -120,8 +126,8 @@ class World(Simulation):
         tiny = np.flatnonzero(draws[3] < MICRO[merchants.category[draft.merchant]])
         draft.amount[tiny] = rng.uniform(0.5, 5, len(tiny))
 
-    def _present(self, at: int, volume: Volume) -> int:
-        return max(1, round(self.customers.count * volume.population(at)))
+    def _present(self, start: int, end: int, volume: Volume) -> int:
+        return max(1, round(self.customers.count * volume.population(start, end)))
 
     def _oddities(self, draft: Draft, rng: np.random.Generator) -> None:
         """What honest customers do that looks like fraud."""
@@ -136,7 +142,7 @@ class World(Simulation):
         draft.oddity[i] = ODD["borrowed_device"]
         i = np.flatnonzero(draws[1] < BIG_PURCHASES)
         draft.amount[i] = np.exp(rng.uniform(np.log(500), np.log(8_000), len(i)))
-        draft.merchant[i] = scenarios.pick(merchants.big_table, rng.random(len(i)))
+        draft.merchant[i] = merchants.big_shop(self.people.towns(draft.customer[i]), rng.random(len(i)))
         draft.remote[i] = merchants.online[draft.merchant[i]]
         draft.oddity[i] = ODD["big_purchase"]
         i = np.flatnonzero(draws[2] < BOUGHT_ABROAD)
@@ -153,7 +159,9 @@ class World(Simulation):
         """Moves payments to shops of a foreign city that their hashes choose."""
         draft.city[i] = foreign_city(self.customers.country[draft.customer[i]], h)
         any_shop = rng.integers(0, 1 << 63, len(i), np.uint64)
-        draft.merchant[i] = self.merchants.in_city.choose(draft.city[i], any_shop)
+        draft.merchant[i] = self.merchants.in_city(
+            self.people.towns(draft.customer[i]), draft.city[i], any_shop
+        )
         draft.remote[i] = False
 
     def _fraud_rates(self, time: int) -> dict[str, float]:
@@ -234,7 +242,9 @@ class World(Simulation):
         groups = int(frauds / campaigns.frauds + rng.random())
         sizes = rng.integers(*campaigns.payments, groups, endpoint=True)
         chances = hour % 24 if campaigns.at_own_hours else -1
-        customer = self.customers.choose(rng.random(groups), chances, self._present(start, volume))
+        customer = self.customers.choose(
+            rng.random(groups), chances, self._present(start, start + HOUR, volume)
+        )
         begins = start + (rng.random(groups) * HOUR).astype(np.int64)
         lasts = rng.uniform(*campaigns.minutes, groups) * 60 * SECOND
         h = rng.integers(0, 1 << 63, groups, np.uint64)

@@ -90,19 +90,39 @@ def test_every_place_is_on_earth_and_in_a_known_country():
 @pytest.mark.parametrize("count", [10, 2_000])
 def test_each_kind_of_choice_has_merchants(count):
     merchants = Merchants(seed=1, count=count)
-    for table in (merchants.online_table, merchants.big_table, merchants.gift_table):
-        assert len(table) and table.max() < count
-    assert merchants.online[merchants.online_table].all()
-    chosen = merchants.in_city.choose(np.arange(len(CITIES)), np.arange(len(CITIES), dtype=np.uint64))
+    town, uniform = np.zeros(200, np.int64), np.arange(200) / 200
+    for shops in (merchants.online_shop, merchants.big_shop, merchants.gift_shop):
+        assert shops(town, uniform).max() < count
+    assert merchants.online[merchants.online_shop(town, uniform)].all()
+    city = np.arange(len(CITIES))
+    chosen = merchants.in_city(0 * city, city, city.astype(np.uint64))
     assert not merchants.online[chosen].any()
 
 
 def test_shops_are_chosen_in_the_city(merchants):
     city = np.repeat(np.arange(len(CITIES)), 20)
-    chosen = merchants.in_city.choose(
-        city, np.random.default_rng(0).integers(0, 1 << 60, len(city), np.uint64)
-    )
+    hashes = np.random.default_rng(0).integers(0, 1 << 60, len(city), np.uint64)
+    chosen = merchants.in_city(0 * city, city, hashes)
     assert (merchants.city[chosen] == city).mean() > 0.97
+
+
+def test_more_towns_leave_customers_and_their_shops_as_they_are():
+    few, many = Customers(3, 50, towns=1.5), Customers(3, 50, towns=20)
+    assert (few.count, many.count) == (75, 1_000)
+    for name in ("country", "amount", "activity", "peak", "devices", "device_life", "phase", "name", "town"):
+        assert np.array_equal(getattr(few, name), getattr(many, name)[: few.count]), name
+    assert len(set(many.amount)) == many.count
+    shops, more = Merchants(3, 20, towns=1.5), Merchants(3, 20, towns=20)
+    assert (shops.count, more.count) == (40, 400)
+    hashes = np.random.default_rng(0).integers(0, 1 << 60, 500, np.uint64)
+    town, city, uniform = np.arange(500) % 2, np.arange(500) % len(CITIES), np.arange(500) / 500
+    for one, other in (
+        (shops.in_city(town, city, hashes), more.in_city(town, city, hashes)),
+        (shops.online_shop(town, uniform), more.online_shop(town, uniform)),
+        (shops.gift_shop(town, uniform), more.gift_shop(town, uniform)),
+    ):
+        assert np.array_equal(one, other) and np.array_equal(one // 20, town)
+    assert np.array_equal(shops.price, more.price[:40])
 
 
 def test_an_empty_group_borrows_from_all():

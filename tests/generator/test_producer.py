@@ -3,7 +3,6 @@
 import json
 import logging
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,7 +23,7 @@ def shop(kafka: Settings, clean_postgres: Settings) -> Settings:
 
 def produce(settings: Settings, with_history: bool, enough, **changed) -> ProducerRun:
     """Runs the producer until `enough(run)`."""
-    run = ProducerRun(settings, replace(Config.from_settings(settings), **changed))
+    run = ProducerRun(settings, Config.from_settings(settings, **changed))
     threading.Thread(target=lambda: (until(lambda: enough(run)), run.stop("test")), daemon=True).start()
     assert run.publish(with_history) == 0
     return run

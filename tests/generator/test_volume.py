@@ -9,19 +9,28 @@ GROWTH = Growth(END, 21 * DAY, 150_000, 1.0)
 
 def test_a_history_has_the_asked_size_and_ends_at_the_live_rate():
     assert GROWTH.count(0, 2 * END) == 150_000
-    assert abs(GROWTH.count(END - HOUR, END) - 3600) < 60
+    assert abs(GROWTH.count(END - 60 * SECOND, END) - 60) <= 1
+
+
+def test_a_history_is_spread_over_its_weeks_at_every_rate():
+    for rate in (0.1, 1.0, 200.0, 10_000.0):
+        volume = Growth(END, 21 * DAY, 150_000, rate)
+        weeks = [volume.count(END - (week + 1) * 7 * DAY, END - week * 7 * DAY) for week in range(3)]
+        assert sum(weeks) == 150_000
+        assert min(weeks) >= 0.29 * 150_000 and max(weeks) <= 0.42 * 150_000
+        assert volume.count(END - 20 * DAY, END - 2 * DAY) > 0.7 * 150_000
 
 
 def test_customers_grow_as_their_payments_do():
-    for days in (1, 3, 6):
-        at = END - days * DAY
-        rate = GROWTH.count(at - HOUR, at + HOUR) / 7200
-        assert abs(rate / GROWTH.population(at) - 1) < 0.02
+    for hours in (0.5, 3, 8, 24, 144):
+        at = END - round(hours * HOUR)
+        rate = GROWTH.count(at - HOUR // 2, at + HOUR // 2) / 3600
+        assert abs(rate / GROWTH.population(at - HOUR // 2, at + HOUR // 2) - 1) < 1e-3
 
 
 def test_a_large_history_is_level():
     volume = Growth(END, 10 * DAY, 2_000_000, 1.0)
-    assert volume.population(END - 5 * DAY) == 1
+    assert volume.population(END - 5 * DAY, END - 4 * DAY) == 1
     assert abs(volume.count(END - 10 * DAY, END - 5 * DAY) - 1_000_000) <= 1
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from include.events.times import micros
-from include.generator.config import Config
+from include.generator.config import MOST_CUSTOMERS, Config
 from include.generator.draft import ODDITIES
 from include.generator.scenarios import shares
 from include.generator.volume import DAY, HOUR, SECOND, Flat
 from include.generator.world import World
+from include.settings import Settings
 from tests.generator.worlds import START, default_world, numbers, stretch, texts
 
 SMALL = Config(customers=500, merchants=200, rate=2.0, history_days=5, history_events=20_000)
@@ -74,8 +75,8 @@ def test_a_history_grows_to_the_live_rate_and_can_be_resumed():
     times = np.concatenate([batch.time for batch in batches])
     assert abs(len(times) - 20_000) < 50
     assert micros(end) - 5 * DAY <= times.min() and times.max() < micros(end)
-    last_hour = (times >= micros(end) - HOUR).sum()
-    assert abs(last_hour - 20_000 * (1 - np.exp(-7_200 / 20_000))) < 400  # level within a slot
+    first_half = (times < micros(end) - 5 * DAY // 2).sum()
+    assert 0.4 < first_half / len(times) < 0.5
     tail = list(world.history(end, resume_at=int(batches[-2].time[0])))
     assert [r for b in tail for r in b.transactions()] == [r for b in batches[-2:] for r in b.transactions()]
 
@@ -84,12 +85,34 @@ def test_each_customer_pays_as_often_throughout_the_history():
     batches = list(World(replace(SMALL, history_events=60_000)).history(START))
     times = np.concatenate([batch.time for batch in batches])
     users = np.concatenate([texts(batch.events, "user_id") for batch in batches])
-    end = micros(START)
-    per_customer = []
-    for half_days in (0, 1):
-        day = (times >= end - (half_days + 1) * DAY // 2) & (times < end - half_days * DAY // 2)
-        per_customer.append(day.sum() / len(set(users[day])))
-    assert 0.6 < per_customer[1] / per_customer[0] < 1.6
+    end, first = micros(START), users <= "user_0000019"  # they are there throughout
+    joining = (times >= end - 3 * HOUR) & (times < end)
+    day_before = (times >= end - 27 * HOUR) & (times < end - DAY)
+    assert joining.sum() > 3 * day_before.sum()
+    assert len(set(users[joining])) > 5 * len(set(users[day_before]))
+    assert 0.5 < (first & joining).sum() / (first & day_before).sum() < 2
+
+
+def test_a_higher_rate_means_more_customers_not_busier_ones():
+    settings = Settings(_env_file=None)
+    payments, customers = [], []
+    for rate in (0.01, 2.0):
+        world = World(Config.from_settings(settings, rate=rate, fraud_rate=0.0))
+        batches = world.between(START, START + timedelta(days=2 if rate < 1 else 0.5))
+        users = np.concatenate([texts(batch.events, "user_id") for batch in batches])
+        payments.append(len(users) / (2 if rate < 1 else 0.5) / world.customers.count)
+        customers.append(world)
+    assert payments == pytest.approx([17.28, 17.28], rel=0.02)
+    few, many = (world.customers for world in customers)
+    assert (few.count, many.count) == (50, 10_000)
+    assert np.array_equal(few.amount, many.amount[:50])  # who is there stays
+
+
+def test_customers_are_bounded_by_the_memory_they_take():
+    busy = Config.from_settings(Settings(_env_file=None), rate=50_000.0)
+    assert busy.towns * busy.customers == MOST_CUSTOMERS
+    large = Config.from_settings(Settings(_env_file=None, customers=5_000_000), rate=50.0)
+    assert large.towns == 1
 
 
 def test_customers_persist_and_have_their_own_habits():

@@ -42,7 +42,7 @@ def _read(settings: Settings, topic: str) -> Iterator[Message[bytes, bytes]]:
 
 
 WORLD = {
-    "customers": 200,
+    "customers": 5_000,
     "merchants": 50,
     "history_days": 5,
     "history_events": 3_000,
