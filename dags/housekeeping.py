@@ -30,19 +30,19 @@ with DAG(
     def database() -> list[str]:
         from include.operations import housekeeping
 
-        return housekeeping.run(load())
+        return housekeeping.maintain(load())
 
     @task
     def platform() -> None:
         from include.platform import tidy
 
-        tidy.run(load())
+        tidy.delete_old_records(load())
 
     @task
     def models() -> list[str]:
         from include.operations import old_models
 
-        return old_models.run(load())
+        return old_models.delete_old_models(load())
 
     database()
     platform()

@@ -30,12 +30,12 @@ def named(words: Words, text: str | bytes) -> list[str]:
 
 def in_files(words: Words, folder: Path, without: Iterable[Path] = ()) -> list[str]:
     """`path: word` for each file below a folder that holds a word; looks into zip files, as models are."""
-    found = []
+    leaks = []
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file() or any(path.is_relative_to(each) for each in without):
+        if path.is_symlink() or not path.is_file() or any(path.is_relative_to(other) for other in without):
             continue
-        found += [f"{path}: {name}" for content in _contents(path) for name in named(words, content)]
-    return found
+        leaks += [f"{path}: {name}" for content in _contents(path) for name in named(words, content)]
+    return leaks
 
 
 def _contents(path: Path) -> Iterator[bytes]:
@@ -50,29 +50,29 @@ def _contents(path: Path) -> Iterator[bytes]:
 
 def in_processes(words: Words) -> list[str]:
     """Command lines of this machine's processes that hold a word, and environments that another user may read."""
-    found, me = [], psutil.Process().uids().real
-    for each in psutil.process_iter():
+    leaks, me = [], psutil.Process().uids().real
+    for process in psutil.process_iter():
         try:
-            texts = {"command": "\0".join(each.cmdline())}
-            if each.uids().real != me:
-                texts["environment"] = "\0".join(each.environ().values())
+            texts = {"command": "\0".join(process.cmdline())}
+            if process.uids().real != me:
+                texts["environment"] = "\0".join(process.environ().values())
         except psutil.Error:
             continue
-        found += [
-            f"{what} of {each.pid}: {name}" for what, text in texts.items() for name in named(words, text)
+        leaks += [
+            f"{what} of {process.pid}: {name}" for what, text in texts.items() for name in named(words, text)
         ]
-    return found
+    return leaks
 
 
 def in_database(words: Words, settings: Settings, database: str, without: Iterable[str] = ()) -> list[str]:
     """`schema.table: word` for each table or view of a database that holds a word."""
     conninfo = settings.conninfo("owner", database).replace("user=owner", "user=postgres")
-    found = set()
+    leaks = set()
     with psycopg.connect(conninfo) as connection:
         for schema, table in connection.execute(TABLES).fetchall():
             if f"{schema}.{table}" in without:
                 continue
             rows = sql.SQL("select t::text from {} t").format(sql.Identifier(schema, table))
             for (row,) in connection.execute(rows):
-                found |= {f"{database}.{schema}.{table}: {name}" for name in named(words, row)}
-    return sorted(found)
+                leaks |= {f"{database}.{schema}.{table}: {name}" for name in named(words, row)}
+    return sorted(leaks)

@@ -151,7 +151,7 @@ class Running:
 
     def _run(self, settings: Settings, definition: runner.StreamDefinition, spark: SparkSession) -> None:
         try:
-            runner.run(settings, definition, self.stopping, lambda *_: spark)
+            runner.run_stream(settings, definition, self.stopping, lambda *_: spark)
         except runner.StreamFailed as error:
             self.error = error
 

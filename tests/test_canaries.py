@@ -25,8 +25,8 @@ def test_files_are_searched_also_those_that_are_packed(tmp_path):
     (tmp_path / "left out" / "b").write_text(WORDS["password"])
     with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", WORDS["e-mail"] * 9)
-    found = canaries.in_files(WORDS, tmp_path, [tmp_path / "left out"])
-    assert found == [f"{tmp_path}/a.log: password", f"{tmp_path}/model.skops: e-mail"]
+    leaks = canaries.in_files(WORDS, tmp_path, [tmp_path / "left out"])
+    assert leaks == [f"{tmp_path}/a.log: password", f"{tmp_path}/model.skops: e-mail"]
 
 
 def test_command_lines_are_searched():

@@ -106,7 +106,7 @@ def test_the_fraud_rate_is_the_profiles_own_unless_one_is_entered(dags, monkeypa
     for name, value in passed.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
-    asked = arguments([str(each) for each in rendered], settings)
+    asked = arguments([str(argument) for argument in rendered], settings)
     config = Config.from_settings(settings, fraud_rate=asked.fraud_rate, profile=asked.profile)
     assert (config.profile, config.fraud_rate) == (profile, rate)
 

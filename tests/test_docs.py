@@ -32,19 +32,19 @@ def code(text: str) -> list[str]:
     """Lines of fenced code blocks, and what stands between backticks."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     outside = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    inline = [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", outside)]
+    inline = [" ".join(fragment.split()) for fragment in re.findall(r"`([^`]+)`", outside)]
     return [line.strip() for block in blocks for line in block.splitlines()] + inline
 
 
 def invocations(text: str) -> list[list[str]]:
     """The words after each `fraudstream`, without brackets, up to the end of the command."""
-    found = []
+    commands = []
     for fragment in code(text):
         for rest in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?fraudstream (.*)", fragment):
             words = re.split(r"[|;&#]", rest)[0].replace("[", " ").replace("]", " ").split()
             if words:
-                found.append(words)
-    return found
+                commands.append(words)
+    return commands
 
 
 def problem(words: list[str]) -> str | None:
@@ -54,7 +54,9 @@ def problem(words: list[str]) -> str | None:
         if words[0] not in command.commands:
             return f"there is no command {words[0]}"
         command, words = command.commands[words[0]], words[1:]
-    options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {
+    options = {
+        name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)
+    } | {
         "--help",
         "-h",
     }
@@ -65,7 +67,7 @@ def problem(words: list[str]) -> str | None:
 
 @each_document
 def test_commands_and_their_options_exist(path):
-    assert {" ".join(words): said for words in invocations(TEXTS[path]) if (said := problem(words))} == {}
+    assert {" ".join(words): reason for words in invocations(TEXTS[path]) if (reason := problem(words))} == {}
 
 
 def test_an_unknown_command_or_option_is_noticed():
@@ -82,7 +84,7 @@ def test_every_command_is_documented():
     named |= {
         f"{target} " for path in DOCUMENTS for target in make_targets(TEXTS[path])
     }  # make up runs fraudstream up
-    assert [name for name in COMMANDS if not any(each.startswith(name) for each in named)] == []
+    assert [name for name in COMMANDS if not any(invocation.startswith(name) for invocation in named)] == []
 
 
 def make_targets(text: str) -> list[str]:
@@ -112,7 +114,7 @@ def test_defaults_in_the_readme_are_those_of_the_code():
     assert rows
     for names, defaults in rows:
         fields = [name.lower() for name in re.findall(rf"`(?:{PREFIX}|…)([A-Z_]+)`", names)]
-        for field, said in zip(fields, defaults.replace("`", "").split(", "), strict=True):
+        for field, documented in zip(fields, defaults.replace("`", "").split(", "), strict=True):
             default = Settings.model_fields[field].default
             shown = (
                 default.name
@@ -121,7 +123,7 @@ def test_defaults_in_the_readme_are_those_of_the_code():
                 if isinstance(default, float)
                 else default
             )
-            assert said == str(shown), field
+            assert documented == str(shown), field
 
 
 def test_the_readme_has_each_dag_and_no_other():
@@ -133,7 +135,7 @@ def test_the_readme_has_each_dag_and_no_other():
 def anchors(text: str) -> set[str]:
     """Names that GitHub gives to a document's headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @each_document

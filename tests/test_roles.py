@@ -214,11 +214,11 @@ def statement(kind: str, relation: str, names: list[str]) -> str:
 
 def test_every_table_and_view_is_in_the_matrix(shop):
     with psycopg.connect(shop.conninfo("owner")) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "select relnamespace::regnamespace::text || '.' || relname, relispartition from pg_class"
             " where relkind in ('r', 'p', 'v', 'm', 'f') and relnamespace::regnamespace::text !~ '^pg_|^information_'"
         ).fetchall()
-    assert {name for name, partition in found if not partition} == RELATIONS.keys()
+    assert {name for name, partition in rows if not partition} == RELATIONS.keys()
     assert {relation for _, _, relation in COLUMNS} <= RELATIONS.keys()
 
 
@@ -282,15 +282,15 @@ def test_views_give_nobody_more_than_reading(shop):
 @pytest.mark.parametrize("role", ROLES)
 def test_functions_run_for_whom_the_matrix_says(shop, sessions, role):
     with superuser(shop) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "select pronamespace::regnamespace::text || '.' || proname, pronargs, prosecdef from pg_proc"
             " where pronamespace::regnamespace::text in ('shop', 'monitoring', 'public')"
         ).fetchall()
-    assert {name for name, _, _ in found} == FUNCTIONS.keys()
-    assert not any(definer for _, _, definer in found), (
+    assert {name for name, _, _ in rows} == FUNCTIONS.keys()
+    assert not any(definer for _, _, definer in rows), (
         "a function with its owner's rights needs a second look"
     )
-    for name, arguments, _ in found:
+    for name, arguments, _ in rows:
         call = f"select * from {name}({', '.join(['null'] * arguments)})"
         assert refused(sessions[role], call) is (role != "owner" and role not in FUNCTIONS[name]), (
             role,
@@ -344,19 +344,19 @@ def test_one_role_cannot_become_another(shop):
 
 def test_each_role_reaches_its_own_database_only(shop):
     with superuser(shop) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "select r.rolname, d.datname, p from pg_roles r cross join pg_database d"
             " cross join unnest(array['connect', 'create', 'temporary']) p"
             " where r.rolname = any(%s) and d.datallowconn and has_database_privilege(r.oid, d.oid, p)",
             [list(ROLES)],
         ).fetchall()
-    said = {
+    documented = {
         (role, shop.postgres_database if database == "fraudstream" else database, right)
         for role, databases in DATABASES.items()
         for database, rights in databases.items()
         for right in rights
     }
-    assert set(found) == said
+    assert set(rows) == documented
 
 
 @pytest.mark.parametrize("role", secrets.DATABASE_ROLES[1:])

@@ -66,13 +66,13 @@ def test_every_room_has_a_floor():
 
 
 def test_no_import_goes_upward():
-    found = {
+    upward_imports = {
         f"{module} -> {other}"
         for module, others in IMPORTS.items()
         for other in others
         if module != "include" and other != "include" and upward(module, other)
     }
-    assert found == set()
+    assert upward_imports == set()
 
 
 def test_nothing_imports_an_entry():

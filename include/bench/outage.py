@@ -119,7 +119,9 @@ def measure(settings: Settings, minutes: float) -> tuple[float, list[Clearing]]:
         while time.monotonic() < looks[0].seconds + CLEARING_SECONDS:
             time.sleep(EVERY)
             looks.append(look(connection, settings))
-            cleared = [found for stream in STREAMS if (found := clearing(stream, looks, rate)) is not None]
+            cleared = [
+                recovered for stream in STREAMS if (recovered := clearing(stream, looks, rate)) is not None
+            ]
             if len(cleared) == len(STREAMS):
                 return rate, cleared
     raise NotCleared(

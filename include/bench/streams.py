@@ -151,7 +151,7 @@ def _streamed(
 
     def work() -> None:
         try:
-            runner.run(settings, definition, stopping, lambda *_: spark)
+            runner.run_stream(settings, definition, stopping, lambda *_: spark)
         except runner.StreamFailed as error:
             failed.append(error)
 

@@ -53,7 +53,7 @@ def import_(
     rejected = rejected or Path(sources.rejected_name(file))
     try:
         with import_progress() as progress, stop_on_signals() as stopping:
-            report = importer.run(
+            report = importer.import_events(
                 load(),
                 file,
                 mapping,
@@ -124,13 +124,13 @@ def reconcile(accept: bool) -> None:
     from include.operations import reconcile as books
 
     try:
-        found = books.reconcile(load(), accept=accept)
+        open_ranges = books.reconcile(load(), accept=accept)
     except KafkaError as error:
         raise SystemExit(f"fraudstream reconcile: {error}") from None
     except psycopg.OperationalError as error:
         raise SystemExit(f"fraudstream reconcile: {no_database(error)}") from None
-    for difference in found:
+    for difference in open_ranges:
         click.echo(difference)
-    if not found:
+    if not open_ranges:
         click.echo("Broker, ledger and rows agree.")
-    sys.exit(1 if found and not accept else 0)
+    sys.exit(1 if open_ranges and not accept else 0)

@@ -22,7 +22,7 @@ class Acknowledged(NamedTuple):
     at: float
 
 
-class Writer:
+class Appender:
     """Appends to the list; a line that a kill left half-written is removed first."""
 
     def __init__(self, path: Path):

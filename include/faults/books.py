@@ -21,7 +21,7 @@ from include.broker import kafka
 from include.broker.kafka import Bounds
 from include.events.rows import SELECTED, with_transactions
 from include.faults.acknowledged import ABORTED, Acknowledged, Reader
-from include.faults.events import Event, Events, Kind
+from include.faults.events import Event, EventKind, Events
 from include.faults.stack import Stack
 from include.features import known_frauds
 from include.settings import Settings
@@ -135,7 +135,7 @@ def _fates(log: dict[Position, Event]) -> dict[Position, Fate]:
     owners: dict[object, str] = {}
     fates = {}
     for position, event in log.items():
-        if event.kind in (Kind.POISON, Kind.POISON_LABEL):
+        if event.kind in (EventKind.POISON, EventKind.POISON_LABEL):
             fates[position] = Fate.DEAD_LETTER
             continue
         identity = (event.transaction_id, event.known_at) if event.is_label else event.transaction_id

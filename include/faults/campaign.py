@@ -113,7 +113,7 @@ class Round:
         return self.books.closed and not self.failures
 
 
-def run(plan: Plan, say: Callable[[str], None], *, keep: bool = False) -> Round:
+def run_round(plan: Plan, say: Callable[[str], None], *, keep: bool = False) -> Round:
     """Runs one round in a temporary folder, which is kept when asked, or when the round is not good.
 
     Args:

@@ -13,7 +13,7 @@ import psycopg
 import skops.io
 
 from include.events.transaction import Transaction, decode
-from include.faults.events import Events, Kind
+from include.faults.events import EventKind, Events
 from include.features.behaviour import FEATURE_SET
 from include.models.isolation_forest import IsolationForestDetector
 from include.settings import Settings
@@ -51,7 +51,7 @@ def _transactions(settings: Settings, events: Events) -> list[Transaction]:
     number = 0
     while len(transactions) < ROWS:
         event = events.event(number)
-        if event.kind is Kind.NEW:
+        if event.kind is EventKind.NEW:
             decoded = decode(
                 event.value, later, max_bytes=settings.max_event_bytes, future_tolerance=tolerance
             )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from include.faults import record
-from include.faults.campaign import Plan, run
+from include.faults.campaign import Plan, run_round
 from include.faults.kinds import Kind
 from include.faults.platform_kinds import PLATFORM_KINDS
 from include.faults.platform_stack import PlatformStack
@@ -63,7 +63,7 @@ def campaign(
     for _ in range(rounds):
         seed = plan.seed + len(done)
         say(f"round {len(done) + 1}, seed {seed}")
-        result = run(replace(plan, seed=seed), say, keep=keep)
+        result = run_round(replace(plan, seed=seed), say, keep=keep)
         done.append(record.as_json(result))
         if file:
             record.save(file, done)

@@ -20,7 +20,7 @@ IN_LABELS = ("transaction_id", "user_id", "timestamp", "merchant_id", "device", 
 DEVICES = ("iPhone 15", "Pixel 8", "ThinkPad X1", "Galaxy S24")
 
 
-class Kind(Enum):
+class EventKind(Enum):
     NEW = "new"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
@@ -30,12 +30,12 @@ class Kind(Enum):
 
 
 SHARES = {
-    Kind.NEW: 86,
-    Kind.DUPLICATE: 4,
-    Kind.CONFLICT: 2,
-    Kind.POISON: 4,
-    Kind.LABEL: 3.5,
-    Kind.POISON_LABEL: 0.5,
+    EventKind.NEW: 86,
+    EventKind.DUPLICATE: 4,
+    EventKind.CONFLICT: 2,
+    EventKind.POISON: 4,
+    EventKind.LABEL: 3.5,
+    EventKind.POISON_LABEL: 0.5,
 }
 LATE, WITH_TRUTH = 0.03, 0.1  # shares of the new ones
 
@@ -49,7 +49,7 @@ class Event(NamedTuple):
     """
 
     number: int
-    kind: Kind
+    kind: EventKind
     key: bytes
     value: bytes | None
     transaction_id: str | None = None
@@ -58,7 +58,7 @@ class Event(NamedTuple):
 
     @property
     def is_label(self) -> bool:
-        return self.kind in (Kind.LABEL, Kind.POISON_LABEL)
+        return self.kind in (EventKind.LABEL, EventKind.POISON_LABEL)
 
 
 class Events:
@@ -75,18 +75,18 @@ class Events:
     def event(self, number: int) -> Event:
         kind = self._kind(number)
         rng = self._random(number, "event")
-        if kind is Kind.NEW:
+        if kind is EventKind.NEW:
             return self._event(number, kind, self._new(number), self._new(number))
-        if kind is Kind.POISON:
+        if kind is EventKind.POISON:
             fields = self._new(number)
             return Event(number, kind, fields["user_id"].encode(), rng.choice(POISON)(fields))
-        if kind is Kind.POISON_LABEL:
+        if kind is EventKind.POISON_LABEL:
             fields = self._new(number)
             return Event(number, kind, fields["user_id"].encode(), b'{"is_fraud": true}')
         fields = self._new(self._earlier(number, rng))
-        if kind is Kind.DUPLICATE:
+        if kind is EventKind.DUPLICATE:
             return self._event(number, kind, dict(reversed(fields.items())), fields, indent=1)
-        if kind is Kind.CONFLICT:
+        if kind is EventKind.CONFLICT:
             other = fields | {"amount": round(fields["amount"] + 1, 2)}
             return self._event(number, kind, other, other)
         label = self._label(fields, timedelta(days=1, microseconds=number), rng.random() < 0.2)
@@ -98,12 +98,12 @@ class Events:
         Nothing of it is ever sent in another way, so that one that is stored shows.
         """
         rng = self._random(number, "aborted")
-        if self._kind(number) in (Kind.LABEL, Kind.POISON_LABEL):
+        if self._kind(number) in (EventKind.LABEL, EventKind.POISON_LABEL):
             fields = self._new(self._earlier(number, rng))
             label = self._label(fields, timedelta(days=2, microseconds=number), is_fraud=True)
-            return self._event(number, Kind.LABEL, label, label)
+            return self._event(number, EventKind.LABEL, label, label)
         fields = self._new(number) | {"transaction_id": f"aborted-{self.seed}-{number}"}
-        return self._event(number, Kind.NEW, fields, fields)
+        return self._event(number, EventKind.NEW, fields, fields)
 
     @staticmethod
     def _label(fields: dict[str, Any], delay: timedelta, is_fraud: bool) -> dict[str, Any]:
@@ -113,7 +113,11 @@ class Events:
 
     @staticmethod
     def _event(
-        number: int, kind: Kind, fields: dict[str, Any], content: dict[str, Any], indent: int | None = None
+        number: int,
+        kind: EventKind,
+        fields: dict[str, Any],
+        content: dict[str, Any],
+        indent: int | None = None,
     ) -> Event:
         value = json.dumps(fields, indent=indent).encode()
         known_at = fields.get("known_at", fields["timestamp"]) if "is_fraud" in fields else None
@@ -123,15 +127,15 @@ class Events:
     def _random(self, number: int, purpose: str) -> random.Random:
         return random.Random(f"{self.seed} {number} {purpose}")
 
-    def _kind(self, number: int) -> Kind:
+    def _kind(self, number: int) -> EventKind:
         if number == 0:
-            return Kind.NEW
+            return EventKind.NEW
         return self._random(number, "kind").choices(list(SHARES), list(SHARES.values()))[0]
 
     def _earlier(self, number: int, rng: random.Random) -> int:
         """The number of a new transaction before this one, mostly a recent one."""
         earlier = max(0, number - 1 - int(rng.expovariate(1 / 200)))
-        while self._kind(earlier) is not Kind.NEW:
+        while self._kind(earlier) is not EventKind.NEW:
             earlier -= 1
         return earlier
 

@@ -27,8 +27,8 @@ from include.faults.acknowledged import (
     DIE_IN_TRANSACTION,
     LIST,
     Acknowledged,
+    Appender,
     Reader,
-    Writer,
 )
 from include.faults.events import Event, Events
 from include.settings import Settings, load
@@ -130,7 +130,7 @@ def send(settings: Settings, folder: Path, events: Events, count: int) -> None:
     Raises:
         KafkaException, include.broker.kafka.KafkaError: a client gave up for good.
     """
-    acknowledged, aborted = Writer(folder / LIST), Writer(folder / ABORTED)
+    acknowledged, aborted = Appender(folder / LIST), Appender(folder / ABORTED)
     plain, transactions = Client(settings), TransactionalClient(settings)
     synced = time.monotonic()
 

@@ -106,7 +106,7 @@ class Report:
     stopped: bool = False
 
 
-def run(
+def import_events(
     settings: Settings,
     source: Path | str,
     mapping_path: Path,

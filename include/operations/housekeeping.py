@@ -111,7 +111,7 @@ EXPIRING = (
 )
 
 
-def run(settings: Settings, now: datetime | None = None) -> list[str]:
+def maintain(settings: Settings, now: datetime | None = None) -> list[str]:
     """Makes partitions, moves rows into them, drops and deletes what is too old; returns what was done, a line each.
 
     Raises:
@@ -134,7 +134,7 @@ def run(settings: Settings, now: datetime | None = None) -> list[str]:
 
 
 def make_months(settings: Settings, now: datetime | None = None) -> list[str]:
-    """Only makes the partitions that are needed soon, before streams start; returns and raises as `run`."""
+    """Only makes the partitions that are needed soon, before streams start; returns and raises as `maintain`."""
     done: list[str] = []
     with _owner(settings) as connection, _alone(connection):
         for table in (TRANSACTIONS, SCORES):

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 NEWEST = 5  # versions that stay whatever their age
 
 
-def run(settings: Settings, now: datetime | None = None) -> list[str]:
+def delete_old_models(settings: Settings, now: datetime | None = None) -> list[str]:
     """Deletes versions and runs that are older than `keep_models_days`; returns what was done, a line each.
 
     A version stays when it has an alias, scores now, has alerts that are kept, or is among the newest few. Runs go that

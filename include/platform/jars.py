@@ -75,8 +75,10 @@ def resolve(root: Path, log: Path) -> None:
 
 def verify(root: Path) -> None:
     """Raises `JarsError` unless `root` holds exactly the listed jars with the listed hashes."""
-    expected, found = listed(), _found(root)
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    expected, present = listed(), _found(root)
+    wrong = sorted(
+        name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name)
+    )
     if wrong:
         raise JarsError(
             f"these jars differ from {CHECKSUMS.name} (missing, changed or unlisted): {', '.join(wrong)}; "

@@ -12,7 +12,7 @@ from include.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, now: datetime | None = None) -> None:
+def delete_old_records(settings: Settings, now: datetime | None = None) -> None:
     """Deletes logs of tasks and Airflow's records that are older than `keep_logs_days`, and logs how many.
 
     Raises:

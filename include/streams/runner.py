@@ -115,7 +115,7 @@ def main(settings: Settings, definition: StreamDefinition) -> int:
     _stop_on_signals(stopping)
     exit_when_orphaned(stopping.set, grace=20)
     try:
-        run(settings, definition, stopping, started)
+        run_stream(settings, definition, stopping, started)
     except StreamFailed as error:
         log.error("%s stopped: %s", definition.stream, error)
         return 1
@@ -137,7 +137,7 @@ def session(settings: Settings, name: str) -> SparkSession:
     return SparkSession.builder.config(map=options).getOrCreate()
 
 
-def run(
+def run_stream(
     settings: Settings,
     definition: StreamDefinition,
     stopping: threading.Event,

@@ -74,13 +74,13 @@ def test_measures_are_means_over_seeds_with_intervals(small):
     truth = small.fraud[small.later]
     perfect = detection.decided(small, truth + rng.random(len(truth)) / 2)
     blind = detection.decided(small, rng.random(len(truth)))
-    found = detection.measured([perfect, blind], draws=20)
+    result = detection.measured([perfect, blind], draws=20)
     apart = [Ranking(scored.fraud, scored.score).areas()[1] for scored in (perfect, blind)]
     assert apart[0] == 1 > apart[1]
-    assert found["average_precision"] == pytest.approx(np.mean(apart))
-    low, high = found["intervals"]["average_precision"]
-    assert low <= found["average_precision"] <= high
-    assert sum(scenario["frauds"] for scenario in found["scenarios"].values()) == 2 * truth.sum()
+    assert result["average_precision"] == pytest.approx(np.mean(apart))
+    low, high = result["intervals"]["average_precision"]
+    assert low <= result["average_precision"] <= high
+    assert sum(scenario["frauds"] for scenario in result["scenarios"].values()) == 2 * truth.sum()
     best = detection.measured([perfect], draws=0)
     assert best["auc"] == 1 and best["precision"] == pytest.approx(1, abs=0.5)
 
@@ -93,9 +93,9 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
         detection, "compare_detectors", lambda **given: whole(makers, seeds=(3,), draws=2, **given)
     )
     result = CliRunner().invoke(main.cli, ["bench", "detection", "--json"])
-    found = json.loads(result.stdout)
-    assert found["worlds"].keys() == makers.keys()
-    for values in found["worlds"].values():
+    result = json.loads(result.stdout)
+    assert result["worlds"].keys() == makers.keys()
+    for values in result["worlds"].values():
         detectors = values["detectors"]
         assert detectors.keys() == detection.DETECTORS.keys()
         assert all(0 <= measures["recall_at_k"] <= 1 for measures in detectors.values())
@@ -103,6 +103,6 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
         detectors[name]["average_precision"] for name in (detection.FOREST, detection.PLAIN_FOREST)
     )
     assert ours > plain
-    shown = list(detection.tables(found))
+    shown = list(detection.tables(result))
     assert "seeds 3" in shown[0] and len(shown) == 5
     assert {cell for cell in shown[-1].columns[0].cells} >= {"theft", "card_testing"}

@@ -21,12 +21,12 @@ def test_an_outage_in_which_nothing_came_measures_nothing():
 
 
 def test_a_backlog_is_cleared_when_the_stream_lags_less_than_five_seconds():
-    found = looks(
+    samples = looks(
         (0, 12_000, 0), (10, 14_000, 0), (15, 15_000, 12_000), (16, 15_200, 14_201), (17, 15_400, 15_400)
     )
-    assert clearing("fraud_stream", found, rate=200) == Clearing("fraud_stream", 12_000, 16, 14_201)
-    assert clearing("fraud_stream", found, rate=200).rate == pytest.approx(14_201 / 16)
-    assert clearing("fraud_stream", found[:3], rate=200) is None
+    assert clearing("fraud_stream", samples, rate=200) == Clearing("fraud_stream", 12_000, 16, 14_201)
+    assert clearing("fraud_stream", samples, rate=200).rate == pytest.approx(14_201 / 16)
+    assert clearing("fraud_stream", samples[:3], rate=200) is None
 
 
 def test_a_stream_that_has_not_read_yet_has_not_caught_up():

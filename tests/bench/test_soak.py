@@ -42,9 +42,9 @@ def processes(postgres):
         hoarder({"FRAUDSTREAM_HOME": str(postgres.home)}),  # a user's own
     ]
     yield started
-    for each in started:
-        each.kill()
-        each.wait()
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.services
@@ -85,16 +85,16 @@ def samples(memory_gain: float = 0.0) -> list[Sample]:
 
 def test_growth_is_the_gain_in_an_hour():
     flat, growing = samples(), samples(24)
-    for each, gain in ((flat, 0), (growing, 24)):
-        found = soak.growth([s.seconds for s in each], [s.memory["Kafka"] for s in each])
-        assert found == pytest.approx(gain, abs=1e-6)
+    for series, gain in ((flat, 0), (growing, 24)):
+        slope = soak.growth([s.seconds for s in series], [s.memory["Kafka"] for s in series])
+        assert slope == pytest.approx(gain, abs=1e-6)
 
 
 def test_the_summary_names_what_grows():
-    said = list(soak.summary(samples(24)))
-    assert "Kafka, MiB: 300 at the start, 348 at the end, +24.0 an hour" in said
-    assert "MLflow, MiB: 90 at the start, 90 at the end, +0.0 an hour" in said
-    assert "open files: 7 at the start, 7 at the end, +0.0 an hour" in said
+    lines = list(soak.summary(samples(24)))
+    assert "Kafka, MiB: 300 at the start, 348 at the end, +24.0 an hour" in lines
+    assert "MLflow, MiB: 90 at the start, 90 at the end, +0.0 an hour" in lines
+    assert "open files: 7 at the start, 7 at the end, +0.0 an hour" in lines
 
 
 def test_the_plot_has_a_curve_for_each_part_that_runs_and_for_each_count(tmp_path):

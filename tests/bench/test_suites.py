@@ -22,16 +22,17 @@ from include.generator.profiles import simulation
 
 
 def of(comparisons) -> dict[tuple[str, str], object]:
-    found = {(each.what, each.other): each for each in comparisons}
+    by_name = {(comparison.what, comparison.other): comparison for comparison in comparisons}
     assert all(
-        each.ours_microseconds > 0 and each.lowest <= each.ratio <= each.highest for each in found.values()
+        comparison.ours_microseconds > 0 and comparison.lowest <= comparison.ratio <= comparison.highest
+        for comparison in by_name.values()
     )
-    return found
+    return by_name
 
 
 def test_generator():
-    found = of(generator.measure(rounds=1, events=2_000))
-    assert found.keys() == {
+    comparisons = of(generator.measure(rounds=1, events=2_000))
+    assert comparisons.keys() == {
         ("generator", "a loop of one record at a time"),
         ("generator", "a Faker record per event"),
     }
@@ -50,26 +51,26 @@ def test_without_faker_the_command_says_how_to_install_it(monkeypatch):
 
 def asked_at_the_end(suite, monkeypatch, *queries: str) -> list[dict[int, tuple]]:
     """For each query, its rows by partition, filled in before the suite's PostgreSQL stops."""
-    found = [{} for _ in queries]
+    contents = [{} for _ in queries]
 
     @contextmanager
     def watched():
         with services() as settings:
             yield settings
             with psycopg.connect(settings.conninfo("owner")) as connection:
-                for rows, query in zip(found, queries, strict=True):
-                    rows.update((each[0], each[1:]) for each in connection.execute(query))
+                for rows, query in zip(contents, queries, strict=True):
+                    rows.update((row[0], row[1:]) for row in connection.execute(query))
 
     monkeypatch.setattr(suite, "services", watched)
-    return found
+    return contents
 
 
 @pytest.mark.services
 def test_reasons_are_given_on_one_side_only(monkeypatch):
     query = "select partition, count(*), avg(jsonb_array_length(reasons)) from shop.fraud_alerts group by 1"
     (stored,) = asked_at_the_end(reasons, monkeypatch, query)
-    (found,) = of(reasons.measure(rounds=2, events=1_000)).values()
-    assert (found.what, found.rounds) == ("score, 1.5% alerts", 2)
+    (comparison,) = of(reasons.measure(rounds=2, events=1_000)).values()
+    assert (comparison.what, comparison.rounds) == ("score, 1.5% alerts", 2)
     assert stored[0][0] == stored[1][0] == pytest.approx(0.015 * 3_000, abs=5)
     assert stored[0][1] > 1 and stored[1][1] == 0
 
@@ -79,16 +80,16 @@ def test_each_side_has_the_customers_that_it_says(monkeypatch):
     counted = "select partition, count(*), count(distinct user_id) from shop.{} group by 1"
     queries = counted.format("user_state"), counted.format("fraud_scores")
     states, scores = asked_at_the_end(customers, monkeypatch, *queries)
-    (found,) = of(customers.measure(rounds=1, events=300, few=20, many=3_000)).values()
-    assert (found.ours, found.other) == ("3,000 customers", "20 customers")
+    (comparison,) = of(customers.measure(rounds=1, events=300, few=20, many=3_000)).values()
+    assert (comparison.ours, comparison.other) == ("3,000 customers", "20 customers")
     assert states == {0: (20, 20), 1: (3_000, 3_000)}  # none was made anew
     assert scores[0] == (600, 20)
     assert scores[1][0] == 600 and scores[1][1] > 500
 
 
 def test_decode():
-    found = of(decode.measure(rounds=1, events=500))
-    assert found.keys() == {("decode", "json.loads and checks by hand"), ("decode", "pydantic")}
+    comparisons = of(decode.measure(rounds=1, events=500))
+    assert comparisons.keys() == {("decode", "json.loads and checks by hand"), ("decode", "pydantic")}
 
 
 def test_all_decoders_accept_the_same_events_and_refuse_bad_ones():
@@ -120,9 +121,9 @@ def test_score():
 def test_command_shows_and_prints_json(monkeypatch):
     monkeypatch.setattr(score, "measure", lambda: measure_score(rounds=1, rows=300))
     result = CliRunner().invoke(main.cli, ["bench", "score", "--json"])
-    found = json.loads(result.stdout)
-    assert [each["what"] for each in found["comparisons"]] == ["score 1 row", "score 300 rows"]
-    assert found["cores"] >= 1 and result.stderr.startswith("measuring score")
+    printed = json.loads(result.stdout)
+    assert [comparison["what"] for comparison in printed["comparisons"]] == ["score 1 row", "score 300 rows"]
+    assert printed["cores"] >= 1 and result.stderr.startswith("measuring score")
     assert "Times faster" in CliRunner().invoke(main.cli, ["bench", "score"]).output
 
 
@@ -136,7 +137,7 @@ def test_a_suite_of_the_command_is_a_module_here(suite):
 
 @pytest.mark.services
 def test_store_writes_the_same_rows_on_both_sides_and_stops_its_server(monkeypatch):
-    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
     written = []
 
     @contextmanager
@@ -149,10 +150,10 @@ def test_store_writes_the_same_rows_on_both_sides_and_stops_its_server(monkeypat
                     written.append(connection.execute(rows).fetchone())
 
     monkeypatch.setattr(store, "services", watched)
-    (found,) = of(store.measure(rounds=2, events=300)).values()
-    assert (found.what, found.rounds) == ("store", 2)
+    (comparison,) = of(store.measure(rounds=2, events=300)).values()
+    assert (comparison.what, comparison.rounds) == ("store", 2)
     assert written[0] == written[1] and written[0][0] == 900  # with a first range that is not measured
-    assert {each.pid for each in psutil.Process().children(recursive=True)} == before
+    assert {process.pid for process in psutil.Process().children(recursive=True)} == before
 
 
 @pytest.mark.services
@@ -183,8 +184,8 @@ def test_streams_read_every_event_on_all_three_sides(spark, monkeypatch):
     def count(settings):
         with psycopg.connect(settings.conninfo("owner")) as connection:
             for table in ("shop.transactions", "shop.fraud_scores", "bench.transactions"):
-                (found,) = connection.execute(f"select count(*) from {table}").fetchone()
-                rows[table] = max(rows.get(table, 0), found)
+                (count,) = connection.execute(f"select count(*) from {table}").fetchone()
+                rows[table] = max(rows.get(table, 0), count)
 
     @contextmanager
     def counted_at_the_end(**options):
@@ -195,6 +196,6 @@ def test_streams_read_every_event_on_all_three_sides(spark, monkeypatch):
     monkeypatch.setattr(streams, "_reset", lambda settings, name: count(settings) or reset(settings, name))
     monkeypatch.setattr(streams, "services", counted_at_the_end)
     monkeypatch.setattr(streams, "spark_session", lambda: nullcontext(spark))
-    found = {each.ours: each for each in streams.measure(rounds=1, events=4_000)}
-    assert found.keys() == {"transaction_stream", "fraud_stream"}
+    by_stream = {comparison.ours: comparison for comparison in streams.measure(rounds=1, events=4_000)}
+    assert by_stream.keys() == {"transaction_stream", "fraud_stream"}
     assert rows["shop.transactions"] == rows["shop.fraud_scores"] == rows["bench.transactions"] > 3_500

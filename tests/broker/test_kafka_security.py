@@ -202,9 +202,9 @@ def test_the_password_is_in_no_plan_no_progress_and_no_checkpoint(secure, spark,
         plans = [query._jsq.explainInternal(True), source._jdf.queryExecution().toString()]
     finally:
         spark.conf.unset(name)
-    assert sum(each["numInputRows"] for each in query.recentProgress) > 0
+    assert sum(progress["numInputRows"] for progress in query.recentProgress) > 0
     assert any("redacted" in plan for plan in plans), "the options are not shown: nothing was tested"
-    shown = [*plans, *(str(each) for each in query.recentProgress), *capfd.readouterr()]
+    shown = [*plans, *(str(progress) for progress in query.recentProgress), *capfd.readouterr()]
     assert not any("quoted" in text for text in shown)
     assert canaries.in_files({"password": "quoted"}, tmp_path) == []
 

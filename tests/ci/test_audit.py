@@ -29,8 +29,8 @@ def report(*packages: dict) -> dict:
 
 
 def test_a_vulnerability_that_a_newer_version_fixes_fails():
-    found = audit.judge(report(package("alpha", vulnerability()), package("beta")), {})
-    assert found.failures == ["alpha 1.0: PYSEC-1: fixed in 1.1"]
+    verdict = audit.judge(report(package("alpha", vulnerability()), package("beta")), {})
+    assert verdict.failures == ["alpha 1.0: PYSEC-1: fixed in 1.1"]
 
 
 @pytest.mark.parametrize("identity", ["PYSEC-1", "CVE-1"])
@@ -40,20 +40,20 @@ def test_one_that_is_accepted_with_a_reason_or_cannot_be_fixed_is_only_said(iden
         [],
         ["alpha 1.0: PYSEC-1: accepted, never parses such files"],
     )
-    found = audit.judge(report(package("alpha", vulnerability(fixes=()))), {})
-    assert found.failures == [] and "no version fixes it yet" in found.notes[0]
+    verdict = audit.judge(report(package("alpha", vulnerability(fixes=()))), {})
+    assert verdict.failures == [] and "no version fixes it yet" in verdict.notes[0]
 
 
 def test_what_is_accepted_for_one_package_is_not_for_another_and_not_for_ever():
     reasons = {("beta", "PYSEC-1"): "x"}
-    found = audit.judge(report(package("alpha", vulnerability()), package("beta")), reasons)
-    assert len(found.failures) == 2 and "no longer there" in found.failures[1]
+    verdict = audit.judge(report(package("alpha", vulnerability()), package("beta")), reasons)
+    assert len(verdict.failures) == 2 and "no longer there" in verdict.failures[1]
 
 
 def test_packages_that_could_not_be_looked_at_are_named():
     skipped = {"name": "beta", "skip_reason": "not found"}
-    found = audit.judge(report(package(), skipped), {("beta", "PYSEC-1"): "x"})
-    assert found == ([], ["NOT audited, unknown to the advisories: beta"])
+    verdict = audit.judge(report(package(), skipped), {("beta", "PYSEC-1"): "x"})
+    assert verdict == ([], ["NOT audited, unknown to the advisories: beta"])
 
 
 def test_accepting_needs_a_reason(tmp_path):
@@ -87,10 +87,10 @@ def test_an_audit_without_a_report_fails():
     assert empty == ([], [])
 
 
-@pytest.mark.parametrize(("found", "status"), [(["alpha 1.0: PYSEC-1: fixed in 1.1"], 1), ([], 0)])
-def test_the_command_fails_on_a_failure_and_only_then(monkeypatch, capsys, found, status):
+@pytest.mark.parametrize(("failures", "status"), [(["alpha 1.0: PYSEC-1: fixed in 1.1"], 1), ([], 0)])
+def test_the_command_fails_on_a_failure_and_only_then(monkeypatch, capsys, failures, status):
     monkeypatch.setattr(audit, "unreachable", lambda: "")
-    monkeypatch.setattr(audit, "audit", lambda: audit.Verdict(found, ["a note"]))
+    monkeypatch.setattr(audit, "audit", lambda: audit.Verdict(failures, ["a note"]))
     if status:
         with pytest.raises(SystemExit, match="fixed in 1.1"):
             audit.main()

@@ -20,13 +20,13 @@ from tests import sample_data
 
 def commands(group: click.Group = main.cli, path: tuple[str, ...] = ()) -> dict[str, click.Command]:
     """Every command by its full name."""
-    found = {}
+    by_name = {}
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            found |= commands(command, (*path, name))
+            by_name |= commands(command, (*path, name))
         else:
-            found[" ".join((*path, name))] = command
-    return found
+            by_name[" ".join((*path, name))] = command
+    return by_name
 
 
 COMMANDS = commands()
@@ -84,7 +84,9 @@ def test_json_is_one_object(use, clean_postgres, kafka, arguments):
 def test_json_is_tested_for_each_command_that_has_it():
     elsewhere = {"bench", "faults", "train"}
     having = {
-        name for name, each in COMMANDS.items() if any("--json" in option.opts for option in each.params)
+        name
+        for name, command in COMMANDS.items()
+        if any("--json" in option.opts for option in command.params)
     }
     assert having - elsewhere == {"status", "evaluate", "replay dead-letters"}
 
@@ -221,13 +223,13 @@ def test_arguments(kind, text, value):
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        *((Duration(), each) for each in ("7", "d", "-1d", "3651d", "1w", "1e3s")),
+        *((Duration(), value) for value in ("7", "d", "-1d", "3651d", "1w", "1e3s")),
         (Time(), "noon"),
         (Time(), ""),
         (Time(), "0001-01-01T00:00+14:00"),
         (Time(), "9999-12-31T23:59-14:00"),
     ]
-    + [(Speed(), each) for each in ("0", "-1", "fast", "nan", "inf")],
+    + [(Speed(), value) for value in ("0", "-1", "fast", "nan", "inf")],
 )
 def test_arguments_that_cannot_be_read_are_refused(kind, text):
     with pytest.raises(click.BadParameter, match="no |neither"):

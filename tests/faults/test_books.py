@@ -13,9 +13,9 @@ import pytest
 
 from include.broker import kafka
 from include.faults import books, producer
-from include.faults.acknowledged import ALLOWED, LIST, Acknowledged, Writer
+from include.faults.acknowledged import ALLOWED, LIST, Acknowledged, Appender
 from include.faults.books import Books
-from include.faults.events import Events, Kind
+from include.faults.events import EventKind, Events
 from include.features import behaviour
 from include.settings import Settings
 from include.sql import statement
@@ -106,12 +106,12 @@ def test_they_are_closed_when_all_is_right(desk):
     assert result.acknowledged == COUNT == result.offsets - result.without_record
     assert result.without_record > result.aborted == COUNT / 4
     kinds = [desk.events.event(number).kind for number in range(COUNT)]
-    assert result.transactions == result.scores == kinds.count(Kind.NEW)
-    assert result.duplicates == kinds.count(Kind.DUPLICATE)
+    assert result.transactions == result.scores == kinds.count(EventKind.NEW)
+    assert result.duplicates == kinds.count(EventKind.DUPLICATE)
     assert result.dead_letters == sum(
-        kinds.count(kind) for kind in (Kind.POISON, Kind.POISON_LABEL, Kind.CONFLICT)
+        kinds.count(kind) for kind in (EventKind.POISON, EventKind.POISON_LABEL, EventKind.CONFLICT)
     )
-    assert result.labels > kinds.count(Kind.LABEL) > 0
+    assert result.labels > kinds.count(EventKind.LABEL) > 0
 
 
 def test_events_that_were_sent_again_are_duplicates(desk, tmp_path):
@@ -140,7 +140,7 @@ def test_aborted_records_that_are_stored_are_reported(desk):
 
 def test_an_id_belongs_to_whichever_event_came_first():
     event = Events(3, datetime(2026, 11, 20, tzinfo=UTC)).event
-    conflict = next(event(n) for n in range(COUNT) if event(n).kind is Kind.CONFLICT)
+    conflict = next(event(n) for n in range(COUNT) if event(n).kind is EventKind.CONFLICT)
     original = next(event(n) for n in range(COUNT) if event(n).transaction_id == conflict.transaction_id)
     positions = [("t", 0, offset) for offset in range(4)]
     log = dict(zip(positions, (conflict, original, conflict, original), strict=True))
@@ -164,7 +164,7 @@ def replay_by_a_driver_that_was_replaced(desk: Desk) -> None:
 
 
 def one_that_the_broker_never_had(desk: Desk) -> None:
-    writer = Writer(desk.list)
+    writer = Appender(desk.list)
     writer.add([Acknowledged(COUNT, False, 0, 10_000_000, 0.0)])
     writer.sync()
 

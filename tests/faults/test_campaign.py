@@ -61,7 +61,7 @@ def test_a_small_campaign_loses_nothing_and_stores_nothing_twice():
         "open_transaction",
     ]  # 8 in all
     kinds = named(*kills, "stale_driver", "commit_reply_lost")
-    done = campaign.run(Plan(10_000, kills=6, pauses=1, cuts=1, kinds=kinds), print)
+    done = campaign.run_round(Plan(10_000, kills=6, pauses=1, cuts=1, kinds=kinds), print)
     assert done.books.closed and done.good, done.books.problems + done.failures
     assert done.books.acknowledged == 10_000 and done.books.without_record > done.books.aborted >= 2_000
     assert sum(fault.family == "kill" for fault in done.faults) == 6
@@ -86,7 +86,7 @@ def test_the_campaign_catches(bug, monkeypatch):
     monkeypatch.setattr(campaign, "SETTLE_SECONDS", 60)
     path = f"{BUGS_FOLDER}{os.pathsep}{PROJECT_ROOT}"
     stack = partial(ONE_STREAM, variables={"PYTHONPATH": path, "FRAUDSTREAM_TEST_BUG": bug})
-    done = campaign.run(replace(plan, events=2_000, stack=stack), print)
+    done = campaign.run_round(replace(plan, events=2_000, stack=stack), print)
     assert not done.good
     assert done.books.wrong[count] > 0, done.books.problems + done.failures
 
@@ -97,7 +97,7 @@ def test_the_campaign_catches(bug, monkeypatch):
 def test_without_a_bug_the_same_faults_are_survived():
     kinds = [kind for plan, _ in SHOWN_BY.values() for kind in plan.kinds]
     plan = Plan(2_000, kills=3, pauses=1, cuts=0, kinds=list(dict.fromkeys(kinds)), stack=ONE_STREAM)
-    done = campaign.run(plan, print)
+    done = campaign.run_round(plan, print)
     assert done.good, done.books.problems + done.failures
 
 
@@ -183,7 +183,9 @@ def test_recovery_ends_with_the_last_interruption(commits, seconds):
 @pytest.mark.timeout(1_800)
 def test_a_small_campaign_with_airflow_loses_nothing_and_comes_back_by_itself():
     kinds = command.chosen("postgres_killed,scheduler_hangs,scheduler_sessions_ended", command.AIRFLOW.kinds)
-    done = campaign.run(replace(command.AIRFLOW, events=4_000, kills=1, pauses=1, cuts=1, kinds=kinds), print)
+    done = campaign.run_round(
+        replace(command.AIRFLOW, events=4_000, kills=1, pauses=1, cuts=1, kinds=kinds), print
+    )
     assert done.good, done.books.problems + done.failures
     assert done.books.acknowledged == 4_000
     assert all(fault.recovered is not None for fault in done.faults)

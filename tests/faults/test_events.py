@@ -10,7 +10,7 @@ import pytest
 from include.events.label import decode_label
 from include.events.strict_json import Rejected
 from include.events.transaction import decode
-from include.faults.events import LATE, SHARES, Events, Kind
+from include.faults.events import LATE, SHARES, EventKind, Events
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 LIMITS = {"max_bytes": 65_536, "future_tolerance": timedelta(minutes=5)}
@@ -18,7 +18,7 @@ LOG_TIME = START + timedelta(days=1)
 EVENTS = [Events(7, START).event(number) for number in range(4_000)]
 
 
-def of(*kinds: Kind) -> list:
+def of(*kinds: EventKind) -> list:
     return [event for event in EVENTS if event.kind in kinds]
 
 
@@ -37,7 +37,7 @@ def test_there_are_as_many_of_each_kind_as_said():
 def test_poison_is_rejected_and_nothing_else():
     for event in EVENTS:
         read = decode_label if event.is_label else decode
-        if event.kind in (Kind.POISON, Kind.POISON_LABEL):
+        if event.kind in (EventKind.POISON, EventKind.POISON_LABEL):
             with pytest.raises(Rejected):
                 read(event.value, LOG_TIME, **LIMITS)
         else:
@@ -46,7 +46,7 @@ def test_poison_is_rejected_and_nothing_else():
 
 def test_content_is_equal_exactly_when_the_fingerprint_is():
     contents_by_id = {}
-    for event in of(Kind.NEW, Kind.DUPLICATE, Kind.CONFLICT):
+    for event in of(EventKind.NEW, EventKind.DUPLICATE, EventKind.CONFLICT):
         decoded = decode(event.value, LOG_TIME, **LIMITS)
         assert decoded.transaction.transaction_id == event.transaction_id
         assert decoded.transaction.user_id.encode() == event.key
@@ -60,30 +60,34 @@ def test_content_is_equal_exactly_when_the_fingerprint_is():
 
 def test_duplicates_and_conflicts_come_after_their_first_in_another_form():
     first = {}
-    for event in of(Kind.NEW, Kind.DUPLICATE, Kind.CONFLICT):
-        if event.kind is Kind.NEW:
+    for event in of(EventKind.NEW, EventKind.DUPLICATE, EventKind.CONFLICT):
+        if event.kind is EventKind.NEW:
             first[event.transaction_id] = event
         else:
             assert event.value != first[event.transaction_id].value
-            assert (event.content == first[event.transaction_id].content) == (event.kind is Kind.DUPLICATE)
+            assert (event.content == first[event.transaction_id].content) == (
+                event.kind is EventKind.DUPLICATE
+            )
 
 
 def test_known_at_names_the_label_that_an_event_makes():
-    for event in of(Kind.LABEL):
+    for event in of(EventKind.LABEL):
         label = decode_label(event.value, LOG_TIME, **LIMITS)
         assert (label.transaction_id, label.known_at) == (
             event.transaction_id,
             datetime.fromisoformat(event.known_at),
         )
-    assert len({(event.transaction_id, event.known_at) for event in of(Kind.LABEL)}) == len(of(Kind.LABEL))
-    for event in of(Kind.NEW):
+    assert len({(event.transaction_id, event.known_at) for event in of(EventKind.LABEL)}) == len(
+        of(EventKind.LABEL)
+    )
+    for event in of(EventKind.NEW):
         decoded = decode(event.value, LOG_TIME, **LIMITS)
         assert (decoded.is_fraud is None) == (event.known_at is None)
         assert event.known_at in (None, decoded.transaction.timestamp.isoformat())
 
 
 def test_some_are_late():
-    times = [decode(event.value, LOG_TIME, **LIMITS).transaction.timestamp for event in of(Kind.NEW)]
+    times = [decode(event.value, LOG_TIME, **LIMITS).transaction.timestamp for event in of(EventKind.NEW)]
     assert sum(time < START for time in times) == pytest.approx(LATE * len(times), rel=0.4)
 
 

@@ -38,9 +38,9 @@ def test_it_forwards_large_answers(postgres, proxy):
 def test_a_cut_breaks_every_connection_and_lets_new_ones_through(postgres, proxy):
     first, second = connect(postgres, proxy), connect(postgres, proxy)
     proxy.cut()
-    for each in (first, second):
+    for connection in (first, second):
         with pytest.raises(psycopg.OperationalError):
-            each.execute("select 1")
+            connection.execute("select 1")
     with connect(postgres, proxy) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
 

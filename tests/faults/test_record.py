@@ -85,7 +85,7 @@ def test_a_campaign_goes_on_where_its_record_ends_and_stops_at_the_first_bad_rou
         seeds.append(plan.seed)
         return finished(plan.seed, lost=int(plan.seed == 12))
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "run_round", run)
     assert command.campaign(Plan(seed=10), 2, path, False, print)["good"]
     total = command.campaign(Plan(seed=10), 3, path, False, print)
     assert seeds == [10, 11, 12] and total["rounds"] == 3 and not total["good"]

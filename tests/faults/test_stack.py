@@ -15,8 +15,8 @@ from include.settings import Settings
 def options(java: str) -> set[str]:
     """A driver's Java options but for its folder of temporary files, which each has for itself."""
     given = java.split()
-    assert sum(each.startswith("-Djava.io.tmpdir=") for each in given) == 1
-    return {each for each in given if not each.startswith("-Djava.io.tmpdir=")}
+    assert sum(argument.startswith("-Djava.io.tmpdir=") for argument in given) == 1
+    return {argument for argument in given if not argument.startswith("-Djava.io.tmpdir=")}
 
 
 def test_drivers_start_as_airflow_starts_them(tmp_path):

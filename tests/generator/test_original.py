@@ -26,7 +26,7 @@ def test_each_fraud_is_given_away_by_one_field_and_nobody_comes_twice():
 def test_the_truth_is_in_the_event_or_else_a_label():
     with_truth = stretch(ORIGINAL, days=1, events=500)
     read = [decode(value, LATEST, **LIMITS) for _, _, value in with_truth.transactions()]
-    assert [each.is_fraud for each in read] == numbers(with_truth.truth, "is_fraud").tolist()
+    assert [transaction.is_fraud for transaction in read] == numbers(with_truth.truth, "is_fraud").tolist()
     assert not with_truth.label_records()
     labelled = stretch(replace(ORIGINAL, truth_in_events=False), days=1, events=500)
     assert "is_fraud" not in labelled.events.column_names

@@ -134,5 +134,5 @@ def test_an_empty_group_borrows_from_all():
 def test_foreign_cities_are_abroad(far):
     country = np.repeat(np.arange(len(COUNTRIES)), 200)
     city = foreign_city(country, np.random.default_rng(0).integers(0, 1 << 60, len(country), np.uint64), far)
-    place = np.array([value[2] for value in COUNTRIES.values()]) if far else np.arange(len(COUNTRIES))
-    assert (place[CITY_COUNTRY[city]] != place[country]).all()
+    position = np.array([value[2] for value in COUNTRIES.values()]) if far else np.arange(len(COUNTRIES))
+    assert (position[CITY_COUNTRY[city]] != position[country]).all()

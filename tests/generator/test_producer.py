@@ -96,15 +96,15 @@ def test_an_interrupted_history_is_resumed_with_the_same_transactions(shop, monk
     interrupted = ids(shop)
     assert 1_300 < len(interrupted) <= 1_501
     produce(shop, True, lambda run: run.state == "running", rate=0.05)
-    found = ids(shop)
-    assert set(interrupted) <= set(found)
+    stored = ids(shop)
+    assert set(interrupted) <= set(stored)
     marked = {
         json.loads(record.value())["transaction_id"]
         for record in read_all(shop, shop.transactions_topic)
         if record.headers()
     }
     assert 2_950 < len(marked) <= 3_000
-    assert len(found) - len(set(found)) < 400  # only the slot that was interrupted comes twice
+    assert len(stored) - len(set(stored)) < 400  # only the slot that was interrupted comes twice
 
 
 def test_another_configuration_does_not_touch_an_unfinished_history(shop, monkeypatch):

@@ -23,12 +23,12 @@ SMALL = Config(customers=500, merchants=200, rate=2.0, history_days=5, history_e
 
 
 def digest(world: World, hours: tuple[int, ...] = (0, 1, 2)) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for hour in hours:
         batch = world.slot(micros(START) + hour * HOUR, Flat(2.0))
         for record in (*batch.transactions(), *batch.label_records()):
-            found.update(repr(record).encode())
-    return found.hexdigest()
+            digest.update(repr(record).encode())
+    return digest.hexdigest()
 
 
 def test_equal_seeds_give_equal_bytes_in_another_process_and_another_order():
@@ -171,9 +171,9 @@ def test_labels_come_late_and_are_neither_complete_nor_all_right():
     batch = default_world()
     fraud = {row["transaction_id"] for row in batch.truth.to_pylist() if row["is_fraud"]}
     labels = batch.labels.to_pylist()
-    said = {row["transaction_id"] for row in labels if row["is_fraud"]}
-    assert 0.93 < len(said & fraud) / len(fraud) < 0.99
-    assert 0.005 < len(said - fraud) / len(said) < 0.08
+    reported = {row["transaction_id"] for row in labels if row["is_fraud"]}
+    assert 0.93 < len(reported & fraud) / len(fraud) < 0.99
+    assert 0.005 < len(reported - fraud) / len(reported) < 0.08
     corrected = [row for row in labels if not row["is_fraud"]]
     assert corrected and not {row["transaction_id"] for row in corrected} & fraud
     first = {row["transaction_id"]: row["known_at"] for row in labels if row["is_fraud"]}

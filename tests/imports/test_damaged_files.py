@@ -86,7 +86,7 @@ def case(tmp_path_factory):
     def run(name: str, content: bytes, skip_bad: bool) -> importer.Report:
         path = folder / name
         path.write_bytes(content)
-        return importer.run(
+        return importer.import_events(
             Settings(_env_file=None, home=folder),
             path,
             mapping,

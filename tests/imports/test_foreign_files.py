@@ -47,7 +47,7 @@ class Files:
         self.added.clear()
         path = self.write("mapping.yaml", mapping)
         options = {"clock": lambda: NOW, "rejected": self.folder / "shop.rejected.csv", **options}
-        return importer.run(self.settings, source, path, **options)
+        return importer.import_events(self.settings, source, path, **options)
 
     @property
     def payments(self) -> list[tuple]:

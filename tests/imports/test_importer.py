@@ -24,7 +24,7 @@ from include.generator import files
 from include.generator.config import Config
 from include.generator.world import World
 from include.imports import external_sort, importer
-from include.imports.importer import BadRow, run
+from include.imports.importer import BadRow, import_events
 from include.settings import PROJECT_ROOT, Settings
 from tests.generator.topics import own_topics, read_all
 
@@ -61,7 +61,7 @@ def case(tmp_path):
             return self.run(dry_run=True, **options)
 
         def run(self, **options) -> importer.Report:
-            return run(self.settings, self.path, self.mapping, **{"clock": lambda: NOW, **options})
+            return import_events(self.settings, self.path, self.mapping, **{"clock": lambda: NOW, **options})
 
     return Case()
 

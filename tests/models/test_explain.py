@@ -121,7 +121,7 @@ def test_refuses_vectors_that_cannot_be_scored(scorer):
         explain.reasons(scorer, np.full((1, len(FEATURES)), np.nan), [transaction()])
 
 
-def told(feature, change=None, **fields):
+def reason_for(feature, change=None, **fields):
     """The reason of a feature about the last of 40 daily payments; `change` are fields of that last one."""
     rows = [transaction(timestamp=NOW + timedelta(days=day), amount=49.0) for day in range(40)]
     at = NOW + timedelta(days=39, minutes=40)
@@ -156,13 +156,13 @@ def told(feature, change=None, **fields):
     ],
 )  # fmt: skip
 def test_words(feature, change, text):
-    assert told(feature, change)["text"].replace("6,369", "6,370").replace("6,371", "6,370") == text
+    assert reason_for(feature, change)["text"].replace("6,369", "6,370").replace("6,371", "6,370") == text
 
 
 def test_values_are_in_the_unit_of_the_words():
-    assert told("amount_ratio", {"amount": 399.0})["value"] == pytest.approx(8, rel=1e-3)
-    assert told("new_country", {"transaction_location": "Kenya"})["value"] == pytest.approx(40)
-    assert told("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
+    assert reason_for("amount_ratio", {"amount": 399.0})["value"] == pytest.approx(8, rel=1e-3)
+    assert reason_for("new_country", {"transaction_location": "Kenya"})["value"] == pytest.approx(40)
+    assert reason_for("country_change", {"transaction_location": "Kenya"})["value"] == pytest.approx(
         2 / 3, rel=1e-3
     )
 
@@ -222,10 +222,10 @@ def test_a_value_that_says_that_nothing_is_known_is_no_reason(monkeypatch):
 
 def test_every_feature_has_words():
     for name in FEATURES:
-        assert told(name)["text"]
+        assert reason_for(name)["text"]
 
 
 def test_no_person_is_named():
     for name in FEATURES:
-        text = told(name, {"transaction_location": "Kenya", "device": "Microwave"})["text"]
+        text = reason_for(name, {"transaction_location": "Kenya", "device": "Microwave"})["text"]
         assert not any(word in text for word in ("Ada", "Byron", "example.com", "user-0001"))

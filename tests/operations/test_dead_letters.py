@@ -41,14 +41,14 @@ class Shop:
         end = end_offsets(self.settings, self.topic)[partition]
         consumer = Consumer(client_config(self.settings, group_id="test", auto_offset_reset="earliest"))
         consumer.assign([TopicPartition(self.topic, partition, 0)])
-        found = []
-        while len(found) < end:
+        records = []
+        while len(records) < end:
             message = consumer.poll(10)
             assert message is not None and message.error() is None
             at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-            found.append(Record(message.offset(), at, message.key(), message.value()))
+            records.append(Record(message.offset(), at, message.key(), message.value()))
         consumer.close()
-        return found
+        return records
 
     def ingest(self, partition: int = 0, **settings) -> store.Summary:
         changed = self.settings.model_copy(update=settings)

@@ -85,11 +85,11 @@ class Streams:
 
     def both(self, values: list[bytes], at: datetime, partition: int = 0) -> Summary:
         """Stores and scores; what the stream of transactions said."""
-        said = self.write(STORES, values, at, partition=partition)
+        outcome = self.write(STORES, values, at, partition=partition)
         self.write(SCORES, values, at, partition=partition)
         stamp = f"update shop.{{0}} set {{1}} = '{at}' where {{1}} > '{NOW}'"
-        query(self.settings, ";".join(stamp.format(*each) for each in self.STAMPS))
-        return said
+        query(self.settings, ";".join(stamp.format(*stamped) for stamped in self.STAMPS))
+        return outcome
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_months_are_there_before_their_rows(shop, streams):
         f"{year}_{month:02d}" for year, month in [(2024, 12), (2025, 1), (2025, 2), (2025, 3), (2025, 4)]
     ]
     assert [months(shop, table) for table in TABLES] == [
-        [f"{table}_{each}" for each in ahead] for table in TABLES
+        [f"{table}_{month}" for month in ahead] for table in TABLES
     ]
     streams.both(events(now) + events(now - 40 * DAY), now)
     assert [number(shop, f"{table}_2025_01") for table in TABLES] == [3, 3]
@@ -135,17 +135,17 @@ def test_rows_without_a_partition_are_moved_when_their_month_is_made(shop, strea
         "select * from shop.transactions t join shop.fraud_scores s using (transaction_id) order by 1"
     )
     before = query(shop, everything)
-    done = housekeeping.run(shop, now)
+    done = housekeeping.maintain(shop, now)
     assert "made shop.transactions_2025_01, 30 rows moved into it" in done
     assert "made shop.fraud_scores_2025_03, 10 rows moved into it" in done
     assert [number(shop, f"{table}_default") for table in TABLES] == [0, 0]
     assert [number(shop, f"{table}_2025_01") for table in TABLES] == [30, 30]
     assert query(shop, everything) == before
-    assert housekeeping.run(shop, now) == []
+    assert housekeeping.maintain(shop, now) == []
 
 
 def test_a_partition_has_what_its_table_has(shop):
-    housekeeping.run(shop, datetime(2025, 3, 10, tzinfo=UTC))
+    housekeeping.maintain(shop, datetime(2025, 3, 10, tzinfo=UTC))
     shape = (
         "select (select count(*) from pg_index where indrelid = c.oid and indisvalid),"
         " (select array_agg(pg_get_constraintdef(oid) order by conname) from pg_constraint where conrelid = c.oid),"
@@ -171,10 +171,10 @@ def test_a_move_that_was_interrupted_is_finished_by_the_next_run(shop, streams, 
 
     monkeypatch.setattr(housekeeping, "_grow", dies)
     with pytest.raises(KeyboardInterrupt):
-        housekeeping.run(shop, now)
+        housekeeping.maintain(shop, now)
     assert (number(shop, "transactions"), number(shop, "transactions_default")) == (30, 20)
     streams.both(events(now) + events(now - DAY), now)
-    housekeeping.run(shop, now)
+    housekeeping.maintain(shop, now)
     assert (number(shop, "transactions_2025_03"), number(shop, "transactions_default")) == (36, 0)
 
 
@@ -184,10 +184,10 @@ def test_rows_older_than_any_partition_are_deleted_from_the_default_one(shop, st
     streams.both(events(now - 300 * DAY), now)
     for later in (now, now + 50 * DAY):
         reconciled(shop, later)
-        housekeeping.run(short, later)
+        housekeeping.maintain(short, later)
         assert number(shop, "transactions_default") == 3  # kept for as long since they were stored
     reconciled(shop, now + 70 * DAY)
-    done = housekeeping.run(short, now + 70 * DAY)
+    done = housekeeping.maintain(short, now + 70 * DAY)
     assert "deleted 3 rows of shop.transactions_default" in done
     assert number(shop, "transactions") == number(shop, "fraud_scores") == 0
 
@@ -197,18 +197,18 @@ def test_nothing_goes_that_was_not_reconciled(shop, streams):
     short = shop.model_copy(
         update={"keep_transactions_days": 30, "keep_scores_days": 30, "keep_dead_letters_days": 30}
     )
-    housekeeping.run(short, now)
+    housekeeping.maintain(short, now)
     streams.both([*events(now), b"poison", *events(now - 400 * DAY)], now)
     later = now + 200 * DAY
     for _ in range(2):
-        housekeeping.run(short, later)
-        assert [number(shop, each) for each in (*TABLES, "dead_letters")] == [6, 6, 1]
+        housekeeping.maintain(short, later)
+        assert [number(shop, table) for table in (*TABLES, "dead_letters")] == [6, 6, 1]
         reconciled(shop, now - DAY)  # a run that found all right before these rows came
     reconciled(shop, now + DAY)
-    done = housekeeping.run(short, later)
+    done = housekeeping.maintain(short, later)
     assert {"dropped shop.transactions_2025_03", "dropped shop.fraud_scores_2025_03"} <= set(done)
-    assert [number(shop, each) for each in (*TABLES, "dead_letters")] == [0, 0, 0]
-    assert housekeeping.run(short, later) == []
+    assert [number(shop, table) for table in (*TABLES, "dead_letters")] == [0, 0, 0]
+    assert housekeeping.maintain(short, later) == []
 
 
 def test_by_default_nothing_of_a_year_is_lost_and_zero_keeps_everything(shop, streams):
@@ -217,12 +217,12 @@ def test_by_default_nothing_of_a_year_is_lost_and_zero_keeps_everything(shop, st
     streams.both([*events(now), b"poison"], now)
     reconciled(shop, now + 2000 * DAY)
     tables = (*TABLES, "dead_letters", "transaction_ids", "scored_ids", "user_state", "merchant_state")
-    before = [number(shop, each) for each in tables]
-    housekeeping.run(shop, now + 366 * DAY)
-    housekeeping.run(shop.model_copy(update=forever), now + 1900 * DAY)
-    assert [number(shop, each) for each in tables] == before
-    housekeeping.run(shop, now + 1900 * DAY)
-    assert [number(shop, each) for each in tables] == [0] * len(tables)
+    before = [number(shop, table) for table in tables]
+    housekeeping.maintain(shop, now + 366 * DAY)
+    housekeeping.maintain(shop.model_copy(update=forever), now + 1900 * DAY)
+    assert [number(shop, table) for table in tables] == before
+    housekeeping.maintain(shop, now + 1900 * DAY)
+    assert [number(shop, table) for table in tables] == [0] * len(tables)
 
 
 def test_an_id_is_known_across_months_until_it_is_forgotten(shop, streams):
@@ -234,17 +234,17 @@ def test_an_id_is_known_across_months_until_it_is_forgotten(shop, streams):
     streams.both([first], now)
     for later in (now + 20 * DAY, now + 70 * DAY):  # the second time, its rows are gone
         reconciled(shop, later)
-        housekeeping.run(short, later)
+        housekeeping.maintain(short, later)
         again = event_bytes(transaction_id="t-1", timestamp=later)
-        said = streams.both([first, again], later)
-        assert (said.stored, said.duplicates, said.dead_letters) == (0, 1, 1)
+        outcome = streams.both([first, again], later)
+        assert (outcome.stored, outcome.duplicates, outcome.dead_letters) == (0, 1, 1)
     assert number(shop, "transactions") == 0
     later = now + 98 * DAY
     reconciled(shop, later)
-    housekeeping.run(short, later)
+    housekeeping.maintain(short, later)
     assert number(shop, "transaction_ids") == number(shop, "scored_ids") == 0
-    said = streams.both([first], later)
-    assert said.stored == number(shop, "fraud_scores") == 1
+    outcome = streams.both([first], later)
+    assert outcome.stored == number(shop, "fraud_scores") == 1
 
 
 def test_an_id_outlives_its_row_whatever_the_settings_say(shop, streams):
@@ -255,12 +255,12 @@ def test_an_id_outlives_its_row_whatever_the_settings_say(shop, streams):
     label = label_bytes(transaction_id="t-1", timestamp=now, known_at=now)
     streams.write(STORES, [label], now, LABELS)
     reconciled(shop, now + 200 * DAY)
-    housekeeping.run(odd, now + 200 * DAY)
+    housekeeping.maintain(odd, now + 200 * DAY)
     kept = ("transaction_ids", "scored_ids", "fraud_transactions")
-    assert [number(shop, each) for each in kept] == [1, 1, 1]
+    assert [number(shop, table) for table in kept] == [1, 1, 1]
     assert streams.both([event], now).duplicates == 1
-    housekeeping.run(odd, now + 500 * DAY)
-    assert [number(shop, each) for each in (*TABLES, *kept)] == [0] * 5
+    housekeeping.maintain(odd, now + 500 * DAY)
+    assert [number(shop, table) for table in (*TABLES, *kept)] == [0] * 5
 
 
 def test_an_id_of_the_scores_is_forgotten_before_the_same_one_of_the_transactions(shop, streams):
@@ -273,8 +273,8 @@ def test_an_id_of_the_scores_is_forgotten_before_the_same_one_of_the_transaction
     streams.both([event], now)
     for days, left in ((100, [0, 1, 1, 1]), (250, [0, 0, 0, 0])):
         reconciled(shop, now + days * DAY)
-        housekeeping.run(longer, now + days * DAY)
-        assert [number(shop, each) for each in (*TABLES, "transaction_ids", "scored_ids")] == left
+        housekeeping.maintain(longer, now + days * DAY)
+        assert [number(shop, table) for table in (*TABLES, "transaction_ids", "scored_ids")] == left
 
 
 def test_an_id_that_is_forgotten_while_it_is_claimed_is_new(shop):
@@ -321,11 +321,11 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
         "verdicts",
         "dead_letters",
     )
-    assert housekeeping.run(shop, now)[-1] == "deleted 1 rows of shop.dead_letters"
-    assert [number(shop, each) for each in tables] == [2, 2, 4, 2, 2, 2, 2, 5]
+    assert housekeeping.maintain(shop, now)[-1] == "deleted 1 rows of shop.dead_letters"
+    assert [number(shop, table) for table in tables] == [2, 2, 4, 2, 2, 2, 2, 5]
     names = ("alerts", "labels", "states", "dead_letters")
-    housekeeping.run(shop.model_copy(update={f"keep_{name}_days": 50 for name in names}), now)
-    assert [number(shop, each) for each in tables] == [1, 1, 2, 1, 1, 1, 2, 3]
+    housekeeping.maintain(shop.model_copy(update={f"keep_{name}_days": 50 for name in names}), now)
+    assert [number(shop, table) for table in tables] == [1, 1, 2, 1, 1, 1, 2, 3]
 
 
 def test_many_rows_are_deleted_in_small_batches_and_a_locked_one_is_left(shop, monkeypatch):
@@ -337,8 +337,8 @@ def test_many_rows_are_deleted_in_small_batches_and_a_locked_one_is_left(shop, m
     )
     with store.connect(shop) as stream, stream.transaction():
         stream.execute("update shop.user_state set layout = 2, written_at = now() where user_id = 'u33'")
-        assert "deleted 49 rows of shop.user_state" in housekeeping.run(shop, now)
-    assert housekeeping.run(shop, now) == []
+        assert "deleted 49 rows of shop.user_state" in housekeeping.maintain(shop, now)
+    assert housekeeping.maintain(shop, now) == []
     assert query(shop, "select user_id from shop.user_state") == [("u33",)]
 
 
@@ -347,7 +347,7 @@ def test_a_stream_that_writes_all_the_time_is_not_stopped(shop, streams, monkeyp
     monkeypatch.setattr(housekeeping, "MOVED_AT_ONCE", 20)
     monkeypatch.setattr(housekeeping, "PAUSE", 0.05)
     now = datetime(2025, 3, 10, tzinfo=UTC)
-    housekeeping.run(shop, datetime(2024, 1, 10, tzinfo=UTC))
+    housekeeping.maintain(shop, datetime(2024, 1, 10, tzinfo=UTC))
     streams.both([event_bytes(timestamp=now - (i % 60) * DAY) for i in range(300)], now)
     stopping, failures, written = threading.Event(), [], []
 
@@ -364,13 +364,13 @@ def test_a_stream_that_writes_all_the_time_is_not_stopped(shop, streams, monkeyp
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        done = housekeeping.run(shop, now)
+        done = housekeeping.maintain(shop, now)
     finally:
         stopping.set()
         thread.join(60)
     assert failures == [] and written and not thread.is_alive()
     assert "made shop.transactions_2025_01" in str(done)
-    housekeeping.run(shop, now)
+    housekeeping.maintain(shop, now)
     assert [number(shop, table) for table in TABLES] == [300 + sum(written)] * 2
     assert [number(shop, f"{table}_default") for table in TABLES] == [0, 0]
 
@@ -380,7 +380,7 @@ def test_a_reader_that_stays_for_long_is_not_queued_behind(shop, streams, monkey
     monkeypatch.setattr(housekeeping, "ATTEMPTS", 2)
     monkeypatch.setattr(housekeeping, "PAUSE", 0.0)
     now = datetime(2025, 3, 10, tzinfo=UTC)
-    housekeeping.run(shop, now)
+    housekeeping.maintain(shop, now)
     streams.both(events(now), now)
     later = now + 500 * DAY
     reconciled(shop, later)
@@ -388,7 +388,7 @@ def test_a_reader_that_stays_for_long_is_not_queued_behind(shop, streams, monkey
 
     def run() -> None:
         try:
-            housekeeping.run(shop, later)
+            housekeeping.maintain(shop, later)
         except StillLocked as refusal:
             refusals.append(refusal)
 
@@ -401,7 +401,7 @@ def test_a_reader_that_stays_for_long_is_not_queued_behind(shop, streams, monkey
         thread.join()
     assert "shop.transactions was in use" in str(refusals[0])
     reconciled(shop, later)
-    assert "dropped shop.transactions_2025_03" in housekeeping.run(shop, later)
+    assert "dropped shop.transactions_2025_03" in housekeeping.maintain(shop, later)
 
 
 def test_two_at_a_time_take_turns(shop, monkeypatch):
@@ -411,7 +411,7 @@ def test_two_at_a_time_take_turns(shop, monkeypatch):
         housekeeping._alone(first),
         pytest.raises(StillLocked, match="another housekeeping"),
     ):
-        housekeeping.run(shop)
+        housekeeping.maintain(shop)
 
 
 def test_the_streams_may_not_delete_nor_make_partitions(shop):
@@ -438,22 +438,22 @@ def test_a_year_passes(shop, streams, monkeypatch):
         for partition in (0, 1):
             moments = [now - i * DAY for i in range(7)] + [now - 20 * DAY]  # one of them days late
             user = f"user-{week}-{partition}"
-            fresh = [event_bytes(user_id=user, timestamp=each, is_fraud=False) for each in moments]
+            fresh = [event_bytes(user_id=user, timestamp=moment, is_fraud=False) for moment in moments]
             known = [earlier, earlier] if earlier and partition == 0 else []
-            said = streams.both([*fresh, *known, fresh[0], b"poison"], now, partition)
-            assert (said.stored, said.duplicates, said.dead_letters) == (8, 1 + len(known), 1)
+            outcome = streams.both([*fresh, *known, fresh[0], b"poison"], now, partition)
+            assert (outcome.stored, outcome.duplicates, outcome.dead_letters) == (8, 1 + len(known), 1)
             if partition == 0:
                 other = event_bytes(transaction_id=f"t-{week - 10}", timestamp=now)
                 own = event_bytes(transaction_id=f"t-{week}", timestamp=now)
-                said = streams.both([own, other], now)
-                assert (said.stored, said.dead_letters) == ((1, 1) if week >= 10 else (2, 0))
+                outcome = streams.both([own, other], now)
+                assert (outcome.stored, outcome.dead_letters) == ((1, 1) if week >= 10 else (2, 0))
                 earlier = own if week % 12 == 0 else earlier  # comes again, in other months
         assert [number(shop, f"{table}_default") for table in TABLES] == [0, 0]
         assert reconcile.reconcile(short) == []
         query(shop, f"update shop.reconciled set checked_at = '{now}'")
-        housekeeping.run(short, now)
+        housekeeping.maintain(short, now)
         if week % 9 == 0:
-            assert housekeeping.run(short, now) == []
+            assert housekeeping.maintain(short, now) == []
             assert reconcile.open_ranges(short) == []
         sizes.append(
             [number(shop, table) for table in tables] + [len(months(shop, table)) for table in TABLES]

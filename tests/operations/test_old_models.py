@@ -41,7 +41,7 @@ def keeps_one(monkeypatch) -> None:
 
 def run(settings: Settings, age: timedelta = LATER) -> list[str]:
     """What is deleted once so much time has passed."""
-    return old_models.run(settings, datetime.now(UTC) + age)
+    return old_models.delete_old_models(settings, datetime.now(UTC) + age)
 
 
 def folder(settings: Settings) -> Path:
@@ -65,7 +65,7 @@ def of(settings: Settings, known: ModelVersion) -> tuple[Path, Path]:
 def runs(settings: Settings) -> set[str]:
     """Runs that MLflow shows."""
     client = MlflowClient(settings.mlflow_tracking_uri)
-    return {each.info.run_id for each in client.search_runs([folder(settings).name])}
+    return {run.info.run_id for run in client.search_runs([folder(settings).name])}
 
 
 def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(shop, monkeypatch):
@@ -81,8 +81,8 @@ def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(s
         + ALERT.format(alerted.version),
     )
     old, kept = [first, second], [champion, challenger, other, scores, alerted, *newest]
-    gone = [place for known in old for place in of(shop, known)]
-    stay = [place for known in kept for place in of(shop, known)]
+    gone = [path for known in old for path in of(shop, known)]
+    stay = [path for known in kept for path in of(shop, known)]
 
     assert run(shop, timedelta(days=399)) == []
     assert run(shop.model_copy(update={"keep_models_days": 0})) == []
@@ -94,7 +94,7 @@ def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(s
     ]
     assert deletion.registered(shop).keys() == {known.version for known in kept}
     assert runs(shop) == {known.run_id for known in kept}
-    assert [place for place in gone if place.exists()] == []
+    assert [path for path in gone if path.exists()] == []
     left = [*folder(shop).glob("models/*"), *folder(shop).iterdir()]
     assert set(left) - {folder(shop) / "models"} == set(stay)
     for known in kept:
@@ -109,7 +109,7 @@ def test_old_versions_go_with_runs_and_artifacts_and_what_is_referred_to_stays(s
 def test_the_newest_versions_stay_whatever_their_age(shop):
     known = [register(shop, figures={}) for _ in range(old_models.NEWEST + 1)]
     run(shop, timedelta(days=5000))
-    assert sorted(deletion.registered(shop)) == [each.version for each in known[1:]]
+    assert sorted(deletion.registered(shop)) == [version.version for version in known[1:]]
 
 
 def test_old_runs_of_failed_and_killed_trainings_go_and_those_of_others_stay(shop):
@@ -128,11 +128,11 @@ def test_old_runs_of_failed_and_killed_trainings_go_and_those_of_others_stay(sho
 
     old = {began(500, status) for status in ("FAILED", "KILLED", None)}
     young, of_others = began(300, "FAILED"), began(500, "FINISHED")
-    assert len(old_models.run(shop)) == len(old)
+    assert len(old_models.delete_old_models(shop)) == len(old)
     assert runs(shop) == {known.run_id, young, of_others}
-    assert {place.name for place in folder(shop).iterdir()} == {"models", known.run_id, young, of_others}
+    assert {path.name for path in folder(shop).iterdir()} == {"models", known.run_id, young, of_others}
     assert len(client.search_logged_models([experiment])) == 3
-    assert old_models.run(shop) == []
+    assert old_models.delete_old_models(shop) == []
 
 
 @pytest.mark.parametrize("names_run", [True, False])
@@ -148,7 +148,7 @@ def test_a_model_that_was_registered_under_another_name_keeps_its_run(shop, keep
     places = of(shop, first)
     assert len(run(shop)) == 1
     assert first.version not in deletion.registered(shop)
-    assert first.run_id in runs(shop) and all(place.is_dir() for place in places)
+    assert first.run_id in runs(shop) and all(path.is_dir() for path in places)
 
 
 class Killed(BaseException):
@@ -193,7 +193,7 @@ def test_a_housekeeping_that_is_killed_at_any_point_is_finished_by_the_next(shop
         run(shop)
         assert deletion.registered(shop).keys() == {champion.version}
         assert runs(shop) == {champion.run_id}
-        assert [place for place in places if place.exists()] == []
+        assert [path for path in places if path.exists()] == []
         assert run(shop) == []
         if finished:
             break

@@ -54,8 +54,8 @@ def shop(clean_postgres: Settings) -> Settings:
         store.write(connection, Writer(clean_postgres, "fraud_stream", 0), span, known_labels.labels)
     for partition in (0, 1):
         fields = [
-            each | {"user_id": f"{each['user_id']}-{partition}"}
-            for each in payments(ROWS, seed=partition + 1)
+            fields | {"user_id": f"{fields['user_id']}-{partition}"}
+            for fields in payments(ROWS, seed=partition + 1)
         ]
         for first in (0, 120):
             write(shop=clean_postgres, values=events(fields)[first:][: 120 if first == 0 else None],
@@ -79,8 +79,8 @@ def blocked(shop: Settings) -> str:
 
 def test_what_the_stream_logged_is_what_its_transactions_give(shop, monkeypatch):
     monkeypatch.setattr(parity_check, "BATCH", 70)
-    found = parity_check.require(parity_check.check(shop))
-    assert (found.rows, found.merchants, found.left_out, found.share) == (2 * ROWS, 2 * ROWS, 0, 1.0)
+    result = parity_check.require(parity_check.check(shop))
+    assert (result.rows, result.merchants, result.left_out, result.share) == (2 * ROWS, 2 * ROWS, 0, 1.0)
     with psycopg.connect(shop.conninfo("app")) as connection:
         frauds = "select count(*) from shop.fraud_scores where features[%s] > 0"
         assert connection.execute(frauds, [FEATURES.index("merchant_frauds_30d") + 1]).fetchone() > (50,)
@@ -97,12 +97,15 @@ def test_an_altered_vector_is_named_and_blocks_until_it_is_repaired(shop, monkey
     alter(shop, "growth", 0.5, offset=200)
     alter(shop, "growth", 2.0, offset=40, partition=1)
     alter(shop, "merchant_tiny", float("nan"), offset=7)
-    found = parity_check.check(shop)
-    assert [(each.feature, each.rows) for each in found.differences] == [("merchant_tiny", 1), ("growth", 2)]
-    assert found.differences[1].largest == pytest.approx(2.0)
+    result = parity_check.check(shop)
+    assert [(difference.feature, difference.rows) for difference in result.differences] == [
+        ("merchant_tiny", 1),
+        ("growth", 2),
+    ]
+    assert result.differences[1].largest == pytest.approx(2.0)
     with pytest.raises(ParityBroken, match=r"merchant_tiny in 1 rows, where one is not a number \(partition 0, "
                        r"offset 7\); growth in 2 rows, by up to 2 \(partition 1, offset 40\)"):  # fmt: skip
-        parity_check.require(found)
+        parity_check.require(result)
     assert "growth in 2 rows, by up to 2" in blocked(shop) and "run the DAG parity" in blocked(shop)
 
     alter(shop, "growth", -0.5, offset=200)
@@ -110,8 +113,10 @@ def test_an_altered_vector_is_named_and_blocks_until_it_is_repaired(shop, monkey
     assert "merchant_tiny" in blocked(shop)  # until it was looked again
     at = FEATURES.index("merchant_tiny") + 1
     execute(shop, f"update shop.fraud_scores s set features[{at}] = 0 where features[{at}] = 'NaN'")
-    found = parity_check.check(shop)
-    assert {each.feature for each in found.differences} <= {"merchant_tiny"}  # its true value was not 0
+    result = parity_check.check(shop)
+    assert {difference.feature for difference in result.differences} <= {
+        "merchant_tiny"
+    }  # its true value was not 0
     execute(shop, 'delete from shop.fraud_scores where partition = 0 and "offset" >= 7')
     parity_check.require(parity_check.check(shop))
     assert blocked(shop) == ""
@@ -119,14 +124,14 @@ def test_an_altered_vector_is_named_and_blocks_until_it_is_repaired(shop, monkey
 
 def test_a_changed_transaction_is_found(shop):
     execute(shop, 'update shop.transactions set amount = amount + 500 where partition = 1 and "offset" = 100')
-    assert "amount" in {each.feature for each in parity_check.check(shop).differences}
+    assert "amount" in {difference.feature for difference in parity_check.check(shop).differences}
 
 
 def test_what_is_scored_but_not_stored_yet_waits(shop):
     later = [event_bytes(user_id="user-0001-0", timestamp=NOW)]
     write(shop, later, first=ROWS, streams=["scores"])
-    found = parity_check.require(parity_check.check(shop))
-    assert (found.rows, found.left_out) == (2 * ROWS, 0)
+    result = parity_check.require(parity_check.check(shop))
+    assert (result.rows, result.left_out) == (2 * ROWS, 0)
     write(shop, later, first=ROWS, streams=["stores"])
     assert parity_check.require(parity_check.check(shop)).rows == 2 * ROWS + 1
 
@@ -134,37 +139,39 @@ def test_what_is_scored_but_not_stored_yet_waits(shop):
 def test_an_event_whose_id_another_owns_hides_only_its_customer_and_the_partitions_merchants(shop):
     taken = event_bytes(transaction_id=payments(1)[0]["transaction_id"], user_id="user-0002-1", timestamp=NOW)
     after = events([
-        each | {"user_id": f"user-000{i % 3}-1", "timestamp": NOW + timedelta(seconds=i), "merchant_id": "merchant-1"}
-        for i, each in enumerate(payments(30, seed=9))
+        fields | {"user_id": f"user-000{i % 3}-1", "timestamp": NOW + timedelta(seconds=i), "merchant_id": "merchant-1"}
+        for i, fields in enumerate(payments(30, seed=9))
     ])  # fmt: skip
     write(shop, [taken, *after], partition=1, first=ROWS)
-    found = parity_check.require(parity_check.check(shop))
-    assert (found.rows, found.left_out) == (2 * ROWS + 20, 11)
-    assert found.merchants == 2 * ROWS
+    result = parity_check.require(parity_check.check(shop))
+    assert (result.rows, result.left_out) == (2 * ROWS + 20, 11)
+    assert result.merchants == 2 * ROWS
 
 
 def test_a_customer_in_two_partitions_is_left_out(shop):
     write(
         shop,
-        events([each | {"user_id": "user-0001-0"} for each in payments(5, seed=8)]),
+        events([fields | {"user_id": "user-0001-0"} for fields in payments(5, seed=8)]),
         partition=1,
         first=ROWS,
     )
-    found = parity_check.require(parity_check.check(shop))
+    result = parity_check.require(parity_check.check(shop))
     with psycopg.connect(shop.conninfo("owner")) as connection:
         (own,) = connection.execute(
             "select count(*) from shop.fraud_scores where user_id = 'user-0001-0'"
         ).fetchone()
-    assert found.left_out == own > 5
+    assert result.left_out == own > 5
 
 
 def test_of_very_many_rows_some_customers_are_compared_with_their_whole_history(shop):
-    found = parity_check.require(parity_check.check(shop, max_rows=300))
-    assert 0 < found.rows < 2 * ROWS and found.merchants == 0 and found.share == 0.5
+    result = parity_check.require(parity_check.check(shop, max_rows=300))
+    assert 0 < result.rows < 2 * ROWS and result.merchants == 0 and result.share == 0.5
     alter(shop, "merchant_history", 1.0, offset=290)
     parity_check.require(parity_check.check(shop, max_rows=300))
     execute(shop, "update shop.fraud_scores set features[1] = 99")
-    assert [each.feature for each in parity_check.check(shop, max_rows=300).differences] == ["amount"]
+    assert [difference.feature for difference in parity_check.check(shop, max_rows=300).differences] == [
+        "amount"
+    ]
 
 
 def test_vectors_of_another_feature_set_are_not_compared_but_count_as_history(shop, monkeypatch):
@@ -186,10 +193,10 @@ def test_a_check_of_nothing_says_nothing(clean_postgres):
 
 
 def test_where_old_scores_are_gone_only_customers_who_begin_later_are_compared(shop):
-    late = [each | {"user_id": f"user-9-{i % 2}"} for i, each in enumerate(payments(20, seed=7))]
+    late = [fields | {"user_id": f"user-9-{i % 2}"} for i, fields in enumerate(payments(20, seed=7))]
     write(shop, events(late), first=ROWS)
     execute(shop, 'delete from shop.fraud_scores where partition = 0 and "offset" < 100')
-    found = parity_check.require(parity_check.check(shop))
-    assert (found.rows, found.merchants, found.left_out) == (ROWS + 20, ROWS, ROWS - 100)
+    result = parity_check.require(parity_check.check(shop))
+    assert (result.rows, result.merchants, result.left_out) == (ROWS + 20, ROWS, ROWS - 100)
     alter(shop, "amount", 1.0, offset=ROWS + 3)
-    assert [each.rows for each in parity_check.check(shop).differences] == [1]
+    assert [difference.rows for difference in parity_check.check(shop).differences] == [1]

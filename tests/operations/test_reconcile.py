@@ -127,10 +127,16 @@ def test_a_row_that_is_gone_is_named_with_its_range_until_it_is_accepted(shop, s
     streams.all(mixed(20), first=10, partition=1)
     query(shop, f'delete from shop.{table} where "offset" = (select max("offset") from shop.{table})')
     for _ in range(2):
-        found = [each for each in reconcile.reconcile(shop) if "the ledger counts" in each.why]
-        assert [each[:5] for each in map(_fields, found)] == [(stream, shop.transactions_topic, 1, 10, 30)]
-        assert found[0].why.startswith(why)
-    assert f"{stream}: offsets 10 to 29 of partition 1 of {shop.transactions_topic}: {why}" in str(found[0])
+        open_ranges = [
+            open_range for open_range in reconcile.reconcile(shop) if "the ledger counts" in open_range.why
+        ]
+        assert [open_range[:5] for open_range in map(_fields, open_ranges)] == [
+            (stream, shop.transactions_topic, 1, 10, 30)
+        ]
+        assert open_ranges[0].why.startswith(why)
+    assert f"{stream}: offsets 10 to 29 of partition 1 of {shop.transactions_topic}: {why}" in str(
+        open_ranges[0]
+    )
     reconcile.reconcile(shop, accept=True)
     assert reconcile.reconcile(shop) == []
 
@@ -144,9 +150,9 @@ def test_a_row_too_many_is_named(shop, streams):
 def test_a_score_of_another_event_does_not_count(shop, streams):
     streams.all(events(20))
     query(shop, """update shop.fraud_scores set transaction_id = 'another' where "offset" = 7""")
-    (found,) = reconcile.open_ranges(shop)
-    assert _fields(found)[:5] == (SCORES, shop.transactions_topic, 0, 7, 8)
-    assert found.why.startswith("1 stored transactions have no score")
+    (open_range,) = reconcile.open_ranges(shop)
+    assert _fields(open_range)[:5] == (SCORES, shop.transactions_topic, 0, 7, 8)
+    assert open_range.why.startswith("1 stored transactions have no score")
 
 
 @pytest.mark.parametrize("ahead", [STORES, SCORES])
@@ -159,7 +165,9 @@ def test_a_stream_that_is_ahead_of_the_other_is_no_difference(shop, streams, ahe
     assert reconcile.reconcile(shop) == []
     streams.write(behind, values[10:], first=10)
     query(shop, """delete from shop.fraud_scores where "offset" = 20""")
-    assert any("1 stored transactions have no score" in each.why for each in reconcile.reconcile(shop))
+    assert any(
+        "1 stored transactions have no score" in open_range.why for open_range in reconcile.reconcile(shop)
+    )
 
 
 def test_a_record_may_wait_but_not_for_too_long(shop, streams):
@@ -170,11 +178,14 @@ def test_a_record_may_wait_but_not_for_too_long(shop, streams):
     query(
         shop, f"update shop.stream_leases set state = 'failed', detail = 'no room' where stream = '{STORES}'"
     )
-    found = {each.stream: each for each in reconcile.reconcile(shop)}
-    assert _fields(found[STORES])[2:5] == (1, 1, 7)
-    assert found[STORES].why == "the first of them has waited for more than 10 minutes; it is failed, no room"
-    assert _fields(found[SCORES])[2:5] == (1, 0, 7)
-    assert found[SCORES].why == "the first of them has waited for more than 10 minutes; it has never run"
+    by_stream = {open_range.stream: open_range for open_range in reconcile.reconcile(shop)}
+    assert _fields(by_stream[STORES])[2:5] == (1, 1, 7)
+    assert (
+        by_stream[STORES].why
+        == "the first of them has waited for more than 10 minutes; it is failed, no room"
+    )
+    assert _fields(by_stream[SCORES])[2:5] == (1, 0, 7)
+    assert by_stream[SCORES].why == "the first of them has waited for more than 10 minutes; it has never run"
 
 
 def test_records_that_the_broker_deleted_unread_are_named(shop, streams):
@@ -183,8 +194,8 @@ def test_records_that_the_broker_deleted_unread_are_named(shop, streams):
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, 0, 12)]).values():
         future.result(30)
-    for each in reconcile.reconcile(shop):
-        assert _fields(each)[1:] == (
+    for open_range in reconcile.reconcile(shop):
+        assert _fields(open_range)[1:] == (
             shop.transactions_topic,
             0,
             5,
@@ -197,10 +208,10 @@ def test_a_broker_that_lost_records_is_named(shop, streams):
     values = events(5)
     streams.produce(values[:3])
     streams.write(STORES, values)
-    (found,) = reconcile.open_ranges(shop)
+    (open_range,) = reconcile.open_ranges(shop)
     assert (
-        _fields(found)[:5] == (STORES, shop.transactions_topic, 0, 3, 5)
-        and "the broker has lost them" in found.why
+        _fields(open_range)[:5] == (STORES, shop.transactions_topic, 0, 3, 5)
+        and "the broker has lost them" in open_range.why
     )
 
 
@@ -208,24 +219,26 @@ def test_a_ledger_that_was_set_back_is_named(shop, streams):
     streams.all(events(20))
     assert reconcile.reconcile(shop) == []
     query(shop, f"update shop.stream_offsets set next_offset = 12, stored = 12 where stream = '{STORES}'")
-    (found,) = reconcile.open_ranges(shop)
-    assert "offsets 12 to 19" in str(found) and "set back" in str(found)
+    (open_range,) = reconcile.open_ranges(shop)
+    assert "offsets 12 to 19" in str(open_range) and "set back" in str(open_range)
 
 
 def test_the_dag_fails_with_every_line():
     reconcile.require([])
-    found = [OpenRange(STORES, "t", 1, 5, 9, "gone"), OpenRange(SCORES, "t", 2, 1, 2, "gone, too")]
+    open_ranges = [OpenRange(STORES, "t", 1, 5, 9, "gone"), OpenRange(SCORES, "t", 2, 1, 2, "gone, too")]
     with pytest.raises(
         BooksOpen, match="offsets 5 to 8 of partition 1 of t: gone\n.*partition 2 of t: gone, too"
     ):
-        reconcile.require(found)
+        reconcile.require(open_ranges)
 
 
 def test_the_status_shows_what_is_open(shop, streams):
     streams.all(events(20))
-    assert not [each for each in status(shop, books=True)["problems"] if "offsets" in each]
+    assert not [problem for problem in status(shop, books=True)["problems"] if "offsets" in problem]
     query(shop, "delete from shop.transactions")
-    assert any("offsets 0 to 19 of partition 0" in each for each in status(shop, books=True)["problems"])
+    assert any(
+        "offsets 0 to 19 of partition 0" in problem for problem in status(shop, books=True)["problems"]
+    )
 
 
 def test_without_a_broker_it_says_so(shop):

@@ -71,7 +71,7 @@ def test_housekeeping_has_it(guarded, clean_postgres, monkeypatch):
     old = register(guarded)
     artifacts = guarded.home / "mlflow-artifacts"
     assert list(artifacts.rglob(f"{old.run_id}/artifacts/plots/*.png"))
-    old_models.run(guarded, datetime.now(UTC) + timedelta(days=401))
+    old_models.delete_old_models(guarded, datetime.now(UTC) + timedelta(days=401))
     assert old.version not in deletion.registered(guarded)
     assert not list(artifacts.rglob(old.run_id))
 

@@ -31,9 +31,9 @@ def test_nothing_listens_beyond_loopback(kafka, mlflow_server):
 
 def test_postgres_which_may_run_as_another_user_is_told_no_password(settings, monkeypatch):
     monkeypatch.setenv("FRAUDSTREAM_KAFKA_SASL_PASSWORD", "canary")
-    told = settings.model_copy(update={"kafka_sasl_password": SecretStr("canary")})
-    assert "canary" in services.environment(told, services.SERVICES["streamlit"]).values()
-    environment = services.environment(told, services.SERVICES["postgres"])
+    with_password = settings.model_copy(update={"kafka_sasl_password": SecretStr("canary")})
+    assert "canary" in services.environment(with_password, services.SERVICES["streamlit"]).values()
+    environment = services.environment(with_password, services.SERVICES["postgres"])
     assert "canary" not in environment.values()
     assert environment["FRAUDSTREAM_HOME"] == str(settings.home)
 

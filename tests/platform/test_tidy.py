@@ -46,9 +46,9 @@ def test_old_logs_go_with_their_folders_but_the_newest_of_each_dag_stays(home, m
     parsed.parent.mkdir(parents=True)
     parsed.write_text("")
     os.utime(parsed, (OLD.timestamp(), OLD.timestamp()))
-    tidy.run(home.model_copy(update={"keep_logs_days": 0}), NOW)
+    tidy.delete_old_records(home.model_copy(update={"keep_logs_days": 0}), NOW)
     assert all(path.exists() for path in [*old, parsed]) and cleaned == []
-    tidy.run(home, NOW)
+    tidy.delete_old_records(home, NOW)
     assert cleaned == [NOW - timedelta(days=30)]
     assert not any(path.parent.parent.exists() for path in old) and not parsed.parent.exists()
     assert young.exists() and quiet.exists()

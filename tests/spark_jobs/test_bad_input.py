@@ -100,14 +100,14 @@ def send(settings: Settings, topic: str, records: Iterator[Sent]) -> int:
             failures.append(error)
 
     number = 0
-    for each in records:
+    for record in records:
         while True:
             try:
                 producer.produce(
                     topic,
-                    each.value,
-                    each.key,
-                    partition=each.partition,
+                    record.value,
+                    record.key,
+                    partition=record.partition,
                     timestamp=int(NOW.timestamp() * 1000),
                     on_delivery=delivered,
                 )
@@ -157,16 +157,16 @@ class Places:
             if transactions
             else ""
         )
-        place = {"topic": topic, "partition": partition}
-        yield from cursor.execute(f"{letters} {where} {rows} order by 1", place)
+        arguments = {"topic": topic, "partition": partition}
+        yield from cursor.execute(f"{letters} {where} {rows} order by 1", arguments)
 
     def of(self, sent: Sent) -> Ended:
-        found = self._next[sent.partition]
-        if found is None or found[0] > sent.offset:
+        row = self._next[sent.partition]
+        if row is None or row[0] > sent.offset:
             return Ended()
-        assert found[0] == sent.offset, f"{found[0]} comes twice, or was never sent"
+        assert row[0] == sent.offset, f"{row[0]} comes twice, or was never sent"
         self._next[sent.partition] = next(self._rows[sent.partition], None)
-        return Ended(*found[1:])
+        return Ended(*row[1:])
 
     def assert_empty(self) -> None:
         assert self._next == [None] * PARTITIONS
@@ -223,17 +223,17 @@ class Tally:
 
     def _account(self, sent: Sent, becomes: str, row: str | None) -> None:
         event = exact(sent.value.decode())
-        said = content(event)
-        digest = hash((said, event.get("is_fraud")))
+        values = content(event)
+        digest = hash((values, event.get("is_fraud")))
         if row is None:
             self.others.append((event["transaction_id"], becomes, digest))
             return
         stored = exact(row)
-        assert content(stored) == said, sent
+        assert content(stored) == values, sent
         assert event["transaction_id"] not in self.owners, f"stored twice: {sent}"
         self.owners[event["transaction_id"]] = digest
         if sent.case:
-            columns = dict(zip(FIELDS, said, strict=True)) | {"late": stored["late"]}
+            columns = dict(zip(FIELDS, values, strict=True)) | {"late": stored["late"]}
             assert {name: columns[name] for name in sent.case.row} == sent.case.row, sent.case.name
 
     def assert_duplicates_are_identical(self) -> None:
@@ -262,7 +262,7 @@ def assert_every_label_has_one_disposition(settings: Settings, count: int) -> Co
     return became
 
 
-def said(count: int, seconds: dict[str, float], load: float, became: dict[str, Counter]) -> str:
+def summary(count: int, seconds: dict[str, float], load: float, became: dict[str, Counter]) -> str:
     parts = [f"{count:,} mutated messages, load {load:.1f} before"]
     parts += [f"  {what}: {value:.1f} s" for what, value in seconds.items()]
     for topic, counted in became.items():
@@ -296,15 +296,15 @@ def test_every_record_has_exactly_one_disposition(shop, tmp_path, count):
     tally = Tally(shop)
     with psycopg.connect(shop.conninfo("owner")) as connection:
         places = Places(connection, shop.transactions_topic, transactions=True)
-        for each in transactions(count):
-            tally.add(each, places.of(each))
+        for message in transactions(count):
+            tally.add(message, places.of(message))
         places.assert_empty()
     tally.assert_duplicates_are_identical()
     labelled = assert_every_label_has_one_disposition(shop, count // 10)
     assert_the_ledger_agrees(shop, tally)
     assert_each_stored_transaction_is_scored_once(shop)
     lap("the books were closed")
-    print(said(count, seconds, load, {"transactions": tally.became, "labels": labelled}))
+    print(summary(count, seconds, load, {"transactions": tally.became, "labels": labelled}))
 
     assert set(tally.became) == {STORED, DUPLICATE, *Reason}
     assert tally.became[STORED] > 0.3 * count
@@ -317,8 +317,8 @@ def assert_the_ledger_agrees(settings: Settings, tally: Tally) -> None:
         f"where stream = '{TRANSACTIONS}' and topic = '{settings.transactions_topic}' order by 1",
     )
     counted = [
-        (number, each.total(), each[STORED], each["dead letter"], each[DUPLICATE])
-        for number, each in enumerate(tally.by_partition)
+        (number, counts.total(), counts[STORED], counts["dead letter"], counts[DUPLICATE])
+        for number, counts in enumerate(tally.by_partition)
     ]
     assert ledger == counted
     unknown = query(settings, "select sum(unknown_fields) from shop.stream_offsets")

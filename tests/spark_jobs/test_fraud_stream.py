@@ -140,5 +140,5 @@ def test_killed_while_it_writes_every_payment_is_scored_once_and_from_the_right_
         job.until(lambda: books(shop, NAME)[:2] == (400, 400))
 
     stored = query(shop, "select features from shop.fraud_scores order by transaction_id")
-    expected = vectors_of([transaction(**each) for each in fields])
-    assert np.array_equal(np.array([each for (each,) in stored], np.float32), expected)
+    expected = vectors_of([transaction(**values) for values in fields])
+    assert np.array_equal(np.array([vector for (vector,) in stored], np.float32), expected)

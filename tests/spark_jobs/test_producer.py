@@ -50,11 +50,11 @@ def test_a_signal_flushes_and_ends_with_status_0(shop, number):
     job.process.send_signal(number)
     status, output = job.end()
     assert status == 0, output
-    told, acknowledged = map(
+    reported, acknowledged = map(
         int, re.search(r"(\d+) sent, (\d+) acknowledged$", output, re.MULTILINE).groups()
     )
-    assert told == acknowledged
-    assert sent(shop) + sum(end_offsets(shop, shop.labels_topic).values()) == told
+    assert reported == acknowledged
+    assert sent(shop) + sum(end_offsets(shop, shop.labels_topic).values()) == reported
 
 
 def test_it_stops_when_the_database_says_so_and_reports_its_state(shop):
@@ -88,8 +88,8 @@ def test_a_killed_producer_leaves_whole_records_and_its_successor_goes_on(shop):
     job.process.kill()
     job.end()
     produce(shop, False, lambda successor: successor.publisher.acknowledged > 50)
-    found = ids(shop)
-    assert len(set(found)) == len(found) > 250
+    stored = ids(shop)
+    assert len(set(stored)) == len(stored) > 250
 
 
 def test_an_orphaned_producer_ends_itself(shop):
@@ -104,17 +104,17 @@ def test_an_orphaned_producer_ends_itself(shop):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changed", "said"),
+    ("arguments", "changed", "message"),
     [
         (["--fraud-rate", "0.9"], {}, "fraud_rate cannot be 0.9"),
         ([], {"CUSTOMERS": "2"}, "FRAUDSTREAM_CUSTOMERS"),
         ([], {"KAFKA_PARTITIONS": "0"}, "FRAUDSTREAM_KAFKA_PARTITIONS"),
     ],
 )
-def test_what_cannot_work_ends_with_a_clear_message(shop, arguments, changed, said):
+def test_what_cannot_work_ends_with_a_clear_message(shop, arguments, changed, message):
     job = Process(shop, *arguments, **{PREFIX + name: value for name, value in changed.items()})
     status, output = job.end()
-    assert status == 1 and said in output and "Traceback" not in output
+    assert status == 1 and message in output and "Traceback" not in output
 
 
 def test_no_broker_ends_with_a_clear_message(shop, monkeypatch):

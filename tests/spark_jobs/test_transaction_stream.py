@@ -35,7 +35,7 @@ class Sent:
 
     def lot(self, size: int = 300) -> None:
         ids = [f"lot-{self.lots}-{i}" for i in range(size)]
-        values = [event_bytes(transaction_id=each) for each in ids]
+        values = [event_bytes(transaction_id=transaction_id) for transaction_id in ids]
         produce(
             self.settings, self.settings.transactions_topic, [*values, b"poison"], partition=self.lots % 2
         )
@@ -50,7 +50,10 @@ class Sent:
         return books(self.settings, NAME) == (self.offsets(), len(self.ids), self.lots, self.lots)
 
     def assert_stored_once(self) -> None:
-        stored = [each for (each,) in query(self.settings, "select transaction_id from shop.transactions")]
+        stored = [
+            transaction_id
+            for (transaction_id,) in query(self.settings, "select transaction_id from shop.transactions")
+        ]
         assert len(stored) == len(self.ids) and set(stored) == self.ids
         assert query(self.settings, "select count(*) from shop.dead_letters") == [(self.lots,)]
 

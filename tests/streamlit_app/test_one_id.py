@@ -113,7 +113,7 @@ def test_files_of_two_shops_that_count_their_rows_do_not_share_labels(shop, sess
     with both_streams(shop, session):
         for name, text, offsets in (("a.csv", SHOP_A, 8), ("b.csv", SHOP_B, 16)):
             (tmp_path / name).write_text(text)
-            importer.run(shop, tmp_path / name, mapping)
+            importer.import_events(shop, tmp_path / name, mapping)
             read_all(shop, offsets)
 
     owners = query(shop, "select transaction_id, left(user_id, 1) from shop.transactions order by 1")

@@ -120,7 +120,7 @@ def test_a_clock_that_is_an_hour_wrong_changes_no_duplicate(connection, writer):
     for i, hours in enumerate((0, -1, 1)):
         clock = NOW + timedelta(hours=hours)
         records = [
-            Record(3 * i + n, clock, b"user-0001", each) for n, each in enumerate((value, other, ahead))
+            Record(3 * i + n, clock, b"user-0001", content) for n, content in enumerate((value, other, ahead))
         ]
         store.write(
             connection, writer, Range.of(STREAM, "transactions-data", "id-1", 0, records), ingest.transactions
@@ -187,7 +187,7 @@ def test_two_partitions_with_the_same_ids_in_opposite_order_do_not_lock_each_oth
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted((each.stored, each.duplicates) for each in summaries) == [(0, 4_000), (4_000, 0)]
+    assert sorted((summary.stored, summary.duplicates) for summary in summaries) == [(0, 4_000), (4_000, 0)]
 
 
 def test_an_error_of_the_database_quotes_no_customer(connection, writer, shop):

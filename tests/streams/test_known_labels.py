@@ -270,7 +270,7 @@ published = st.lists(
     ),
     min_size=2,
     max_size=14,
-    unique_by=lambda each: each[:4],
+    unique_by=lambda event: event[:4],
 )  # fmt: skip
 
 
@@ -287,8 +287,8 @@ def as_logged(shop: Shop) -> dict[str, list[float]]:
     return dict(query(shop.settings, "select transaction_id, features from shop.fraud_scores"))
 
 
-def payment(number: int, each: tuple) -> tuple[bytes, int]:
-    _, when, merchant, partition = each
+def payment(number: int, event: tuple) -> tuple[bytes, int]:
+    _, when, merchant, partition = event
     return event_bytes(**paid(number, when, merchant, partition)), partition
 
 
@@ -301,8 +301,8 @@ def paid(number: int, when: float, merchant: str, partition: int) -> dict[str, o
     }  # fmt: skip
 
 
-def label_of(each: tuple) -> bytes:
-    _, when, merchant, name, is_fraud = each
+def label_of(event: tuple) -> bytes:
+    _, when, merchant, name, is_fraud = event
     number = "abcd".index(name)
     fields = {
         "user_id": f"user-{number % 2}", "merchant_category": f"{merchant}{number % 2}",
@@ -321,34 +321,34 @@ def kept(postgres: Settings):
 @given(events=published)
 def test_order_of_partitions_batches_and_speed_do_not_matter(kept, events):
     """Labels in time: day by day as it happened, or all at once in any order with either partition first."""
-    shop, found = kept, []
+    shop, logged_each_way = kept, []
     in_time = sorted(
-        enumerate(events), key=lambda each: (each[1][1], each[1][0])
+        enumerate(events), key=lambda event: (event[1][1], event[1][0])
     )  # at one time the label first
     topic = shop.settings.transactions_topic
     for speed in ("lived through", "at once", "the other partition first"):
         empty(shop)
         waiting: dict[int, list[bytes]] = {0: [], 1: []}
-        reported = [label_of(each) for _, each in in_time if each[0] == "label"]
+        reported = [label_of(event) for _, event in in_time if event[0] == "label"]
         if speed == "at once":
             shop.labels(*reported)
         elif speed == "the other partition first":
             for number, value in enumerate(reversed(reported)):
                 shop.labels(value, partition=number % 2)
-        for number, each in in_time:
-            if each[0] == "label":
+        for number, event in in_time:
+            if event[0] == "label":
                 if speed == "lived through":
-                    shop.labels(label_of(each))
+                    shop.labels(label_of(event))
             else:
-                value, partition = payment(number, each)
+                value, partition = payment(number, event)
                 waiting[partition].append(value)
                 if speed == "lived through":
                     shop.write(topic, [value], partition)
         if speed != "lived through":
             for partition in (0, 1) if speed == "at once" else (1, 0):
                 shop.write(topic, waiting[partition], partition)
-        found.append(as_logged(shop))
-    assert found[0] == found[1] == found[2]
+        logged_each_way.append(as_logged(shop))
+    assert logged_each_way[0] == logged_each_way[1] == logged_each_way[2]
 
 
 @examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -358,21 +358,21 @@ def test_a_recomputation_knows_what_the_stream_knew_and_nothing_before_its_time(
     shop = kept
     empty(shop)
     rows, partitions = [], []
-    for number, each in enumerate(events):
-        if each[0] == "label":
-            shop.labels(label_of(each))
+    for number, event in enumerate(events):
+        if event[0] == "label":
+            shop.labels(label_of(event))
             continue
-        value, partition = payment(number, each)
+        value, partition = payment(number, event)
         shop.write(shop.settings.transactions_topic, [value], partition)
-        rows.append(transaction(**paid(number, *each[1:])))
+        rows.append(transaction(**paid(number, *event[1:])))
         partitions.append(partition)
     logged = as_logged(shop)
     known = known_frauds.as_read(shop.connection)
     vectors = parity.recompute(rows, partitions, known)
     parity.require(np.reshape([logged[row.transaction_id] for row in rows], vectors.shape), vectors)
     for row in rows:
-        before = {each[3] + each[2] for each in events if each[0] == "label" and each[2] == row.merchant_id
-                  and each[4] and at(each[1]).date() < row.timestamp.date()}  # fmt: skip
+        before = {event[3] + event[2] for event in events if event[0] == "label" and event[2] == row.merchant_id
+                  and event[4] and at(event[1]).date() < row.timestamp.date()}  # fmt: skip
         assert np.expm1(logged[row.transaction_id][FRAUDS]) <= len(before) + 1e-4
 
 
@@ -384,5 +384,7 @@ def test_parity_finds_a_label_that_was_counted_too_early(shop):
         owner.execute("update shop.known_labels set counts_from = counts_from + 3")
     rows = [transaction(timestamp=at(day), merchant_id="m") for day in (0.5, 1.5)]
     logged = np.array([as_logged(shop)[name] for name in ("t-0-0", "later")])
-    found = parity.compare(logged, parity.recompute(rows, [0, 0], known_frauds.as_read(shop.connection)))
-    assert {each.feature for each in found} == set(KNOWN_FRAUD_FEATURES)
+    differences = parity.compare(
+        logged, parity.recompute(rows, [0, 0], known_frauds.as_read(shop.connection))
+    )
+    assert {difference.feature for difference in differences} == set(KNOWN_FRAUD_FEATURES)

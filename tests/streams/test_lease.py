@@ -52,7 +52,7 @@ def test_each_holder_has_a_newer_epoch_and_says_how_it_goes(clean_postgres):
     with held(clean_postgres) as lease:
         assert lease.epoch == 1
         lease.set_state("running", "all is well", model_version=4)
-        now = until(lambda: (found := row(clean_postgres))["state"] == "running" and found)
+        now = until(lambda: (lease_row := row(clean_postgres))["state"] == "running" and lease_row)
         assert (now["epoch"], now["holder"], now["detail"], now["model_version"]) == (
             *(1, lease.holder, "all is well", 4),
         )

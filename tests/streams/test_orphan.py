@@ -97,6 +97,6 @@ def test_the_exit_status_tells_an_orphan():
 
 
 def test_ancestors_begin_with_the_parent_and_end_before_process_1():
-    found = ancestors()
-    assert found[0].pid == os.getppid()
-    assert all(process.pid > 1 for process in found)
+    processes = ancestors()
+    assert processes[0].pid == os.getppid()
+    assert all(process.pid > 1 for process in processes)

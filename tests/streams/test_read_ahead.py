@@ -68,15 +68,15 @@ def payments(days: int) -> list[dict]:
 
 def labels(paid: list[dict]) -> list[tuple[datetime, bytes]]:
     """When each third payment is reported, after 20 hours, and each sixth is corrected, two days later."""
-    found = []
-    for number, each in enumerate(paid[::3]):
-        about = {name: each[name] for name in ("transaction_id", "timestamp", "merchant_id")}
-        known_at = each["timestamp"] + timedelta(hours=20)
-        found.append((known_at, label_bytes(**about, known_at=known_at)))
+    labels = []
+    for number, payment in enumerate(paid[::3]):
+        about = {name: payment[name] for name in ("transaction_id", "timestamp", "merchant_id")}
+        known_at = payment["timestamp"] + timedelta(hours=20)
+        labels.append((known_at, label_bytes(**about, known_at=known_at)))
         if number % 2:
             corrected = known_at + timedelta(days=2)
-            found.append((corrected, label_bytes(**about, known_at=corrected, is_fraud=False)))
-    return found
+            labels.append((corrected, label_bytes(**about, known_at=corrected, is_fraud=False)))
+    return labels
 
 
 def logged(shop: Settings) -> dict[str, list[float]]:
@@ -102,10 +102,13 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(
             until = START + timedelta(days=day)
             new = [value for at, value in reported if until - timedelta(days=1) <= at < until]
             produce(shop, shop.labels_topic, new, partition=day % 2)
-            of_day = [each for each in paid if each["timestamp"].date() == until.date()]
-            for each in of_day:
+            of_day = [payment for payment in paid if payment["timestamp"].date() == until.date()]
+            for payment in of_day:
                 produce(
-                    shop, shop.transactions_topic, [event_bytes(**each)], partition=int(each["user_id"][-1])
+                    shop,
+                    shop.transactions_topic,
+                    [event_bytes(**payment)],
+                    partition=int(payment["user_id"][-1]),
                 )
             sent += len(of_day)
             active.until(lambda: read(shop, shop.transactions_topic) == sent)  # noqa: B023
@@ -116,7 +119,7 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(
     again = own(clean_postgres, tmp_path / "again")
     produce(again, again.labels_topic, [value for _, value in reversed(reported)])
     for partition in (1, 0):
-        values = [event_bytes(**each) for each in paid if each["user_id"] == f"user-{partition}"]
+        values = [event_bytes(**payment) for payment in paid if payment["user_id"] == f"user-{partition}"]
         produce(again, again.transactions_topic, values, partition=partition)
     fast = runner.StreamDefinition(
         NAME,
@@ -128,10 +131,10 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(
         active.until(lambda: read(again, again.transactions_topic) == 30)
     assert logged(again) == lived_through
 
-    rows = [transaction(**each) for each in paid]
+    rows = [transaction(**payment) for payment in paid]
     with psycopg.connect(shop.conninfo("trainer")) as connection:
         known = known_frauds.as_read(connection)
-    vectors = parity.recompute(rows, [int(each["user_id"][-1]) for each in paid], known)
+    vectors = parity.recompute(rows, [int(payment["user_id"][-1]) for payment in paid], known)
     parity.require(np.array([lived_through[row.transaction_id] for row in rows]), vectors)
     assert vectors[:, behaviour.FEATURES.index("merchant_frauds_30d")].max() >= np.float32(np.log(3))
 

@@ -260,7 +260,7 @@ def test_a_task_with_records_of_two_partitions_is_refused():
 def test_without_a_database_it_says_so(shop, definition):
     away = shop.model_copy(update={"postgres_port": 1})
     with pytest.raises(runner.StreamFailed, match="PostgreSQL cannot be reached"):
-        runner.run(away, definition, threading.Event())
+        runner.run_stream(away, definition, threading.Event())
 
 
 def test_explain_finds_the_error_of_the_worker():

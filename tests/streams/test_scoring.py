@@ -53,7 +53,7 @@ def write(connection, shop: Settings, forest: Scorer):
 
 def vectors(connection: psycopg.Connection) -> np.ndarray:
     stored = read(connection, "select features from shop.fraud_scores order by transaction_id")
-    return np.array([each for (each,) in stored], np.float32)
+    return np.array([vector for (vector,) in stored], np.float32)
 
 
 def test_what_is_stored_is_what_one_pass_over_the_log_computes(connection, write, forest):
@@ -61,7 +61,7 @@ def test_what_is_stored_is_what_one_pass_over_the_log_computes(connection, write
     values = events(fields)
     for first, end in ((0, 1), (1, 120), (120, 300)):
         write(values[first:end], first)
-    expected = vectors_of([transaction(**each) for each in fields])
+    expected = vectors_of([transaction(**values) for values in fields])
     assert np.array_equal(vectors(connection), expected)
     stored = read(
         connection,
@@ -69,9 +69,9 @@ def test_what_is_stored_is_what_one_pass_over_the_log_computes(connection, write
         "from shop.fraud_scores order by transaction_id",
     )
     scores = forest.score(expected)
-    assert np.array_equal([each[0] for each in stored], scores)
-    assert [each[1] for each in stored] == (scores >= forest.threshold).tolist()
-    assert {each[2:] for each in stored} == {(3, behaviour.FEATURE_SET, "transactions-data", 0, BROKER_TIME)}
+    assert np.array_equal([row[0] for row in stored], scores)
+    assert [row[1] for row in stored] == (scores >= forest.threshold).tolist()
+    assert {row[2:] for row in stored} == {(3, behaviour.FEATURE_SET, "transactions-data", 0, BROKER_TIME)}
 
 
 def test_alerts_have_the_threshold_and_reasons(connection, write, forest):
@@ -98,7 +98,7 @@ def test_the_truth_in_an_event_changes_nothing(connection, write, shop):
             "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, "
             "shop.user_state, shop.merchant_state"
         )
-    write([event_bytes(**each, is_fraud=i % 2 == 0) for i, each in enumerate(fields)])
+    write([event_bytes(**values, is_fraud=i % 2 == 0) for i, values in enumerate(fields)])
     assert read(connection, query) == without
 
 
@@ -123,7 +123,7 @@ def test_duplicates_conflicts_and_rejects_are_counted_and_leave_no_trace_in_the_
     other = event_bytes(**{**fields[5], "amount": 999_999})
     write([*values[:20], values[3], other, b"{}"])
     write([*values[20:], values[0], other], first=23)
-    assert np.array_equal(vectors(connection), vectors_of([transaction(**each) for each in fields]))
+    assert np.array_equal(vectors(connection), vectors_of([transaction(**values) for values in fields]))
     books = read(connection, "select stored, dead_letters, duplicates from shop.stream_offsets")
     assert books == [(40, 3, 2)]
     assert read(connection, "select count(*) from shop.dead_letters") == [(0,)]
@@ -142,7 +142,7 @@ def test_a_user_who_moves_to_a_new_partition_keeps_the_newest_history(connection
     write(values[:30], partition=0)
     write(values[30:60], partition=5)  # goes on from partition 0
     write(values[60:], partition=2)  # goes on from partition 5
-    expected = vectors_of([transaction(**each) for each in fields])
+    expected = vectors_of([transaction(**values) for values in fields])
     own = [not name.startswith("merchant_") for name in behaviour.FEATURES]
     assert np.array_equal(vectors(connection)[:, own], expected[:, own])
 
@@ -155,10 +155,10 @@ def test_each_partition_has_its_own_state_from_then_on(connection, write):
 
 
 def test_a_merchant_is_new_in_each_partition_whichever_is_written_first(connection, write):
-    fields = [{**each, "user_id": f"user-{i:04d}"} for i, each in enumerate(payments(60))]
+    fields = [{**values, "user_id": f"user-{i:04d}"} for i, values in enumerate(payments(60))]
     write(events(fields[:30]), partition=0)
     write(events(fields[30:]), partition=1)
-    expected = [vectors_of([transaction(**each) for each in half]) for half in (fields[:30], fields[30:])]
+    expected = [vectors_of([transaction(**values) for values in half]) for half in (fields[:30], fields[30:])]
     assert np.array_equal(vectors(connection), np.concatenate(expected))
 
 
@@ -168,7 +168,7 @@ def test_a_state_of_another_layout_is_not_used(connection, write):
     connection.execute("update shop.user_state set layout = layout + 1")
     connection.execute("update shop.merchant_state set layout = layout + 1")
     write(events(fields[10:]), first=10)
-    expected = vectors_of([transaction(**each) for each in fields[10:]])
+    expected = vectors_of([transaction(**values) for values in fields[10:]])
     assert np.array_equal(vectors(connection)[10:], expected)
     assert read(connection, "select distinct layout from shop.user_state") == [(behaviour.LAYOUT,)]
 

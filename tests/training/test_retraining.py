@@ -44,7 +44,7 @@ def test_the_threshold_is_reached_by_the_alert_rate():
 
 def test_the_documentation_names_the_limits_of_the_code():
     text = " ".join((PROJECT_ROOT / "docs" / "models.md").read_text().split())
-    said = [
+    phrases = [
         f"first {1 - split.LATER_SHARE:.0%} of the settled".replace("%", " %"),
         f"at least {retraining.BETTER_SHARE * 100:.0f} % of {DRAWS} bootstrap draws",
         f"fewer than {retraining.MIN_DEFRAUDED} customers",
@@ -56,7 +56,7 @@ def test_the_documentation_names_the_limits_of_the_code():
         f"fewer than {math.ceil(split.MIN_FIT / (1 - split.LATER_SHARE))} settled transactions",
         f"{(1 - split.UNMEASURED_SHARE) * 100:.0f} % of all transactions are fitted",
     ]
-    assert [phrase for phrase in said if phrase not in text] == []
+    assert [phrase for phrase in phrases if phrase not in text] == []
     features = (PROJECT_ROOT / "docs" / "features.md").read_text()
     assert f"Above {parity_check.MAX_ROWS:,} scores" in features
 
