@@ -73,6 +73,11 @@ class Dataset:
         return np.asarray(rows[self.settled[rows]])
 
     @property
+    def known(self) -> np.ndarray:
+        """Labels of the rows to learn from: 1 fraud, 0 honest, -1 not settled at the split."""
+        return np.where(self.settled, self.known_fraud, -1)[self.fit].astype(np.int8)
+
+    @property
     def later(self) -> slice:
         return slice(self.fit.stop, len(self.user))
 
@@ -173,15 +178,10 @@ def plain_boosting(dataset: Dataset) -> np.ndarray:
 
 
 def learned(new: Callable[[], Detector]) -> Scores:
-    """A new detector on the vectors; one that learns from labels sees the settled transactions only."""
+    """A new detector on the vectors and the labels that are settled at the split."""
 
     def scores(dataset: Dataset) -> np.ndarray:
-        detector = new()
-        if detector.supervised:
-            rows = dataset.labelled
-            detector.fit(dataset.vectors[rows], dataset.known_fraud[rows])
-        else:
-            detector.fit(dataset.vectors[dataset.fit])
+        detector = new().fit(dataset.vectors[dataset.fit], dataset.known)
         return detector.score(dataset.vectors[dataset.later])
 
     return scores

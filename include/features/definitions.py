@@ -152,3 +152,10 @@ CUSTOMER_FEATURES, MERCHANT_FEATURES, KNOWN_FRAUD_FEATURES = (
 NEUTRAL = np.array(
     [np.nan if feature.neutral is None else feature.neutral for feature in DEFINITIONS], np.float32
 )
+
+# Where no fraud is known, a high value of these is suspicious (include.models.isolation_forest).
+SUSPICIOUS = (
+    "amount", "amount_ratio", "spend_1d", "rate_1h", "rate_1d", "newness", "new_device", "new_country", "foreign",
+    "country_change", "tiny_burst", "hour_surprise", "merchant_amount_z", "merchant_rate_1d", "merchant_tiny",
+    "customer_frauds_30d", "merchant_frauds_30d", "device_frauds_30d",
+)  # fmt: skip

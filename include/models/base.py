@@ -17,7 +17,7 @@ class Detector(Protocol):
 
     Attributes:
         family: its name in `include.models.families`.
-        supervised: it learns from labels, and `fit` needs them.
+        supervised: it learns from settled labels of both classes, and `fit` needs them.
         trusted_types: the types that skops must be told to trust for it.
     """
 
@@ -32,11 +32,17 @@ class Detector(Protocol):
         """The options that it was made with."""
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:
-        """Learn from vectors (N, F) float32 and, where the family is supervised, labels (N,) bool.
+        """Learn from vectors (N, F) float32 in order of time.
+
+        A supervised family uses only the rows with a settled label. Another one learns from all rows, and may choose
+        by the labels what it looks at. Columns that never vary take no part.
+
+        Args:
+            y: (N,) 1 fraud, 0 honest, -1 not settled, as scikit-learn marks rows without a label.
 
         Raises:
             UnusableFeatures: X is not a finite matrix.
-            ValueError: the family needs labels of both classes and has not got them.
+            ValueError: the family needs labels of both classes and has not got them, or has nothing to learn from.
         """
 
     def score(self, X: np.ndarray) -> np.ndarray:

@@ -62,13 +62,15 @@ class GradientBoostingDetector(BaseEstimator):
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:
-        """Boost trees on X and labels (N,) bool.
+        """Boost trees on the rows of X whose label y is settled.
 
         Raises:
             ValueError: no labels, or labels of one class only.
         """
         X = checked(X)
-        if y is None or len(np.unique(y)) != 2:
+        y = np.full(len(X), -1) if y is None else np.asarray(y)
+        X, y = X[y >= 0], y[y >= 0]
+        if len(np.unique(y)) != 2:
             raise ValueError("gradient boosting needs labels of both classes: fraud and not fraud")
         self.n_features_in_ = X.shape[1]
         self.reference_ = reference(X)
@@ -79,7 +81,7 @@ class GradientBoostingDetector(BaseEstimator):
             l2_regularization=self.regularization,
             early_stopping=False,
             random_state=self.seed,
-        ).fit(X, np.asarray(y, bool))
+        ).fit(X, y == 1)
         return self
 
     def score(self, X: np.ndarray) -> np.ndarray:

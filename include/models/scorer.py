@@ -32,7 +32,7 @@ class Scorer:
 
     >>> from include.models.isolation_forest import IsolationForestDetector
     >>> X = np.random.default_rng(1).normal(size=(1000, 3)).astype(np.float32)
-    >>> scorer = IsolationForestDetector(seed=1).fit(X).scorer(threshold=0.6, version=7, feature_set=2)
+    >>> scorer = IsolationForestDetector(seed=1).fit(X).scorer(threshold=0.52, version=7, feature_set=2)
     >>> odd = np.array([[0.0, 6.0, 0.0]])
     >>> scorer.is_alert(scorer.score(odd)).tolist()
     [True]

@@ -76,6 +76,42 @@ def model(trees: Iterable[Tree], *, width: int, base: float, scale: float, activ
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(deterministic=True)
 
 
+def staircase(column: int, side: int, edges: np.ndarray, values: np.ndarray) -> Tree:
+    """A balanced tree of the steps of one column: row x gets values[k], k being how many edges are <= side * x.
+
+    Args:
+        edges: (S,) float32 ascending.
+        values: (S + 1,) one value a step; equal neighbours become one leaf.
+
+    >>> tree = staircase(0, -1, np.array([2, 5], np.float32), np.array([0.0, 0.5, 1.0]))
+    >>> import onnxruntime
+    >>> onnx = model([tree], width=1, base=0, scale=1, activation="Abs")
+    >>> session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    >>> session.run(None, {"features": np.array([[-9], [-5], [-4.9], [-2], [3]], np.float32)})[0].T
+    array([[1. , 1. , 0.5, 0.5, 0. ]], dtype=float32)
+    """
+    kept = np.flatnonzero(np.diff(values) != 0)
+    edges, values = edges[kept], np.append(values[:1], values[kept + 1])
+    nodes: list[tuple[float, int, int, float]] = []  # threshold, left, right, value
+
+    def grow(first: int, last: int) -> int:
+        at = len(nodes)
+        nodes.append((0.0, -1, -1, float(values[first])))
+        if first < last:
+            middle = (first + last) // 2  # steps up to it are below edges[middle]
+            below, above = grow(first, middle), grow(middle + 1, last)
+            edge = edges[middle]
+            if side > 0:
+                nodes[at] = (float(np.nextafter(edge, np.float32(-np.inf))), below, above, 0.0)
+            else:
+                nodes[at] = (float(-edge), above, below, 0.0)
+        return at
+
+    grow(0, len(edges))
+    threshold, left, right, value = (np.array(column) for column in zip(*nodes, strict=True))
+    return Tree(np.full(len(nodes), column), threshold, left, right, value)
+
+
 _COLUMNS = (
     "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes", "nodes_truenodeids",
     "nodes_falsenodeids", "target_treeids", "target_nodeids", "target_weights",

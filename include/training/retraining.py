@@ -170,13 +170,14 @@ def fit(
     """
     X, y = data.to_fit(supervised=detector.supervised, maturity=maturity)
     detector.fit(X, y)
+    learned = int((y >= 0).sum()) if detector.supervised else len(X)
     scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
     scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
     later = data.later(scorer)
     metrics: Mapping[str, Any] = {"transactions": len(later)}
     if later.fraud.any():
         metrics = evaluation.metrics(later, rng=rng)
-    return Candidate(detector, scorer, later, metrics, data.parts.sizes() | {"fit": len(X)})
+    return Candidate(detector, scorer, later, metrics, data.parts.sizes() | {"fit": learned})
 
 
 def threshold_at(score: np.ndarray, alert_rate: float) -> float:

@@ -73,31 +73,30 @@ class TrainingData:
     def trained_to(self) -> datetime:
         return from_seconds(self.parts.split)
 
-    def to_fit(self, *, supervised: bool, maturity: timedelta | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Vectors (N, F) to learn from, and for a supervised family whether each was a known fraud at the split.
+    def to_fit(self, *, supervised: bool, maturity: timedelta | None) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors (N, F) to learn from in order of time, and their labels (N,) int8 as known at the split.
 
-        A supervised family leaves out the rows that were not settled then.
+        A label is 1 for fraud, 0 for honest, and -1 where it was not settled then.
 
         Raises:
-            NotEnoughData: fewer than `MIN_FRAUDS` frauds were known.
+            NotEnoughData: fewer than `MIN_FRAUDS` frauds were known, and the family is supervised.
         """
         rows = self.rows[self.parts.fit]
-        if not supervised:
-            return rows.features, None
         labelled, fraud, _ = self.labels_at_split.of(rows.key)
         until = evaluation.settled_until(
             rows.timestamp, self.labels_at_split, labelled, self.parts.split, maturity
         )
         settled = rows.timestamp <= until
-        frauds = int(fraud[settled].sum())
-        if frauds < MIN_FRAUDS:
+        y = np.where(settled, fraud, -1).astype(np.int8)
+        frauds = int((y == 1).sum())
+        if supervised and frauds < MIN_FRAUDS:
             raise NotEnoughData(
                 f"a family that learns from labels needs {MIN_FRAUDS} frauds that were known at the split "
                 f"({from_seconds(self.parts.split):%Y-%m-%d %H:%M} UTC); there are {frauds} among the {settled.sum()} "
                 f"transactions settled by then. Wait for labels, use a longer window, or train an isolation_forest, "
                 f"which needs none."
             )
-        return rows.features[settled], fraud[settled]
+        return rows.features, y
 
     def after_fit(self) -> np.ndarray:
         """Vectors (N, F) of all rows after the split."""

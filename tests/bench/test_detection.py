@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from include.bench import detection
-from include.bench.worlds import bank, mobile_money, own
+from include.bench.worlds import WORLDS, bank, mobile_money, own
 from include.bench.worlds.history import DAY, History, Labels
 from include.cli import main
 from include.features.behaviour import FEATURES
 from include.features.entities import KINDS, Coded, coded
-from include.training.evaluation import Ranking
+from include.models.isolation_forest import IsolationForestDetector
+from include.training.evaluation import Ranking, better_share
 from tests.builders import transaction
 
 
@@ -106,3 +107,16 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
     shown = list(detection.tables(result))
     assert "seeds 3" in shown[0] and len(shown) == 5
     assert {cell for cell in shown[-1].columns[0].cells} >= {"theft", "card_testing"}
+
+
+@pytest.mark.parametrize("world", sorted(WORLDS))
+def test_the_forest_is_not_worse_than_its_best_feature(world):
+    """In every world, beyond noise, though the feature is chosen by the truth of the later time."""
+    data = detection.dataset(world, WORLDS[world](5, 60_000))
+    later, truth = data.vectors[data.later], data.fraud[data.later]
+    forest = IsolationForestDetector(seed=1).fit(data.vectors[data.fit], data.known)
+    features = [side * column for column in later.T for side in (1, -1)]
+    best = max(features, key=lambda feature: Ranking(truth, feature).areas()[1])
+    rng = np.random.default_rng(0)
+    share = better_share(truth, data.user[data.later], best, forest.score(later), 100, rng)
+    assert share < 0.95

@@ -14,7 +14,7 @@ from include.features.entities import KINDS
 from include.features.known_frauds import WINDOWS
 from include.features.words import ScoredPayment
 from include.models import explain
-from include.models.isolation_forest import COLUMNS, IsolationForestDetector
+from include.models.isolation_forest import IsolationForestDetector
 from include.models.vectors import UnusableFeatures
 from tests.builders import NOW, transaction
 
@@ -65,10 +65,9 @@ def ordinary():
     ), transactions
 
 
-@pytest.fixture(scope="module", params=[COLUMNS, tuple(range(len(FEATURES)))], ids=["chosen", "all"])
-def detector(ordinary, request):
-    trees = 100 if request.param is COLUMNS else 200  # a tree cuts each of many features less often
-    return IsolationForestDetector(trees, columns=request.param, seed=1).fit(ordinary[0])
+@pytest.fixture(scope="module")
+def detector(ordinary):
+    return IsolationForestDetector(seed=1).fit(ordinary[0])
 
 
 @pytest.fixture(scope="module")

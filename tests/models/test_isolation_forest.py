@@ -1,4 +1,4 @@
-"""The Isolation Forest detector."""
+"""The Isolation Forest detector: scikit-learn's trees, and what they look at."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import onnx
 import pytest
 from sklearn.ensemble import IsolationForest
 
-from include.features.behaviour import FEATURES
-from include.models.isolation_forest import COLUMNS, IsolationForestDetector
+from include.features.definitions import FEATURES, SUSPICIOUS
+from include.models.isolation_forest import FEWEST_FRAUDS, IsolationForestDetector
 
 
 def test_scores_are_those_of_scikit_learn(vectors):
-    X, _ = vectors
-    forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0).fit(X)
-    scorer = (
-        IsolationForestDetector(samples=256, seed=0).fit(X).scorer(threshold=0.5, version=1, feature_set=1)
-    )
-    np.testing.assert_allclose(scorer.score(X), -forest.score_samples(X), rtol=0, atol=1e-6)
+    """2^-E[h]/c over all trees: the product of each column's own forests to the power of its share of the trees."""
+    X, y = vectors
+    detector = IsolationForestDetector(trees=40, samples=256, seed=2).fit(X, y)
+    expected = np.ones(len(X))
+    for surprise, forest in zip(detector.surprises_, detector.forests_, strict=True):
+        assert isinstance(forest, IsolationForest) and forest.max_samples_ == 256
+        column = surprise.values[surprise.step(X)][:, None]
+        expected *= (-forest.score_samples(column)) ** (len(forest.estimators_) / 40)
+    assert sum(len(forest.estimators_) for forest in detector.forests_) == 40
+    scorer = detector.scorer(threshold=0.5, version=1, feature_set=1)
+    np.testing.assert_allclose(scorer.score(X), expected, rtol=0, atol=1e-6)
 
 
 def test_is_one_tree_ensemble(vectors):
@@ -32,28 +37,48 @@ def test_fewer_rows_than_samples():
     np.testing.assert_allclose(scorer.score(X), detector.score(X), rtol=0, atol=1e-6)
 
 
-def test_other_columns_do_not_count(vectors):
-    X, _ = vectors
-    detector = IsolationForestDetector(trees=20, columns=(2, 5)).fit(X)
-    scorer = detector.scorer(threshold=0.5, version=1, feature_set=1)
-    changed = X.copy()
-    changed[:, [0, 1, 3, 4]] = 1e4
-    np.testing.assert_array_equal(scorer.score(changed), scorer.score(X))
-    changed[:, 5] = 1e4
-    assert (scorer.score(changed) != scorer.score(X)).any()
-
-
 def test_one_row_is_nothing_to_separate(vectors):
     with pytest.raises(ValueError, match="at least 2 rows"):
         IsolationForestDetector().fit(vectors[0][:1])
 
 
-def test_uses_the_chosen_features_of_a_transaction():
+def test_without_a_column_that_varies_there_is_nothing_to_separate():
+    with pytest.raises(ValueError, match="a column that varies"):
+        IsolationForestDetector().fit(np.ones((50, 3)))
+
+
+def test_known_frauds_choose_the_columns_and_their_sides():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(6000, 30)).astype(np.float32)
+    y = (np.arange(6000) % 60 == 0).astype(np.int8)
+    X[y == 1, 7] -= 3
+    X[y == 1, 12] += 3
+    detector = IsolationForestDetector(seed=1).fit(X, y)
+    trees = {
+        (surprise.column, surprise.side): len(forest.estimators_)
+        for surprise, forest in zip(detector.surprises_, detector.forests_, strict=True)
+    }
+    assert trees[7, -1] + trees[12, 1] >= 75
+    assert (7, 1) not in trees and (12, -1) not in trees
+
+
+def test_few_known_frauds_choose_nothing(vectors):
+    X, y = vectors
+    few = np.where(np.cumsum(y) < FEWEST_FRAUDS, y, -1)
+    detector = IsolationForestDetector(trees=60, seed=1)
+    unlabelled = detector.fit(X).score(X)
+    np.testing.assert_array_equal(detector.fit(X, few).score(X), unlabelled)
+    assert (detector.fit(X, y).score(X) != unlabelled).any()
+
+
+def test_without_labels_a_transaction_is_judged_by_high_values_of_what_is_suspicious():
     X = np.random.default_rng(1).normal(size=(600, len(FEATURES))).astype(np.float32)
-    detector = IsolationForestDetector(trees=10).fit(X)
-    assert detector.columns_.tolist() == list(COLUMNS)
+    detector = IsolationForestDetector(trees=50).fit(X)
+    columns = sorted(FEATURES.index(name) for name in SUSPICIOUS)
+    assert detector.columns_.tolist() == columns
     other = X.copy()
-    other[:, np.setdiff1d(np.arange(len(FEATURES)), COLUMNS)] = 99
+    other[:, np.setdiff1d(np.arange(len(FEATURES)), columns)] = 99
     np.testing.assert_array_equal(detector.score(other), detector.score(X))
-    everything = IsolationForestDetector(trees=10, columns=tuple(range(len(FEATURES)))).fit(X)
-    assert (everything.score(other) != everything.score(X)).any()
+    low, high = X.min(axis=0, keepdims=True) - 9, X.max(axis=0, keepdims=True) + 9
+    assert detector.score(low) < np.quantile(detector.score(X), 0.2)
+    assert detector.score(high) > detector.score(X).max()

@@ -56,17 +56,17 @@ def test_what_happens_or_becomes_known_after_as_of_changes_nothing(clean_postgre
 def test_a_supervised_family_learns_only_from_labels_settled_at_the_split(clean_postgres):
     stored_world.fill(clean_postgres, history_events=6_000, fraud_rate=0.1)
     data = split.read(clean_postgres, window_days=30)
-    X, fraud = data.to_fit(supervised=True, maturity=None)
-    everything, none = data.to_fit(supervised=False, maturity=None)
-    assert none is None and len(X) < len(everything) == data.parts.sizes()["fit"]
-    assert fraud.sum() >= split.MIN_FRAUDS
+    X, y = data.to_fit(supervised=True, maturity=None)
+    assert len(X) == len(y) == data.parts.sizes()["fit"] and set(y.tolist()) == {-1, 0, 1}
+    assert (y == 1).sum() >= split.MIN_FRAUDS
+    assert (np.diff(np.sign(y + 0.5)) <= 0).all()  # the rows that were not settled then come last
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
         late = connection.execute(
             "delete from shop.fraud_transactions where known_at > %s", (data.trained_to,)
         ).rowcount
     assert late > 10
     again, same = split.read(clean_postgres, window_days=30).to_fit(supervised=True, maturity=None)
-    assert again.shape == X.shape and (same == fraud).all()
+    assert again.shape == X.shape and (same == y).all()
 
 
 @pytest.mark.services
