@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from include import __version__
-from include.cli import bench, data, faults, models, platform
+from include.cli import bench, data, faults, mapping, models, platform
 from include.settings import SettingsError
 
 COMMANDS: tuple[click.Command, ...] = (
     *(platform.up, platform.down, platform.status, platform.doctor, platform.logs),
-    *(data.import_, data.replay, data.reconcile),
+    *(mapping.mapping, data.import_, data.replay, data.reconcile),
     *(models.train, models.evaluate),
     faults.faults,
     bench.bench,

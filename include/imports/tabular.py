@@ -181,7 +181,7 @@ class CsvTable:
         for column in columns:
             if self.columns.count(column) > 1:
                 raise UnreadableFile(f"{self.path}: the column {column!r} comes twice")
-        places = [(column, self.columns.index(column)) for column in columns]
+        indexes = [(column, self.columns.index(column)) for column in columns]
         width = len(self.columns)
         with open_bytes(self.path) as (content, position):
             lines = _TextLines(self.path, content, self._options)
@@ -193,7 +193,7 @@ class CsvTable:
                 if not problem and len(values) != width:
                     problem = f"has {len(values)} columns, the file has {width}"
                 given: dict[str, object] = (
-                    {} if problem else {column: values[place] for column, place in places}
+                    {} if problem else {column: values[index] for column, index in indexes}
                 )
                 rows.append(TableRow(number, given, lines.record.rstrip("\r\n"), problem))
                 if len(rows) == CHUNK_ROWS:

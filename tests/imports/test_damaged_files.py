@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from include.events.mapping import MappingError
 from include.imports import importer
 from include.imports.importer import BadRow, NothingToImport
+from include.imports.sample import sample_file
 from include.imports.sources import UnreadableFile
+from include.imports.suggest import from_options, suggest
 from include.settings import Settings
 
 NOW = datetime(2026, 11, 26, 18, tzinfo=UTC)
@@ -144,6 +147,20 @@ def test_a_damaged_file_ends_with_a_report_or_one_clear_line(case, name, seed, s
     else:
         assert report.transactions > 0
         assert report.rows == report.transactions + report.bad_rows + sum(report.left_out.values())
+
+
+@pytest.mark.parametrize("name", FILES)
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_damaged_file_gives_a_mapping_that_is_yaml_or_one_clear_line(case, tmp_path_factory, name, seed):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(damage(FILES[name], seed))
+    try:
+        text = suggest(sample_file(path), from_options({})).text
+    except CLEAR as error:
+        assert name in str(error)
+    else:
+        assert isinstance(yaml.load(text, yaml.BaseLoader), dict)
 
 
 @hypothesis_settings(max_examples=150, deadline=None)

@@ -6,8 +6,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -15,89 +14,23 @@ import pyarrow.parquet
 import pytest
 
 from include.events.mapping import MappingError
-from include.imports import importer
 from include.imports.importer import BadRow, NothingToImport
 from include.imports.sources import UnreadableFile
-from include.settings import Settings
-
-NOW = datetime(2026, 11, 26, 18, tzinfo=UTC)
-SHORT = "fields: {transaction_id: id, user_id: user, timestamp: when, amount: sum}\n"
-
-
-class Files:
-    """Writes files and mappings, and checks them without Kafka."""
-
-    def __init__(self, folder, monkeypatch):
-        self.folder = folder
-        self.settings = Settings(_env_file=None, home=folder / "home")
-        self.added = []
-        monkeypatch.setattr(importer, "_add", lambda sorter, row: self.added.append(row))
-        monkeypatch.setattr(importer.kafka, "end_offsets", lambda settings, topic: {})
-        monkeypatch.setattr(
-            importer, "Publisher", lambda settings, stopping: SimpleNamespace(flush=lambda timeout: 0)
-        )
-
-    def write(self, name: str, content: str | bytes, encoding: str = "utf8"):
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        return path
-
-    def run(self, source, mapping: str, **options) -> importer.Report:
-        self.added.clear()
-        path = self.write("mapping.yaml", mapping)
-        options = {"clock": lambda: NOW, "rejected": self.folder / "shop.rejected.csv", **options}
-        return importer.import_events(self.settings, source, path, **options)
-
-    @property
-    def payments(self) -> list[tuple]:
-        """Id, customer, time and digits of the amount."""
-        return [
-            (
-                event["transaction_id"],
-                event["user_id"],
-                row.decoded.transaction.timestamp,
-                str(event["amount"]),
-            )
-            for row in self.added
-            if (event := json.loads(row.value, parse_float=Decimal))
-        ]
-
-    @property
-    def labels(self) -> list[tuple]:
-        return [
-            (row.decoded.transaction.transaction_id, label.is_fraud, known_at)
-            for row in self.added
-            for label, known_at in row.labels
-        ]
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch) -> Files:
-    return Files(tmp_path, monkeypatch)
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
+from tests.imports.layouts import (
+    AMERICAN,
+    BANK,
+    BANK_MAPPING,
+    CARD_FIELDS,
+    CARDS,
+    GERMAN,
+    MEANT,
+    NESTED,
+    NULLS,
+    SHORT,
+    at,
+)
 
 # Time in several columns, and a currency sign
-
-
-CARDS = """Person,Plastic,Y,M,D,Clock,Total,Scam?
-7,1,2025,1,2,00:00,$12.72,No
-7,1,2025,1,2,06:31,$134.09,No
-8,1,2025,11,12,01:01,$1,No
-8,2,2025,3,3,02:02,$-99.00,Yes
-"""
-CARD_FIELDS = """
-fields:
-  transaction_id: {{text: "{{file}}-{{row:06}}"}}
-  user_id: {{text: "{{Person}}-{{Plastic}}"}}
-  timestamp: {{text: "{{Y}}-{{M}}-{{D}} {{Clock}}", format: "%Y-%m-%d %H:%M", zone: America/New_York}}
-  amount: {{column: Total, {amount}}}
-label: {{column: "Scam?", fraud: ["Yes"], honest: ["No"]}}
-"""
 
 
 def test_a_time_in_four_columns_and_a_dollar_sign(files):
@@ -129,26 +62,6 @@ def test_without_the_sign_in_the_mapping_it_is_offered(files):
 
 
 # A bank's export
-
-
-BANK = """Umsätze;
-Inhaber;Ada Beispiel;
-Stand;2;
-
-Tag;Art;Zweck;Von;An;Betrag (€);
-27.12.2025;Überweisung;"Miete; Januar";k-1;Haus Müller;-1.100,00 €;
-28.12.2025;Karte;Brot;k-1;Bäcker;-4,50 €;
-29.12.2025;Gutschrift;Lohn;k-2;k-1;2.345,67 €;
-"""
-BANK_MAPPING = """
-fields:
-  transaction_id: {text: "{file}-{row}"}
-  user_id: Von
-  merchant_id: An
-  timestamp: {column: Tag, format: "%d.%m.%Y", zone: Europe/Berlin}
-  amount: {column: "Betrag (€)", symbol: €, sign: negative}
-csv: {delimiter: ";", skip_lines: 3, encoding: cp1252, decimal: ",", thousands: "."}
-"""
 
 
 def test_a_banks_export(files):
@@ -196,15 +109,6 @@ def test_a_negative_amount_names_the_three_ways(files):
 
 
 # Thousands
-
-
-GERMAN = """id;user;when;sum
-t1;u;2026-02-04T10:00:00Z;1.200
-t2;u;2026-02-04T10:00:01Z;1.234,50
-t3;u;2026-02-04T10:00:02Z;12.345
-t4;u;2026-02-04T10:00:03Z;950,00
-"""
-AMERICAN = 'id,user,when,sum\nt5,u,2026-02-04T10:00:00Z,"1,200"\nt6,u,2026-02-04T10:00:01Z,"2,500"\n'
 
 
 def test_a_point_under_a_decimal_comma_is_refused_and_thousands_are_offered(files):
@@ -255,14 +159,6 @@ def test_rows_that_cannot_be_read_are_skipped_and_written_down_with_their_reason
 
 
 # Missing values
-
-
-NULLS = """id,user,when,sum,device
-n1,u1,2026-02-04T10:00:00Z,1,NULL
-n2,u1,2026-02-04T10:00:01Z,2,\\N
-n3,NaN,2026-02-04T10:00:02Z,2,None
-n4,u2,2026-02-04T10:00:03Z,NULL,N/A
-"""
 
 
 def test_words_for_missing_values_are_those_of_the_mapping(files):
@@ -336,26 +232,12 @@ def test_ids_that_another_file_would_repeat_are_said(files):
 # Nested records
 
 
-NESTED = [
-    {"payload": {"id": "p-1", "user": "u-1", "at": "2026-11-26T15:46:57.869362+00:00", "amount": 1.50}},
-    {"before": None, "after": {"id": 1, "user_id": 2, "at": 1795708017869, "amount": "12.50"}, "op": "c"},
-    {
-        "kind": "credit",
-        "head": {"id": "m-1", "at": "2026-11-26T15:46:57Z"},
-        "body": {"sum": {"value": 12.5, "currency": "eur"}, "debtor": {"account": "u-3"}},
-    },
-]
 PATHS = [
     "fields: {transaction_id: payload.id, user_id: payload.user, timestamp: payload.at, amount: payload.amount}",
     "fields: {transaction_id: after.id, user_id: after.user_id, amount: after.amount,"
     " timestamp: {column: after.at, since: 1970-01-01, unit: milliseconds}}\nrows: {only: {op: [c]}}",
     "fields: {transaction_id: head.id, user_id: body.debtor.account, timestamp: head.at, amount: body.sum.value,"
     " currency: body.sum.currency}",
-]
-MEANT = [
-    ("p-1", "u-1", at("2026-11-26T15:46:57.869362"), "1.5"),
-    ("1", "2", at("2026-11-26T15:46:57.869"), "12.50"),
-    ("m-1", "u-3", at("2026-11-26T15:46:57"), "12.5"),
 ]
 
 
