@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from include.bench.worlds.history import DAY, History, Labels
 from include.cli import main
 from include.features.behaviour import FEATURES
 from include.features.entities import KINDS, Coded, coded
+from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.training.evaluation import Ranking, better_share
 from tests.builders import transaction
@@ -31,8 +33,10 @@ def test_a_world_has_its_truth_and_only_labels_known_at_the_split(small):
     assert (np.diff(small.seconds) >= 0).all() and len(np.unique(small.user)) <= 100
     assert small.fraud.mean() == pytest.approx(0.01, abs=0.006)
     assert set(small.scenario[~small.fraud]) == {""} and "" not in set(small.scenario[small.fraud])
-    assert small.known_fraud[small.fit].sum() > 0 and small.known_fraud[small.later].sum() == 0
-    assert small.settled[: small.fit.stop].any() and not small.settled[small.later].any()
+    assert (small.known[small.fit] == 1).any() and (small.known[small.later] == -1).all()
+    assert small.fit.start < small.choice < (small.known >= 0).sum() < small.fit.stop
+    at_choice = small.known_at_choice
+    assert (at_choice[: small.choice] >= 0).any() and (at_choice[small.choice :] == -1).all()
     assert (small.vectors[:, FEATURES.index("merchant_frauds_30d")] > 0).any()
 
 
@@ -91,7 +95,9 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
               "bank": partial(bank.simulate, payments=6_000)}  # fmt: skip
     whole = detection.compare_detectors
     monkeypatch.setattr(
-        detection, "compare_detectors", lambda **given: whole(makers, seeds=(3,), draws=2, **given)
+        detection,
+        "compare_detectors",
+        lambda **given: whole(makers, seeds=(3,), draws=2, processes=1, **given),
     )
     result = CliRunner().invoke(main.cli, ["bench", "detection", "--json"])
     result = json.loads(result.stdout)
@@ -114,9 +120,36 @@ def test_the_forest_is_not_worse_than_its_best_feature(world):
     """In every world, beyond noise, though the feature is chosen by the truth of the later time."""
     data = detection.dataset(world, WORLDS[world](5, 60_000))
     later, truth = data.vectors[data.later], data.fraud[data.later]
-    forest = IsolationForestDetector(seed=1).fit(data.vectors[data.fit], data.known)
+    forest = IsolationForestDetector(seed=1).fit(data.vectors[data.fit], data.known[data.fit])
     features = [side * column for column in later.T for side in (1, -1)]
     best = max(features, key=lambda feature: Ranking(truth, feature).areas()[1])
     rng = np.random.default_rng(0)
     share = better_share(truth, data.user[data.later], best, forest.score(later), 100, rng)
     assert share < 0.95
+
+
+def test_the_champion_is_the_family_that_was_best_before_the_split(small, monkeypatch):
+    """Its labels are those that were known then; with few of them only the forest is tried."""
+    few = replace(small, known_at_choice=np.minimum(small.known_at_choice, 0))
+    assert detection.best_family(few) is IsolationForestDetector
+    known = np.where(np.arange(len(small.known)) % 9 == 0, 1, 0).astype(np.int8)
+    known[small.choice :] = -1
+    truth = (small.known == 1).astype(float)
+    for family, other in (
+        (IsolationForestDetector, GradientBoostingDetector),
+        (GradientBoostingDetector, IsolationForestDetector),
+    ):
+        vectors = np.column_stack([truth, small.vectors]).astype(np.float32)
+        monkeypatch.setattr(other, "fit", lambda self, X, y=None: self)
+        monkeypatch.setattr(other, "score", lambda self, X: -X[:, 0])
+        monkeypatch.setattr(family, "fit", lambda self, X, y=None: self)
+        monkeypatch.setattr(family, "score", lambda self, X: X[:, 0])
+        assert detection.best_family(replace(small, vectors=vectors, known_at_choice=known)) is family
+
+
+def test_another_process_measures_the_same():
+    makers = {"bank": partial(bank.simulate, payments=3_000)}
+    apart, together = (
+        detection.compare_detectors(makers, seeds=(3,), draws=0, processes=processes) for processes in (2, 1)
+    )
+    assert apart["worlds"] == together["worlds"]
