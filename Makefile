@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test bench faults audit lint lock jars-lock
+.PHONY: help up down status test test-containers bench faults audit lint lock jars-lock
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,6 +32,9 @@ status:  ## Services, streams, counts, champion
 
 test: $(INSTALLED)  ## Run every test
 	@$(BIN)/python -m pytest
+
+test-containers: $(INSTALLED)  ## Run docker-compose.yaml for real, with kills and a restore (Docker, half an hour)
+	@$(BIN)/python -m pytest -m containers tests/containers -s
 
 bench: $(INSTALLED)  ## Measure speed, side by side with a plain alternative
 	@$(BIN)/fraudstream bench
