@@ -1,6 +1,7 @@
 """Feature values in an analyst's words, in the unit that the words speak of.
 
-Words name countries, device, merchant and category of a payment, never a person.
+Words say what is unusual, with what is usual for this customer or merchant beside it. A value that is too ordinary for
+that has none. Words name countries, device, merchant and category of a payment, never a person.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ from include.features.geography import country_of
 if TYPE_CHECKING:
     from include.events.transaction import Transaction
 
-TRAVEL_MEMORY = 6 * HOUR  # a change of country is told as long as it is this recent
-TOLD = 0.01  # the value of country_change below which it is not told
+TRAVEL_MEMORY = 6 * HOUR  # a change of country counts as long as it is this recent
+LEAST_CHANGE = 0.01  # of country_change; below it the other country was too long ago
 LONGEST_NAME = 40
+
+# From where on a value is worth a sentence.
+TIMES_MORE, TIMES_LESS = 1.5, 0.5  # as often, or as much, as usual
+LEAST_DEVIATIONS = 2.0
+LEAST_SPEED = 300.0  # km/h
+LEAST_DISTANCE = 100.0  # km
+RARE_HOUR = 0.4  # minus log density
+SHORT_HISTORY = 5  # payments
 
 
 class ScoredPayment(NamedTuple):
@@ -29,15 +38,41 @@ class ScoredPayment(NamedTuple):
     previous_country: str = ""
 
     @property
+    def money(self) -> str:
+        """The amount with its currency."""
+        return self.in_currency(self.transaction.amount)
+
+    def in_currency(self, amount: float) -> str:
+        """An amount in the payment's currency, if it names one."""
+        currency = self.transaction.currency
+        return f"{amount:,.2f}" + (f" {currency}" if currency else "")
+
+    def usual_amount(self, deviations: float = 0.0) -> float | None:
+        """The customer's usual amount, or that many standard deviations from it; None without a history."""
+        ratio, z = self.values["amount_ratio"], self.values["amount_z"]
+        if self.values["history"] == 0 or (deviations and z == 0):
+            return None
+        spread = ratio / z if deviations else 0.0
+        return max(float(np.expm1(self.values["amount"] - ratio + deviations * spread)), 0.0)
+
+    @property
+    def usual_interval(self) -> float | None:
+        """Seconds between the customer's payments; None without a history."""
+        if self.values["history"] == 0:
+            return None
+        since = float(np.expm1(self.values["since_last"]))
+        return max((since + 60) / float(np.exp(self.values["gap_ratio"])) - 60, 1.0)
+
+    @property
     def country(self) -> str:
         """Where the payment was made."""
         return short(country_of(self.transaction.transaction_location).title()) or "an unknown country"
 
     @property
     def since_other_country(self) -> str:
-        """How long after the payment in the previous country, when that is recent enough to be told."""
+        """How long after the payment in the previous country, when that is recent."""
         change = self.values["country_change"]
-        if change < TOLD:
+        if change < LEAST_CHANGE:
             return ""
         previous = f"one in {self.previous_country}" if self.previous_country else "one in another country"
         return f"{duration(-TRAVEL_MEMORY * np.log(change))} after {previous}"
@@ -50,8 +85,8 @@ class ScoredPayment(NamedTuple):
         )
 
 
-Words = Callable[[ScoredPayment, float], tuple[float, str]]
-"""Of a payment and one feature's value: the value in the unit of the text, and the text."""
+Words = Callable[[ScoredPayment, float], tuple[float, str] | None]
+"""Of a payment and one feature's value: the value in the unit of the text, and the text; None when it is ordinary."""
 
 
 def number(value: float) -> str:
@@ -73,111 +108,207 @@ def short(text: str | None) -> str:
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
-def duration(seconds: float) -> str:
-    """A time span in its largest fitting unit.
+def duration(seconds: float, one: str = "1 ") -> str:
+    """A time span in its largest fitting unit; `one` stands before a single unit.
 
-    >>> duration(90), duration(86_400), duration(3 * 86_400)
-    ('2 minutes', '24 hours', '3 days')
+    >>> duration(90), duration(86_400), duration(3 * 86_400), duration(1, one="")
+    ('2 minutes', '24 hours', '3 days', 'second')
     """
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds >= 1.5 * size or size == 1:
             count = round(seconds / size)
-            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+            return f"{one}{unit}" if count == 1 else f"{count} {unit}s"
     raise AssertionError("seconds are the smallest unit")
 
 
-def ratio(what: str, against: str = "this customer's usual") -> Words:
-    """Words of a log ratio.
+def times(value: float) -> float | None:
+    """The factor of a log ratio, where it is far enough from 1.
 
-    >>> payment = ScoredPayment({}, None)
-    >>> ratio("amount")(payment, np.log(8))[1], ratio("amount")(payment, np.log(0.1))[1]
-    ("amount 8 times this customer's usual", "amount 10 % of this customer's usual")
+    >>> times(np.log(3)), times(np.log(0.25)), times(np.log(1.2))
+    (3.0, 0.25, None)
+    """
+    factor = round(float(np.exp(value)), 4)
+    return factor if factor >= TIMES_MORE or factor <= TIMES_LESS else None
+
+
+def ratio(what: str, against: str) -> Words:
+    """Words of a log ratio of which only a high value is suspicious.
+
+    >>> words = ratio("money spent in the last hour", "this customer's usual")
+    >>> words(ScoredPayment({}, None), np.log(8)), words(ScoredPayment({}, None), np.log(0.1))
+    ((8.0, "money spent in the last hour 8 times this customer's usual"), None)
     """
 
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
-        times = float(np.exp(value))
-        if times >= 0.995:
-            return times, f"{what} {number(times)} times {against}"
-        return times, f"{what} {100 * times:.2g} % of {against}"
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        factor = times(value)
+        return (factor, f"{what} {number(factor)} times {against}") if factor and factor > 1 else None
 
     return words
 
 
-def deviations(whose: str) -> Words:
-    """Words of an amount in standard deviations.
+def variation(days: str) -> Words:
+    """Words of the log ratio of a spread of amounts to the customer's own.
 
-    >>> deviations("this merchant's")(ScoredPayment({}, None), 3.14)
-    (3.14, "amount 3.1 standard deviations above this merchant's usual")
+    >>> variation("last day")(ScoredPayment({}, None), np.log(2))[1]
+    "amounts of the last day vary 2 times as much as this customer's usually do"
     """
 
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
-        side = "above" if value >= 0 else "below"
-        return value, f"amount {number(abs(value))} standard deviations {side} {whose} usual"
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        factor = times(value)
+        if factor is None or factor < 1:
+            return None
+        return (
+            factor,
+            f"amounts of the {days} vary {number(factor)} times as much as this customer's usually do",
+        )
+
+    return words
+
+
+def pace(feature: str, window: str) -> Words:
+    """Words of the number of payments in a window, with the usual number; `feature` is the number's log(1 + n).
+
+    >>> payment = ScoredPayment({"count_1h": np.log(8), "rate_1h": np.log(8 / 1.2)}, None)
+    >>> pace("1h", "hour")(payment, 0.0)
+    (7.0, 'about 7 other payments in the last hour, usually about 0.2')
+    """
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        n = float(np.expm1(payment.values[f"count_{feature}"]))
+        usual = max((n + 1) / float(np.exp(payment.values[f"rate_{feature}"])) - 1, 0.0)
+        if n < TIMES_MORE or n < TIMES_MORE * usual:
+            return None
+        return round(
+            n, 4
+        ), f"about {number(n)} other payments in the last {window}, usually about {number(usual)}"
+
+    return words
+
+
+def mean(days: str) -> Words:
+    """Words of the log ratio of recent amounts to the customer's usual amount.
+
+    >>> from include.events.transaction import FIELDS, Transaction
+    >>> payment = Transaction(*[field.example for field in FIELDS])
+    >>> values = {"amount": np.log1p(60), "amount_ratio": np.log(2), "amount_z": 2, "history": 3}
+    >>> mean("last day")(ScoredPayment(values, payment), np.log(3))[1]
+    'payments of the last day average about 3 times the usual 29.50 EUR'
+    """
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        factor, usual = times(value), payment.usual_amount()
+        if factor is None or usual is None:
+            return None
+        size = f"{number(factor)} times" if factor > 1 else f"{100 * factor:.0f} % of"
+        return factor, f"payments of the {days} average about {size} the usual {payment.in_currency(usual)}"
 
     return words
 
 
 def count(text: str) -> Words:
-    """Words of log(1 + n), whose text has n in place of {}.
+    """Words of log(1 + n), at least 2, whose text has n in place of {}.
 
-    >>> count("{} earlier payments")(ScoredPayment({}, None), np.log(41))[1]
-    '40 earlier payments'
+    >>> count("about {} tiny payments")(ScoredPayment({}, None), np.log(9))[1]
+    'about 8 tiny payments'
     """
 
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
         n = float(np.expm1(value))
-        return n, text.format(number(n))
+        return (n, text.format(number(n))) if n >= TIMES_MORE else None
 
     return words
 
 
-def known(what: str) -> Words:
-    """Words of a number of values known of the customer.
+def few(text: str) -> Words:
+    """Words of log(1 + n) earlier payments, of which only few are unusual; the text has them in place of {}.
 
-    >>> known("devices")(ScoredPayment({}, None), 2.0)
-    (2.0, '2 devices known of this customer')
+    >>> words = few("only {} of this customer")
+    >>> words(ScoredPayment({}, None), np.log(3)), words(ScoredPayment({}, None), np.log(40))
+    ((2.0, 'only 2 earlier payments of this customer'), None)
     """
-    return lambda payment, value: (value, f"{value:.0f} {what} known of this customer")
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        n = round(float(np.expm1(value)))
+        if n > SHORT_HISTORY:
+            return None
+        return float(n), text.format("1 earlier payment" if n == 1 else f"{n} earlier payments")
+
+    return words
 
 
-def new(text: Callable[[ScoredPayment], str], otherwise: str) -> Words:
-    """Words of n / (n + 3) after n payments without this value, and of 0 for a known one; told in payments.
+def many(what: str) -> Words:
+    """Words of a large number of values that the customer used.
 
-    >>> words = new(lambda payment: "first payment with this device", "known device")
+    >>> many("devices")(ScoredPayment({}, None), 6.0)
+    (6.0, 'this customer has used 6 different devices lately')
+    """
+    return lambda payment, value: (
+        (value, f"this customer has used {value:.0f} different {what} lately") if value >= 4 else None
+    )
+
+
+def new(text: Callable[[ScoredPayment], str]) -> Words:
+    """Words of n / (n + 3) after n payments without this value; told in payments.
+
+    >>> words = new(lambda payment: "first payment with this device")
     >>> words(ScoredPayment({}, None), 0.75), words(ScoredPayment({}, None), 0.0)
-    ((9.0, 'first payment with this device'), (0.0, 'known device'))
+    ((9.0, 'first payment with this device'), None)
     """
 
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
-        before = 3 * value / max(1 - value, 1e-6)
-        return (before, text(payment)) if value > 0 else (0.0, otherwise)
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        return (3 * value / max(1 - value, 1e-6), text(payment)) if value > 0 else None
 
     return words
 
 
-def amount(payment: ScoredPayment, value: float) -> tuple[float, str]:
-    """The amount with its currency."""
-    amount, currency = payment.transaction.amount, payment.transaction.currency
-    return amount, f"amount of {amount:,.2f}" + (f" {currency}" if currency else "")
+def amount(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The amount, with the customer's usual one."""
+    usual = payment.usual_amount()
+    beside = "" if usual is None else f", this customer usually pays about {payment.in_currency(usual)}"
+    return payment.transaction.amount, f"amount of {payment.money}{beside}"
 
 
-def spread(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def amount_ratio(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The amount against the customer's usual one."""
+    factor, usual = times(value), payment.usual_amount()
+    if factor is None or usual is None:
+        return None
+    size = f"{number(factor)} times" if factor > 1 else f"{100 * factor:.2g} % of"
+    return factor, f"amount of {payment.money}, {size} this customer's usual {payment.in_currency(usual)}"
+
+
+def amount_z(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The amount against the range of the customer's amounts."""
+    low, high = payment.usual_amount(-LEAST_DEVIATIONS), payment.usual_amount(LEAST_DEVIATIONS)
+    if abs(value) < LEAST_DEVIATIONS or low is None or high is None:
+        return None
+    side = "above" if value > 0 else "below"
+    return value, f"amount of {payment.money} {side} this customer's range of {low:,.2f} to {high:,.2f}"
+
+
+def merchant_amount(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The amount against the merchant's amounts."""
+    if abs(value) < LEAST_DEVIATIONS:
+        return None
+    side = "above" if value > 0 else "below"
+    deviations = number(abs(value))
+    return value, f"amount of {payment.money} {deviations} standard deviations {side} this merchant's usual"
+
+
+def spread(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The factor by which the customer's amounts vary."""
     return value, f"this customer's amounts vary by a factor of {np.exp(value):.1f}"
 
 
-def since_last(payment: ScoredPayment, value: float) -> tuple[float, str]:
-    """Seconds since the last payment."""
-    seconds = float(np.expm1(value))
-    return seconds, f"{duration(seconds)} after this customer's last payment"
-
-
-def gap(payment: ScoredPayment, value: float) -> tuple[float, str]:
-    """The time since the last payment against the usual one."""
-    times = number(float(np.exp(abs(value))))
-    return float(
-        np.exp(value)
-    ), f"last payment {times} times {'longer ago' if value >= 0 else 'more recent'} than usual"
+def interval(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The time since the last payment against the usual one, in seconds."""
+    seconds, usual = float(np.expm1(payment.values["since_last"])), payment.usual_interval
+    if usual is None or times(payment.values["gap_ratio"]) is None:
+        return None
+    pays = f"this customer usually pays every {duration(usual, one='')}"
+    if seconds > usual:
+        return seconds, f"first payment for {duration(seconds)}, {pays}"
+    return seconds, f"{duration(seconds)} after the last payment, {pays}"
 
 
 def new_device(payment: ScoredPayment) -> str:
@@ -201,45 +332,56 @@ def new_merchant(payment: ScoredPayment) -> str:
     return f"first payment at {short(payment.transaction.merchant_id) or 'this merchant'}"
 
 
-def newness(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def newness(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """All that is new."""
     values = payment.new_values
-    return value, f"new for this customer: {values}" if values else "nothing new for this customer"
+    return (value, f"new for this customer: {values}") if values else None
 
 
-def foreign(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def foreign(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The payment's country against the home country."""
     if value <= 0:
-        return value, "payment in the customer's home country"
+        return None
     home = short(country_of(payment.transaction.location).title())
     return value, f"payment from {payment.country}" + (
         f", home is {home}" if home else ", not the home country"
     )
 
 
-def country_change(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def country_change(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """Hours since the payment in another country."""
     since = payment.since_other_country
     if not since:
-        return 0.0, "same country as the last payment"
+        return None
     return -TRAVEL_MEMORY / HOUR * float(np.log(value)), f"payment from {payment.country} {since}"
 
 
-def speed(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def speed(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The speed of the journey since the last position."""
     speed = float(np.expm1(value))
+    if speed < LEAST_SPEED:
+        return None
     return speed, f"position reachable only at {number(speed)} km/h since the last payment"
 
 
-def hour(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def distance(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """The journey since the last position."""
+    distance = float(np.expm1(value))
+    if distance < LEAST_DISTANCE:
+        return None
+    return distance, f"{number(distance)} km from the position of the last payment"
+
+
+def hour(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The hour of the day."""
-    rarely = "rarely" if value > 0 else "usually"
-    return value, f"paid at {payment.transaction.timestamp:%H:%M} UTC, when this customer {rarely} pays"
+    if value < RARE_HOUR:
+        return None
+    return value, f"paid at {payment.transaction.timestamp:%H:%M} UTC, when this customer rarely pays"
 
 
-def large_after_tiny(payment: ScoredPayment, value: float) -> tuple[float, str]:
+def large_after_tiny(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The amount that followed tiny ones."""
-    return value, f"{payment.transaction.amount:,.2f} right after tiny payments"
+    return (value, f"{payment.money} right after tiny payments") if value > 0 else None
 
 
 def of_this_customer(payment: ScoredPayment) -> str:
@@ -274,8 +416,10 @@ def frauds(of: Callable[[ScoredPayment], str], when: str) -> Words:
     '2 payments at this merchant were reported as fraud in the last 7 days'
     """
 
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str]:
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
         n = round(float(np.expm1(value)))
+        if n < 1:
+            return None
         payments = f"1 payment {of(payment)} was" if n == 1 else f"{n:,} payments {of(payment)} were"
         return n, f"{payments} reported as fraud {when}"
 

@@ -1,9 +1,10 @@
 """Why a transaction is an alert, in an analyst's words.
 
 A reason is {"feature", "value", "text"}: the feature that raised the score, its value in the unit that the text
-speaks of, and a sentence. At most one reason comes from a topic, so that an unusual amount is not told three
-times, and none from a value that only says that nothing is known (include.features.definitions). Texts name countries,
-device, merchant and category of the payment, never a person.
+speaks of, and a sentence that says what is unusual, with what is usual beside it. At most one reason comes from a
+topic, so that an unusual amount is not told three times, and none from a value that is ordinary or only says that
+nothing is known (include.features.definitions). When no value of an alert is unusual in itself, its one reason names
+the topics of their combination. Texts name countries, device, merchant and category of the payment, never a person.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from include.models.scorer import Scorer
 
 MOST = 3
+COMBINATION = "combination"  # in place of a feature's name
 
 
 class AlertReason(TypedDict):
@@ -37,7 +39,7 @@ def reasons(
     transactions: Sequence[Transaction],
     previous_countries: Sequence[bytes] | np.ndarray | None = None,
 ) -> list[list[AlertReason]]:
-    """Up to three reasons for each of N alerts, the strongest first.
+    """One to three reasons for each of N alerts, the strongest first; none where nothing raises the score.
 
     Args:
         scorer: the model that raised the alerts.
@@ -54,9 +56,9 @@ def reasons(
     >>> X = np.random.default_rng(1).normal(size=(1000, len(FEATURES))).astype(np.float32)
     >>> scorer = IsolationForestDetector(seed=1).fit(X).scorer(threshold=0.6, version=1, feature_set=FEATURE_SET)
     >>> odd = scorer.reference[:1].copy()
-    >>> odd[0, FEATURES.index("amount_ratio")] = np.log(300)
+    >>> odd[0, [FEATURES.index(name) for name in ("amount", "amount_ratio")]] = np.log(43.5), np.log(20)
     >>> reasons(scorer, odd, [Transaction(*[field.example for field in FIELDS])])[0][0]["text"]
-    "amount 300 times this customer's usual"
+    "amount of 42.50 EUR, 20 times this customer's usual 1.17 EUR"
     """
     evidence = scorer.evidence(X)
     evidence[np.isclose(X, NEUTRAL)] = 0
@@ -69,17 +71,50 @@ def reasons(
         for j in np.argsort(-weight, kind="stable"):
             if len(by_topic) == MOST or weight[j] <= 0:
                 break
-            by_topic.setdefault(DEFINITIONS[j].topic, reason(payment, DEFINITIONS[j]))
+            if DEFINITIONS[j].topic not in by_topic and (given := reason(payment, DEFINITIONS[j])):
+                by_topic[DEFINITIONS[j].topic] = given
         result.append(list(by_topic.values()))
+    ordinary = [row for row, given in enumerate(result) if not given]
+    for row, attributions in zip(ordinary, scorer.attributions(X[ordinary]), strict=True):
+        result[row] = combination(attributions)
     return result
 
 
-def reason(payment: ScoredPayment, feature: Feature) -> AlertReason:
-    """What a feature says of a payment.
+def combination(attributions: np.ndarray) -> list[AlertReason]:
+    """The reason of an alert without an unusual value: the topics that raise its score most; value is in log odds.
+
+    >>> attributions = np.zeros(len(FEATURES))
+    >>> attributions[[FEATURES.index("amount"), FEATURES.index("hour_surprise")]] = 1.0, 0.5
+    >>> combination(attributions)
+    [{'feature': 'combination', 'value': 1.5, 'text': 'unusual combination of amount and hour'}]
+    """
+    topics: dict[str, float] = {}
+    for j in np.argsort(-attributions, kind="stable"):
+        if attributions[j] <= 0 or (len(topics) == MOST and DEFINITIONS[j].topic not in topics):
+            break
+        topics[DEFINITIONS[j].topic] = topics.get(DEFINITIONS[j].topic, 0.0) + float(attributions[j])
+    if not topics:
+        return []
+    *first, last = topics
+    text = f"{', '.join(first)} and {last}" if first else f"{last} and other values"
+    return [
+        {
+            "feature": COMBINATION,
+            "value": round(sum(topics.values()), 4),
+            "text": f"unusual combination of {text}",
+        }
+    ]
+
+
+def reason(payment: ScoredPayment, feature: Feature) -> AlertReason | None:
+    """What a feature says of a payment; None where its value is too ordinary for words.
 
     >>> history = DEFINITIONS[FEATURES.index("history")]
-    >>> reason(ScoredPayment({"history": float(np.log(41))}, None), history)
-    {'feature': 'history', 'value': 40.0, 'text': '40 earlier payments of this customer'}
+    >>> reason(ScoredPayment({"history": float(np.log(3))}, None), history)
+    {'feature': 'history', 'value': 2.0, 'text': 'only 2 earlier payments of this customer'}
     """
-    value, text = feature.words(payment, payment.values[feature.name])
+    worded = feature.words(payment, payment.values[feature.name])
+    if worded is None:
+        return None
+    value, text = worded
     return {"feature": feature.name, "value": round(float(value), 4), "text": text}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 _SESSIONS: dict[tuple[int, str], InferenceSession] = {}
+ORDINARY = 0.05  # share of the training values beyond a value, from which on it is no longer unusual
 _KEPT_SESSIONS = 4  # champion, challenger, and the ones they replace
 
 
@@ -92,9 +93,10 @@ class Scorer:
         """How strongly each feature speaks for an alert: (N, F), 0 where it does not.
 
         The attribution, where it is positive, times how rare the value was in training: the model decides what
-        matters and which way, and a value that half of all transactions have is no reason.
+        matters and which way, and a value that more than `ORDINARY` of all transactions lie beyond is no evidence.
         """
         rare = rarity(self.reference, checked(X, self.width))
+        rare[rare < np.log(0.5 / ORDINARY)] = 0
         return np.maximum(self.attributions(X, where=rare > 0), 0) * rare
 
     @property
