@@ -78,16 +78,22 @@ def read_number(text: str, form: NumberForm) -> Decimal:
     Raises:
         NotANumber: it spells none, or one that could be meant a thousand times larger.
     """
+    if form.decimal == "." and is_plain(text) and (form.three_decimals or text[-4:-3] != "."):
+        return _in_bounds(Decimal(text))  # the usual form
     negative, body = _unwrap(text.translate(_SPACES), form.symbols)
     digits = _digits(body, form.decimal, form.thousands)
     if digits is None:
         raise NotANumber("is no number", tuple(_other_readings(text.translate(_SPACES), form)))
     if not form.three_decimals and _unclear(body, form.decimal):
         raise NotANumber("may be thousands or decimals", tuple(_both_readings(negative, body, digits, form)))
-    value = Decimal(digits)
+    value = _in_bounds(Decimal(digits))
+    return -value if negative else value
+
+
+def _in_bounds(value: Decimal) -> Decimal:
     if value and abs(value.adjusted()) > LARGEST_EXPONENT:
         raise NotANumber("is too large or too small a number")
-    return -value if negative else value
+    return value
 
 
 def _unwrap(text: str, symbols: tuple[str, ...]) -> tuple[bool, str]:

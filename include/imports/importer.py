@@ -300,10 +300,10 @@ class _Reader:
                 numbered=True,
                 labels=not self._rules.label_file,
             )
-            size = file.stat().st_size
+            size, name = file.stat().st_size, sources.stem(file)
             for rows in table.chunks(translator.columns):
                 progress("reading", before + size * table.done // max(table.total, 1), total)
-                checked = [self._row(file, translator, row) for row in rows]
+                checked = [self._row(file, name, translator, row) for row in rows]
                 yield [row for row in checked if row is not None]
             self.report.files += 1
             self._null_words += translator.null_words
@@ -345,13 +345,13 @@ class _Reader:
             parts.append(f"{report.bad_rows:,} bad{where}, the first: {report.examples[0]}")
         return "; ".join(parts)
 
-    def _row(self, file: Path, translator: Translator, row: TableRow) -> _Row | None:
+    def _row(self, file: Path, name: str, translator: Translator, row: TableRow) -> _Row | None:
         """The checked row; None for one that is bad or left out."""
         self.report.rows += 1
         if row.problem:
             self._bad(file, row, row.problem)
             return None
-        values = {**row.values, ROW: row.number, FILE: sources.stem(file)}
+        values = {**row.values, ROW: row.number, FILE: name}
         event: dict[str, object] = {}
         try:
             event = translator.event(values)

@@ -132,6 +132,74 @@ def test_a_mapping_that_cannot_be_used_says_so(tmp_path):
         Settings(_env_file=None, home=tmp_path, mapping=tmp_path / "absent.yaml")
 
 
+NESTED = """
+fields:
+  transaction_id: after.id
+  user_id: after.user
+  timestamp: {column: after.at, since: 1970-01-01, unit: microseconds}
+  amount: {column: after.sum, minor_units: true}
+  currency: after.currency
+  device: source.device
+missing: [NULL]
+"""
+
+
+def test_paths_minor_units_and_words_for_missing_values(tmp_path):
+    path = tmp_path / "mapping.yaml"
+    path.write_text(NESTED)
+    decoder = transaction_decoder(Settings(_env_file=None, home=tmp_path, mapping=path))
+    after = {"id": 7, "user": "u", "at": AT * 1000, "sum": 5000, "currency": "jpy"}
+    record = {"before": None, "after": after, "source": {"device": "NULL"}, "op": "c"}
+    decoded = decoder(json.dumps(record).encode(), NOW, **LIMITS)
+    transaction = decoded.transaction
+    assert (transaction.transaction_id, transaction.timestamp, transaction.amount) == ("7", NOW, 5000)
+    assert (transaction.currency, transaction.device) == ("JPY", None)
+    assert decoded.unknown_fields == 2  # before and op
+    with pytest.raises(Rejected, match="amount: minor_units: the row has no currency"):
+        decoder(json.dumps({"after": after | {"currency": None}}).encode(), NOW, **LIMITS)
+    with pytest.raises(Rejected, match="transaction_id: missing"):
+        decoder(json.dumps({"before": after}).encode(), NOW, **LIMITS)
+
+
+def test_an_amount_that_is_unclear_is_a_dead_letter_and_a_json_number_is_clear(mapped):
+    with pytest.raises(Rejected, match="amount: column 'cents' may be thousands or decimals") as error:
+        mapped(foreign(cents="4.250"))
+    assert error.value.reason is Reason.WRONG_TYPE and "4.250" not in error.value.detail
+    assert mapped(foreign(cents=4250.000)).transaction.amount == 42.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rows: {only: {op: [c]}}", "rows: each record of a topic is stored"),
+        (
+            "{column: cents, sign: negative}",
+            "sign: negative: a topic's records cannot be left out, write absolute",
+        ),
+        ("{debit: cents, credit: other}", "rows with a credit cannot be left out"),
+        ('{text: "{file}"}', "a topic has no files"),
+        (
+            "{column: fraud, fraud: [x], honest: [y], known_at: at}",
+            "label in a topic's event is known from the start",
+        ),
+    ],
+)
+def test_what_would_leave_records_out_is_refused(tmp_path, change, message):
+    text = MAPPING
+    if change.startswith("rows"):
+        text += change
+    elif "cents" in change:
+        text = text.replace("{column: cents, factor: 0.01}", change)
+    elif "file" in change:
+        text = text.replace('{text: "{first} {last}"}', change)
+    else:
+        text = text.partition("label:")[0] + f"label: {change}"
+    path = tmp_path / "mapping.yaml"
+    path.write_text(text)
+    with pytest.raises(MappingError, match=message):
+        transaction_decoder(Settings(_env_file=None, home=tmp_path, mapping=path))
+
+
 @pytest.mark.services
 def test_the_streams_apply_it(clean_postgres, tmp_path):
     from include.streams import ingest, store
