@@ -1,4 +1,4 @@
-"""Keeps the tables small: partitions ahead, and what is older than the settings keep is dropped or deleted."""
+"""Keeps the tables small: creates partitions ahead, drops and deletes what is older than the settings keep."""
 
 from airflow.sdk import DAG, task
 
@@ -6,19 +6,19 @@ from include.settings import load
 
 DOC = """
 ### Keeps the platform small for years
-Makes the partitions of the months to come, moves rows that came before their month had one, and drops or deletes
-what is older than `FRAUDSTREAM_KEEP_…_DAYS` says (docs/deploy.md has the list). Deletes old logs of tasks, Airflow's
-records of old runs, and from MLflow old models that nothing refers to. The logs say what was done.
+Creates the partitions of the coming months, moves rows that arrived before their month had one, and drops or deletes
+what is older than the settings `FRAUDSTREAM_KEEP_…_DAYS` (docs/deploy.md has the list). Deletes old logs of tasks,
+Airflow's records of old runs, and from MLflow old models that nothing refers to. The logs list what was done.
 
 - **It failed?** The log's last line says what was in use or could not be reached. What was done before stays done and
   the next run goes on; a day without housekeeping harms nothing.
-- **A partition stays though it is old?** It has rows that were stored later, or that `reconcile` has not found right
-  yet: mend what that DAG says first.
+- **An old partition stays?** It has rows that were stored later, or that `reconcile` has not checked yet: fix what
+  that DAG reports first.
 """
 
 with DAG(
     dag_id="housekeeping",
-    description="Partitions ahead, old rows dropped",
+    description="Creates partitions ahead, deletes old rows",
     schedule="30 2 * * *",
     max_active_runs=1,
     catchup=False,

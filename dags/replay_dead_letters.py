@@ -19,7 +19,7 @@ ALL = "all"
 
 with DAG(
     dag_id="replay_dead_letters",
-    description="Dead letters to their topics again",
+    description="Writes dead letters to their topics again",
     schedule=None,
     max_active_runs=1,
     catchup=False,

@@ -8,13 +8,13 @@ from include.streams import FRAUD_STREAM
 DOC = """
 ### Scores the transactions
 Runs without end: computes behaviour features, scores with the champion of the MLflow registry and writes
-`shop.fraud_scores` and `shop.fraud_alerts`. Of the labels it uses only how many payments at a merchant were reported
-as fraud before the payment's day.
+`shop.fraud_scores` and `shop.fraud_alerts`. Of the labels it uses only how many payments of the same customer,
+merchant, device, category and country were reported as fraud before the payment's day.
 
 - **No champion yet?** It waits and says so (`fraudstream status`), and starts by itself when there is one.
 - **A new champion** is picked up within seconds, without a restart.
-- **MLflow is down?** The last good champion goes on scoring.
-- **It failed?** It starts again by itself and goes on exactly where it committed last.
+- **MLflow is down?** The last good champion continues to score.
+- **It failed?** It starts again by itself and continues exactly where it last committed.
 - **To stop it:** switch this DAG off, then mark its running task as failed.
 """
 

@@ -10,10 +10,10 @@ DOC = """
 Runs without end: reads the topics of transactions and labels, writes `shop.transactions`,
 `shop.fraud_transactions` and `shop.dead_letters`.
 
-- **It failed?** It starts again by itself within seconds and goes on exactly where it committed last.
+- **It failed?** It starts again by itself within seconds and continues exactly where it last committed.
   Nothing is lost and nothing is stored twice. If it keeps failing, the task's log ends with the reason.
 - **To stop it:** switch this DAG off, then mark its running task as failed. The job and its children end.
-- **To go on:** switch it on.
+- **To start it again:** switch it on.
 """
 
 with DAG(

@@ -41,9 +41,9 @@ COUNTED = ("connections", "open files", "processes", "files on disk", "rows")
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 
 CONNECTIONS = "select sum(numbackends)::int from pg_stat_database"
-ROWS = """
+ROWS = f"""
 select coalesce(sum(next_offset - first_offset), 0)::bigint from shop.stream_offsets
-where stream = 'fraud_stream'"""
+where stream = '{FRAUD_STREAM}'"""
 
 
 class Sample(NamedTuple):

@@ -93,7 +93,7 @@ def replay() -> None:
 @click.option("--limit", type=click.IntRange(1, MOST), help="At most so many.")
 @JSON
 def replay_dead_letters(reason: str | None, limit: int | None, as_json: bool) -> None:
-    """Write dead letters to their topics again, key and value untouched, once what was wrong is mended."""
+    """Write dead letters to their topics again, key and value untouched, once their cause is fixed."""
     import psycopg
 
     from include.operations import dead_letters

@@ -117,7 +117,7 @@ def _print_status(result: dict[str, Any]) -> None:
     services = Table("Service", "State", "Address")
     for name, service in result["services"].items():
         services.add_row(name, coloured(service["state"], "healthy"), service["address"])
-    streams = Table("Stream", "State", "Behind by", "Last commit", "What it says")
+    streams = Table("Stream", "State", "Behind by", "Last commit", "Detail")
     for name, stream in result["streams"].items():
         since = stream["seconds_since_last_commit"]
         behind = "" if stream["lag"] is None else f"{stream['lag']:,} records"
@@ -138,7 +138,8 @@ def _print_status(result: dict[str, Any]) -> None:
     )
     for restart in result["restarts"][-SHOWN_RESTARTS:]:
         output.print(
-            f"{restart['at']}: {restart['part']} hung for {restart['silent_seconds']:.0f} s and was restarted"
+            f"{restart['at']}: {restart['part']} did not respond for {restart['silent_seconds']:.0f} s "
+            "and was restarted"
         )
     for problem in result["problems"]:
         output.print(problem, style="red", markup=False)
@@ -160,7 +161,7 @@ def doctor(broker_time: bool) -> None:
         except kafka.KafkaError as error:
             raise SystemExit(f"fraudstream doctor: {error}") from None
     checks, advice = examine(settings), advise(settings)
-    table = Table("Check", "", "Found")
+    table = Table("Check", "", "Result")
     for check, otherwise in (
         *((check, "failed") for check in checks),
         *((check, "advice") for check in advice),

@@ -337,7 +337,7 @@ KINDS: dict[str, Kind[BareStack, Stream]] = {
         Kind("postgres_killed", "kill", 1, "PostgreSQL killed, all of it", _of(_server, "postgres"), alone=True),
         Kind("backend", "kill", 1, "one process of PostgreSQL killed", _backend, alone=True),
         Kind("checkpoint_wiped", "kill", 1, "stream killed, checkpoint deleted", _of(_damage, "checkpoint_wiped")),
-        Kind("commits_deleted", "kill", 1, "..., last commit deleted: a replay", _of(_damage, "commits_deleted")),
+        Kind("commits_deleted", "kill", 1, "..., last commit deleted", _of(_damage, "commits_deleted")),
         Kind("checkpoint_torn", "kill", 1, "..., last offsets file cut off", _of(_damage, "checkpoint_torn")),
         Kind("second_driver", "kill", 1, "a second driver waits, the first is killed", _second_driver),
         Kind("stale_driver", "pause", 1, "a driver stopped, replaced, and continued", _stale_driver),

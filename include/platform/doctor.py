@@ -31,7 +31,7 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """All checks, in the order in which a person would mend them."""
+    """All checks, in the order in which a person would fix them."""
     return [check for group in (_python, _java, _memory, _disk, _state, _ports) for check in group(settings)]
 
 
@@ -46,9 +46,9 @@ def advise(settings: Settings) -> list[Check]:
     if not topics:
         return [Check("Time of records", True, "the broker's clock")]
     message = (
-        f"{', '.join(topics)}: the producer's clock. Events of a producer whose clock is ahead are accepted from the "
-        "future, and delays and waiting times are wrong by as much. `fraudstream doctor --broker-time` changes it to "
-        "the broker's for what comes from then on"
+        f"{', '.join(topics)}: the producer's clock sets the time of records. A producer whose clock is ahead can send "
+        "events of the future, and delays and waiting times are wrong by as much. `fraudstream doctor --broker-time` "
+        "lets the broker's clock set the time of all later records"
     )
     return [Check("Time of records", False, message)]
 

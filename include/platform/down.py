@@ -31,10 +31,10 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
                 )
             supervisor.stop(settings, "postgres")
             supervisor.shutdown(settings)
-    with progress.step("Nothing is left") as step:
+    with progress.step("No process is left") as step:
         left, killed = end_what_is_left(settings)
         if left:
-            step.note(f"{left} processes ended late, {killed} of them by force")
+            step.note(f"{left} processes had to be ended, {killed} of them killed")
     if wipe:
         with progress.step(f"State deleted: {settings.home}"):
             shutil.rmtree(settings.home)

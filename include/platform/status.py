@@ -126,7 +126,7 @@ def service_problems(
             )
         elif state == "unhealthy":
             silent = record["silent_seconds"].get(name, 0.0) if watched else 0.0
-            since = f" and gave no sign of life for {silent:.0f} s" if silent else ""
+            since = f" and has not responded for {silent:.0f} s" if silent else ""
             then = "the watchdog restarts it when it hangs" if watched else "`make up` restarts it"
             problems.append(f"{name} is not ready{since}: {then}; its log: `fraudstream logs {name}`")
         elif state != "healthy":
@@ -196,7 +196,9 @@ def stream_problems(
     for row in rows:
         stream, dag = row["stream"], DAG_OF.get(row["stream"], PRODUCER_DAG)
         if row["stop_requested"]:
-            problems.append(f"{stream} was asked to stop and does not start again: {restart} takes that back")
+            problems.append(
+                f"{stream} was asked to stop and does not start again: {restart} cancels that request"
+            )
             continue
         if _is_lost(row):
             what = f"is lost, {_stream(row)['detail']}"

@@ -78,10 +78,10 @@ def start_services(settings: Settings, progress: Progress, pages: Iterable[str] 
         SupervisorError: a service did not get ready.
     """
     if not supervisor.running(settings) and processes.ours(settings):
-        with progress.step("What a crash left running is ended") as step:
+        with progress.step("Processes that a crash left behind are ended") as step:
             left, _ = down.end_what_is_left(settings)
             step.note(f"{left} processes")
-    with progress.step("This machine can run it"):
+    with progress.step("This machine meets the requirements"):
         failed = [check for check in doctor.examine(settings) if not check.good]
         if failed:
             raise NotReady("\n".join(f"{check.name}: {check.message}" for check in failed))
@@ -121,9 +121,9 @@ def _start_postgres(settings: Settings, progress: Progress) -> None:
 
 
 def _start_kafka(settings: Settings, progress: Progress) -> None:
-    with progress.step("Jars are there and checked"):
+    with progress.step("Jars are downloaded and checked"):
         jars.fetch()
-    with progress.step("Kafka is ready, topics are there"):
+    with progress.step("Kafka is ready, topics exist"):
         kafka_server.initialise(settings)
         supervisor.start(settings, "kafka")
         kafka.ensure_topics(settings)

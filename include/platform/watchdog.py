@@ -160,7 +160,7 @@ class Watchdog:
         hangs = self._watch.look(time.monotonic(), _with_ages(pids), answers)
         for hang in hangs:
             log.error(
-                "%s gave no sign of life for %.0f s: process %d is killed", hang.part, hang.silent, hang.pid
+                "%s has not responded for %.0f s: process %d is killed", hang.part, hang.silent, hang.pid
             )
             end(hang)
         return hangs

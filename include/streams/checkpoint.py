@@ -30,7 +30,7 @@ class Checkpoint:
 
     @property
     def remedy(self) -> str:
-        return f"delete the folder {self.folder}: the ledger in PostgreSQL knows exactly where to go on"
+        return f"delete the folder {self.folder}: the stream then continues exactly where the ledger in PostgreSQL ends"
 
     @property
     def is_new(self) -> bool:

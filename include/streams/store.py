@@ -323,8 +323,8 @@ def open_ledger(
 def _check_lease(connection: psycopg.Connection, writer: Writer) -> None:
     if connection.execute(_FENCE, (writer.stream, writer.epoch)).rowcount == 0:
         raise Fenced(
-            f"{writer.stream}: another driver has taken over, the one of epoch {writer.epoch} must not write "
-            "any more. Nothing is to be done while the other one runs"
+            f"{writer.stream}: another driver has taken over; the one of epoch {writer.epoch} must not write "
+            "any more. There is nothing to do while the other one runs"
         )
 
 
@@ -353,9 +353,9 @@ def _after(span: Range, next_offset: int) -> Range:
     if span.first > next_offset:
         raise OffsetGap(
             f"{span.stream}: offsets {next_offset} to {span.first - 1} of partition {span.partition} of "
-            f"{span.topic} are missing: the ledger ends before {next_offset} and the checkpoint goes on with "
+            f"{span.topic} are missing: the ledger ends before {next_offset} and the checkpoint continues at "
             f"{span.first}, as after the database was restored from a backup. Stop the stream and delete its "
-            "checkpoint's folder: it then reads on from the ledger"
+            "checkpoint's folder: it then continues from the ledger"
         )
     first = min(next_offset, span.end)
     if first == span.first:
@@ -385,7 +385,7 @@ def _deleted(span: Range, next_offset: int, begin: int) -> OffsetGap:
     return OffsetGap(
         f"{span.stream}: offsets {next_offset} to {begin - 1} of partition {span.partition} of {span.topic} "
         f"are missing: the ledger ends before {next_offset} and the broker has deleted what is before {begin}. "
-        "They are lost, unless a backup has them; to go on without them, stop the stream, delete its "
+        "They are lost, unless a backup has them; to continue without them, stop the stream, delete its "
         "checkpoint's folder and, as the database's owner: "
         f"update shop.stream_offsets set next_offset = {begin}, lost = lost + {begin - next_offset} "
         f"where {key}"

@@ -24,7 +24,7 @@ class ParityBroken(ValueError):
 
 
 class Mismatch(NamedTuple):
-    """A feature that differs: in how many rows, by how much at most, and the row where that is."""
+    """A feature that differs in one comparison: in how many rows, by how much at most, and the row where that is."""
 
     feature: str
     rows: int
@@ -34,7 +34,10 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureDifference:
-    """A feature that differs: in how many rows, by how much at most (None: not a number), and where that is."""
+    """A feature that differs in a whole parity check: in how many rows, and where by how much at most.
+
+    largest: None where a value is not a number.
+    """
 
     feature: str
     rows: int

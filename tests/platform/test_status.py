@@ -40,7 +40,7 @@ def test_a_platform_that_is_well_or_stopped_is_no_list_of_problems():
             {"airflow_scheduler": "unhealthy"},
             watch.Record(silent_seconds={"airflow-scheduler": 12.3}, restarts=[]),
             True,
-            "airflow-scheduler is not ready and gave no sign of life for 12 s: the watchdog restarts it",
+            "airflow-scheduler is not ready and has not responded for 12 s: the watchdog restarts it",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_lost_stream_is_said_to_be_lost_with_what_to_do(clean_postgres, kafka)
             for problem in status.status(clean_postgres)["problems"]
             if problem.startswith("fraud_stream")
         ]
-        assert "was asked to stop" in problem and "`make up` takes that back" in problem
+        assert "was asked to stop" in problem and "`make up` cancels that request" in problem
 
 
 @pytest.mark.services
