@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from include.broker import kafka
 from include.platform import jars, spark
 from include.settings import Settings
 from include.streams import current_model, ingest, known_labels, runner
+from include.streams.checkpoint import Checkpoint
 
 ANY_PARTITION = -1  # by the key, in librdkafka's words
 Result = TypeVar("Result")
@@ -110,6 +112,36 @@ def query(settings: Settings, text: str) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
+def forget_checkpoint(settings: Settings, stream: str) -> None:
+    shutil.rmtree(Checkpoint(settings, stream).folder)
+
+
+def follow(settings: Settings, error: Exception | None, stream: str) -> None:
+    """Does what the message of a stream's error tells, word for word."""
+    message = str(error)
+    assert "delete its checkpoint's folder" in message
+    if Checkpoint(settings, stream).folder.exists():
+        forget_checkpoint(settings, stream)
+    words = "as the database's owner: "
+    query(settings, message[message.index(words) + len(words) :])
+
+
+def recreate(settings: Settings, *topics: str) -> None:
+    """Deletes topics and creates them again, as soon as the broker allows it."""
+    admin = AdminClient(kafka.client_config(settings))
+    for future in admin.delete_topics(list(topics)).values():
+        future.result(30)
+
+    def created() -> bool:
+        try:
+            kafka.ensure_topics(settings)
+        except kafka.KafkaError:
+            return False
+        return True
+
+    until(created)
+
+
 def books(settings: Settings, name: str) -> tuple[int, int, int, int]:
     """Offsets, stored, dead letters and duplicates of a stream, over all its partitions."""
     row: tuple[int, int, int, int] = query(
@@ -166,6 +198,11 @@ class Running:
 
     def until(self, condition: Callable[[], Result]) -> Result:
         return until(condition, alive=self.alive)
+
+    def reaches(self, condition: Callable[[], object]) -> bool:
+        """Waits until the condition holds; False when the stream ended before."""
+        until(lambda: condition() or not self.alive())
+        return self.alive()
 
 
 @contextmanager

@@ -146,13 +146,16 @@ def _count(connection: psycopg.Connection, settings: Settings, ledger: Sequence[
     """Partitions whose rows since the last run are not those that the ledger counts."""
     moved = [row for row in ledger if row.next_offset > row.checked_offset]
     ranges = [
-        (row.stream, row.topic, row.partition, row.topic_id, row.checked_offset, row.next_offset)
+        (
+            *(row.stream, row.topic, row.partition, row.topic_id, row.generation),
+            *(row.checked_offset, row.next_offset),
+        )
         for row in moved
     ]
     since = min((row.checked_at for row in moved), default=None)
     counts: Counter[tuple[Any, ...]] = Counter()
     if moved:
-        names = ("streams", "topics", "partitions", "topic_ids", "firsts", "ends")
+        names = ("streams", "topics", "partitions", "topic_ids", "generations", "firsts", "ends")
         arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
         for *key, number in connection.execute(statement("reconcile/counts"), arguments).fetchall():
             counts[tuple(key)] = number
@@ -187,12 +190,13 @@ def _unscored(
     ranges = []
     for (stream, partition), stored in rows.items():
         scored = rows.get((FRAUD_STREAM, partition))
-        if stream == TRANSACTION_STREAM and scored is not None:
+        if stream == TRANSACTION_STREAM and scored is not None and scored.generation == stored.generation:
             first = max(min(stored.checked_offset, scored.checked_offset), scored.first_offset)
-            ranges.append((stored.topic, partition, first, min(stored.next_offset, scored.next_offset)))
+            end = min(stored.next_offset, scored.next_offset)
+            ranges.append((stored.topic, partition, stored.generation, first, end))
     if not ranges or since is None:
         return []
-    names = ("topics", "partitions", "firsts", "ends")
+    names = ("topics", "partitions", "generations", "firsts", "ends")
     arguments = dict(zip(names, map(list, zip(*ranges, strict=True)), strict=True)) | {"since": since}
     return [
         OpenRange(

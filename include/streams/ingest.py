@@ -25,6 +25,7 @@ _TRANSACTIONS = rows.COLUMN_TYPES | {
     "late": "bool",
     "topic": "text",
     "partition": "int4",
+    "generation": "int4",
     "offset": "int8",
     "broker_time": "timestamptz",
 }
@@ -70,7 +71,7 @@ def transactions(
             rejects.append(DeadLetter(record, Reason.ID_CONFLICT, detail, rows.to_json(transaction)))
             conflicts += 1
         else:
-            log_position = span.topic, span.partition, record.offset, record.broker_time
+            log_position = span.topic, span.partition, span.generation, record.offset, record.broker_time
             stored.append([*rows.to_row(transaction), is_late, *log_position])
             late += is_late
             unknown_fields += event.unknown_fields

@@ -30,7 +30,11 @@ from include.streams.store import Outcome, Range, Writer, copy
 
 ONE_DAY = timedelta(days=1)
 
-_OPENED = "select max(watermark) from shop.stream_offsets where stream = %s and topic = %s"
+_OPENED = """
+select max(watermark) from (
+    select stream, topic, watermark from shop.stream_offsets
+    union all select stream, topic, watermark from shop.closed_offsets
+) where stream = %s and topic = %s"""
 _COLUMNS = {
     "transaction_id": "text",
     "timestamp": "timestamptz",

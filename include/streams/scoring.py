@@ -40,7 +40,7 @@ _KNOWN_IDS = """
 select transaction_id, fingerprint from shop.scored_ids where transaction_id = any(%s) and partition = %s"""
 
 _PAYMENT = {"transaction_id": "text", "user_id": "text", "timestamp": "timestamptz"}
-_LOG_POSITION = {"topic": "text", "partition": "int4", "offset": "int8"}
+_LOG_POSITION = {"topic": "text", "partition": "int4", "generation": "int4", "offset": "int8"}
 _SCORES = {
     **_PAYMENT,
     "score": "float8",
@@ -218,7 +218,7 @@ def _write_scores(
 ) -> None:
     connection.adapters.register_dumper(None, _Bytes)
     model = scorer.version, scorer.feature_set
-    log = span.topic, span.partition
+    log = span.topic, span.partition, span.generation
     scored = zip(events, values.tolist(), scorer.is_alert(values).tolist(), real_arrays(vectors), strict=True)
     rows = [
         (
@@ -246,11 +246,10 @@ def _write_alerts(
     alerts: Sequence[tuple[Record, Transaction, float, list[AlertReason]]],
 ) -> None:
     rows = []
+    log = span.topic, span.partition, span.generation
     for at, t, value, why in alerts:
         decision = Decimal(str(t.amount)), value, scorer.threshold, scorer.version, Jsonb(why)
-        rows.append(
-            (t.transaction_id, t.user_id, t.timestamp, *decision, span.topic, span.partition, at.offset)
-        )
+        rows.append((t.transaction_id, t.user_id, t.timestamp, *decision, *log, at.offset))
     copy(connection, writer, "shop.fraud_alerts", _ALERTS, rows)
 
 

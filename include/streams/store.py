@@ -70,7 +70,8 @@ class Range(NamedTuple):
     """Offsets [first, end) of one Kafka partition and the records among them, in ascending order.
 
     Offsets without a record are markers of transactions, records of aborted transactions, and those that the broker
-    deleted from the middle of its log.
+    deleted from the middle of its log. The generation is that of the topic, which the ledger knows: a topic that was
+    deleted and created again has a higher one.
     """
 
     stream: str
@@ -80,6 +81,7 @@ class Range(NamedTuple):
     first: int
     end: int
     records: Sequence[Record]
+    generation: int = 0
 
     @classmethod
     def of(cls, stream: str, topic: str, topic_id: str, partition: int, records: Sequence[Record]) -> Range:
@@ -145,13 +147,15 @@ class DeadLetter(NamedTuple):
 Handler = Callable[[psycopg.Connection, Writer, Range, datetime | None], Outcome]
 
 _FENCE = "select from shop.stream_leases where stream = %s and epoch = %s for key share"
+_TOPIC = "insert into shop.topics (topic, topic_id) values (%(topic)s, %(topic_id)s) on conflict do nothing"
 _OPEN = """
 insert into shop.stream_offsets
-    (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters, duplicates, epoch)
-values (%(stream)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset)s, %(offset)s, 0, 0, 0, %(epoch)s)
+    (stream, topic, partition, topic_id, generation, first_offset, next_offset, stored, dead_letters, duplicates, epoch)
+select %(stream)s, topic, %(partition)s, topic_id, generation, %(offset)s, %(offset)s, 0, 0, 0, %(epoch)s
+from shop.topics where topic = %(topic)s and topic_id = %(topic_id)s
 on conflict do nothing"""
 _LEDGER = """
-select topic_id, next_offset, watermark from shop.stream_offsets
+select topic_id, generation, next_offset, watermark from shop.stream_offsets
 where stream = %s and topic = %s and partition = %s for update"""
 _KNOWN = "select from shop.stream_offsets where stream = %s and topic = %s limit 1"
 _ADVANCE = """
@@ -163,8 +167,8 @@ set next_offset = %(next_offset)s, stored = stored + %(stored)s,
     watermark = greatest(watermark, %(watermark)s), epoch = %(epoch)s, committed_at = clock_timestamp()
 where stream = %(stream)s and topic = %(topic)s and partition = %(partition)s"""
 _DEAD_LETTERS = """
-insert into shop.dead_letters (reason, detail, topic, partition, "offset", key, value, topic_id, event)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
+insert into shop.dead_letters (reason, detail, topic, partition, "offset", key, value, topic_id, generation, event)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing"""
 
 
 def connect(settings: Settings) -> psycopg.Connection:
@@ -203,8 +207,8 @@ def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: H
     try:
         with connection.transaction():
             _check_lease(connection, writer)
-            next_offset, watermark = _ledger(connection, writer, span)
-            new = _after(span, next_offset)
+            next_offset, watermark, generation = _ledger(connection, writer, span)
+            new = _after(span, next_offset)._replace(generation=generation)
             outcome = handle(connection, writer, new, watermark) if new.records else Outcome()
             without_record = new.end - new.first - len(new.records)
             if new.first < new.end:
@@ -239,7 +243,7 @@ def write_dead_letters(connection: psycopg.Connection, span: Range, letters: Seq
         rows = [
             (
                 *(reason, detail, span.topic, span.partition, record.offset, record.key, record.value),
-                *(span.topic_id, event and Jsonb(event)),
+                *(span.topic_id, span.generation, event and Jsonb(event)),
             )
             for record, reason, detail, event in letters
         ]
@@ -306,7 +310,7 @@ def open_ledger(
     next_offsets = {}
     with connection.transaction():
         for partition, span in empty.items():
-            next_offset, _ = _ledger(connection, writer, span)
+            next_offset, _, _ = _ledger(connection, writer, span)
             begin, end = bounds[partition]
             if begin > next_offset:
                 raise _deleted(span, next_offset, begin)
@@ -330,22 +334,27 @@ def _check_lease(connection: psycopg.Connection, writer: Writer) -> None:
 
 def _ledger(
     connection: psycopg.Connection, writer: Writer, span: Range, first: int = 0
-) -> tuple[int, datetime | None]:
-    """Locks the partition's row of the ledger, opened at offset `first` when there is none."""
+) -> tuple[int, datetime | None, int]:
+    """Locks the partition's row of the ledger, opened at offset `first` when there is none.
+
+    Returns:
+        its next offset, its watermark, and the topic's generation.
+    """
     key = span.stream, span.topic, span.partition
     row = connection.execute(_LEDGER, key).fetchone()
     if row is None:
         values = span._asdict() | {"offset": first, "epoch": writer.epoch}
+        connection.execute(_TOPIC, values)
         connection.execute(_OPEN, values)
         row = one_row(connection.execute(_LEDGER, key))
-    topic_id, next_offset, watermark = row
+    topic_id, generation, next_offset, watermark = row
     if topic_id != span.topic_id:
         raise TopicRecreated(
             f"{span.stream}: {span.topic} is not the topic that was read up to offset {next_offset} of "
             f"partition {span.partition}: it was deleted and created again. Records of the old one that were "
             f"not read are lost. To read the new one from its beginning: {_forget(span)}"
         )
-    return next_offset, watermark
+    return next_offset, watermark, generation
 
 
 def _after(span: Range, next_offset: int) -> Range:

@@ -221,3 +221,65 @@ def test_known_frauds_of_merchants_go_on_and_those_of_other_entities_are_added(d
     with psycopg.connect(database.conninfo("trainer")) as trainer:
         recomputed = known_frauds.as_read(trainer).counts(given, days)
     assert recomputed[:, :, -1].T.tolist() == expected
+
+
+FILLED = """
+insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
+    duplicates, epoch, watermark) values
+    ('transaction_stream', 't', 0, 'first', 0, 5, 2, 2, 1, 1, '2026-11-01'),
+    ('fraud_stream', 't', 0, 'first', 0, 5, 3, 1, 1, 1, '2026-11-01');
+insert into shop.transactions (transaction_id, user_id, timestamp, amount, topic, partition, "offset", broker_time)
+    select id, 'u', '2026-11-01', 5, 't', 0, n, now() from (values ('a', 0), ('b', 1)) r (id, n);
+insert into shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set,
+    features, topic, partition, "offset", broker_time)
+    select id, 'u', '2026-11-01', 0.5, id = 'a', 1, 1, '{1}', 't', 0, n, now()
+    from (values ('a', 0), ('b', 1), ('c', 2)) r (id, n);
+insert into shop.fraud_alerts (transaction_id, user_id, timestamp, amount, score, threshold, model_version, topic,
+    partition, "offset") values ('a', 'u', '2026-11-01', 5, 0.5, 0.5, 1, 't', 0, 0);
+insert into shop.dead_letters (reason, detail, topic, partition, "offset", topic_id) values
+    ('id_conflict', '', 't', 0, 2, 'first'), ('blank', '', 't', 0, 3, 'first');
+insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)
+    values ('a', '2026-11-01', true, '2026-11-02');
+insert into shop.merchant_labels (transaction_id, known_at, is_fraud, merchant_id, counts_from) values
+    ('a', '2026-11-02', true, 'm', '2026-11-03'), ('gone', '2026-11-02', true, 'm', '2026-11-03');
+insert into shop.verdicts (transaction_id, is_fraud, analyst) values ('a', true, 'x'), ('gone', false, 'x');
+"""
+KEPT = {
+    "select transaction_id, timestamp::date::text from shop.known_labels order by 1": [
+        ("a", "2026-11-01"),
+        ("gone", "2026-11-02"),
+    ],
+    "select stream, id_conflicts, without_record, generation from shop.stream_offsets order by 1": [
+        ("fraud_stream", 0, 0, 0),
+        ("transaction_stream", 1, 0, 0),
+    ],
+    'select transaction_id, topic, partition, "offset" from shop.verdicts order by 1': [
+        ("a", "t", 0, 0),
+        ("gone", None, None, None),
+    ],
+    "select transaction_id, is_fraud from shop.labels_known('2026-11-05')": [("a", True)],
+    "select transaction_id from monitoring.labelled_scores order by 1": [("a",), ("b",)],
+    "select generation, count(*) from shop.transactions group by 1": [(0, 2)],
+    "select generation, count(*) from shop.fraud_scores group by 1": [(0, 3)],
+    "select generation, count(*) from shop.dead_letters group by 1": [(0, 2)],
+    "select generation, count(*) from shop.fraud_alerts group by 1": [(0, 1)],
+    "select topic, topic_id, generation from shop.topics": [("t", "first", 0)],
+}
+
+
+def test_the_migrations_after_the_baseline_keep_what_filled_tables_hold(database):
+    early(database, set(EARLY_MIGRATIONS))
+    with psycopg.connect(database.conninfo("owner")) as connection:
+        connection.execute(FILLED)
+    server.migrate(database)
+    with psycopg.connect(database.conninfo("owner"), autocommit=True) as connection:
+        for query, expected in KEPT.items():
+            assert connection.execute(query).fetchall() == expected, query
+        connection.execute("delete from shop.stream_offsets where stream = 'fraud_stream'")
+        closed = connection.execute(
+            "select generation, stored, watermark::date::text from shop.closed_offsets"
+        )
+        assert closed.fetchall() == [(0, 3, "2026-11-01")]
+        connection.execute("insert into shop.topics (topic, topic_id) values ('t', 'second')")
+        newest = connection.execute("select topic_id from shop.topics order by generation desc limit 1")
+        assert newest.fetchall() == [("second",)]

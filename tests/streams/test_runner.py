@@ -17,7 +17,7 @@ from include.streams import ingest, runner, store
 from include.streams.checkpoint import Checkpoint
 from include.streams.runner import MixedRange, StreamDefinition
 from tests.builders import event_bytes, label_bytes
-from tests.stream_runs import Running, books, lease, own, produce, query, running
+from tests.stream_runs import Running, books, lease, own, produce, query, recreate, running
 
 NAME = "transaction_stream"
 
@@ -44,18 +44,6 @@ def read_all(shop: Settings, definition: StreamDefinition, session, offsets: int
 def checkpoint_files(shop: Settings, kind: str) -> list:
     files = (Checkpoint(shop, NAME).folder / kind).glob("[0-9]*")
     return sorted(files, key=lambda path: int(path.name))
-
-
-def recreate(shop: Settings) -> None:
-    admin = AdminClient(kafka.client_config(shop))
-    for future in admin.delete_topics([shop.transactions_topic]).values():
-        future.result(30)
-    stream_topics = shop.model_copy()
-    for _ in range(100):
-        try:
-            return kafka.ensure_topics(stream_topics)
-        except kafka.KafkaError:
-            continue
 
 
 def test_both_topics_are_stored_and_a_stop_request_ends_it_cleanly(shop, definition, session):
@@ -148,7 +136,7 @@ def test_a_checkpoint_ahead_of_a_restored_database_is_refused(shop, definition, 
 def test_a_topic_recreated_while_the_stream_stood_is_noticed(shop, definition, session):
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(20)])
     read_all(shop, definition, session, 20)
-    recreate(shop)
+    recreate(shop, shop.transactions_topic)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(90)])
     error = Running(shop, definition, session).ended()
     assert "was deleted and created again" in str(error) and "delete from shop.stream_offsets" in str(error)
@@ -160,7 +148,7 @@ def test_a_topic_recreated_while_the_stream_runs_is_noticed(shop, definition, se
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(5)], partition=0)
     active = Running(shop, definition, session)
     active.until(lambda: books(shop, NAME)[0] == 5)
-    recreate(shop)
+    recreate(shop, shop.transactions_topic)
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(900)], partition=0)
     assert "was deleted and created again" in str(active.ended())
 

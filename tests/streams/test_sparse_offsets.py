@@ -26,7 +26,17 @@ from include.streams import ingest, known_labels, runner, scoring
 from include.streams.checkpoint import Checkpoint
 from tests.builders import event_bytes, label_bytes
 from tests.payments import detector
-from tests.stream_runs import Running, own, produce, query, running, transaction, until
+from tests.stream_runs import (
+    Running,
+    follow,
+    forget_checkpoint,
+    own,
+    produce,
+    query,
+    running,
+    transaction,
+    until,
+)
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 
@@ -82,19 +92,6 @@ def read_all(shop: Settings, definition: runner.StreamDefinition, session) -> No
         active.until(lambda: is_at_the_end(shop, definition.stream))
 
 
-def forget_checkpoint(shop: Settings, stream: str = STORES) -> None:
-    shutil.rmtree(Checkpoint(shop, stream).folder)
-
-
-def follow(shop: Settings, error: Exception, stream: str = STORES) -> None:
-    """Does what the message of an error tells, word for word."""
-    message = str(error)
-    assert "delete its checkpoint's folder" in message
-    forget_checkpoint(shop, stream)
-    words = "as the database's owner: "
-    query(shop, message[message.index(words) + len(words) :])
-
-
 def delete_records(shop: Settings, before: int, partition: int = 0) -> None:
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, partition, before)]).values():
@@ -111,7 +108,7 @@ def test_committed_transactions_are_stored_and_the_ledger_passes_their_markers(s
         send(topic, events(5))
     read_all(shop, stores, session)
     assert ledger(shop, topic) == {0: (17, 15, 2)}
-    forget_checkpoint(shop)
+    forget_checkpoint(shop, STORES)
     with transaction(shop) as send:
         send(topic, events(3))
     read_all(shop, stores, session)
@@ -187,7 +184,7 @@ def test_a_driver_that_dies_before_it_wrote_the_ends_reads_on_without_a_gap(
         assert "the database is away" in str(Running(shop, stores, session).ended())
     assert ledger(shop, topic) == {0: (10, 10, 0)}
     if checkpoint == "deleted":
-        forget_checkpoint(shop)
+        forget_checkpoint(shop, STORES)
     with transaction(shop) as send:
         send(topic, events(5))
     read_all(shop, stores, session)
@@ -248,7 +245,7 @@ def test_a_compacted_topic_is_read_to_its_end(compacted, stores, session):
     read_all(shop, stores, session)
     end, stored, without_record = ledger(shop, topic)[0]
     assert stored + without_record == end and without_record >= 60
-    forget_checkpoint(shop)
+    forget_checkpoint(shop, STORES)
     produce(shop, topic, events(60), partition=0)
     compact(shop)
     read_all(shop, stores, session)
@@ -265,7 +262,7 @@ def test_records_deleted_after_they_were_read_are_no_loss(shop, stores, session)
     delete_records(shop, 20)
     produce(shop, topic, events(5), partition=0)
     read_all(shop, stores, session)
-    forget_checkpoint(shop)
+    forget_checkpoint(shop, STORES)
     delete_records(shop, 25)
     produce(shop, topic, events(5), partition=0)
     read_all(shop, stores, session)
@@ -293,7 +290,7 @@ def test_records_deleted_unread_while_it_runs_are_named_with_a_remedy_that_works
     error = active.ended()
     assert f"offsets 10 to 29 of partition 0 of {topic} are missing" in str(error)
     assert "the broker deleted them before they were read" in str(reconcile.reconcile(shop)[0])
-    follow(shop, error)
+    follow(shop, error, STORES)
     read_all(shop, stores, session)
     assert ledger(shop, topic) == {0: (50, 29, 1) if transactional else (50, 30, 0)}
     assert query(shop, "select sum(lost) from shop.stream_offsets") == [(20,)]

@@ -2,7 +2,7 @@
 -- unread, while the transaction stream is behind; repeated, when it is a stored one sent again; or deleted. Of a deleted
 -- or unread one only what the alert has is known. Names and e-mail come out masked: `personal_data` has them.
 with alert as (
-    select transaction_id, topic, partition, "offset", user_id, timestamp, amount
+    select transaction_id, topic, partition, generation, "offset", user_id, timestamp, amount
     from shop.fraud_alerts
     where transaction_id = %(transaction_id)s and topic = %(topic)s and partition = %(partition)s
       and "offset" = %(offset)s
@@ -16,10 +16,11 @@ select case when event.itself then 'stored'
 from alert a
 left join lateral (
     select true as refused, event as content from shop.dead_letters
-    where reason = 'id_conflict' and topic = a.topic and partition = a.partition and "offset" = a."offset" limit 1
+    where reason = 'id_conflict' and topic = a.topic and partition = a.partition and generation = a.generation
+      and "offset" = a."offset" limit 1
 ) letter on true
 left join lateral (
-    select next_offset > a."offset" as is_read from shop.stream_offsets
+    select a.generation < generation or (a.generation = generation and next_offset > a."offset") as is_read from shop.stream_offsets
     where stream = 'transaction_stream' and topic = a.topic and partition = a.partition
 ) ledger on true
 cross join lateral (

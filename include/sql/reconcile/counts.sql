@@ -2,18 +2,18 @@
 -- row may be minutes older than its COMMIT.
 with ranges as (
     select * from unnest(%(streams)s::text[], %(topics)s::text[], %(partitions)s::int[], %(topic_ids)s::text[],
-                         %(firsts)s::bigint[], %(ends)s::bigint[])
-    as range (stream, topic, partition, topic_id, first, "end")
+                         %(generations)s::int[], %(firsts)s::bigint[], %(ends)s::bigint[])
+    as range (stream, topic, partition, topic_id, generation, first, "end")
 )
 select r.stream, r.topic, r.partition, 'transactions' as kept_in, count(*)
 from ranges r join shop.transactions t
-    on t.topic = r.topic and t.partition = r.partition and t."offset" >= r.first and t."offset" < r."end"
+    on t.topic = r.topic and t.partition = r.partition and t.generation = r.generation and t."offset" >= r.first and t."offset" < r."end"
 where r.stream = 'transaction_stream' and t.stored_at >= %(since)s::timestamptz - interval '10 minutes'
 group by r.stream, r.topic, r.partition
 union all
 select r.stream, r.topic, r.partition, 'fraud_scores', count(*)
 from ranges r join shop.fraud_scores s
-    on s.topic = r.topic and s.partition = r.partition and s."offset" >= r.first and s."offset" < r."end"
+    on s.topic = r.topic and s.partition = r.partition and s.generation = r.generation and s."offset" >= r.first and s."offset" < r."end"
 where r.stream = 'fraud_stream' and s.scored_at >= %(since)s::timestamptz - interval '10 minutes'
 group by r.stream, r.topic, r.partition
 union all

@@ -1,5 +1,5 @@
 -- Each partition of the ledger, with what was found right before, and what its stream says.
-select o.stream, o.topic, o.partition, o.topic_id, o.first_offset, o.next_offset, o.stored, o.dead_letters,
+select o.stream, o.topic, o.partition, o.topic_id, o.generation, o.first_offset, o.next_offset, o.stored, o.dead_letters,
        coalesce(r.next_offset, o.first_offset) as checked_offset,
        coalesce(r.stored, 0) as checked_stored,
        coalesce(r.dead_letters, 0) as checked_dead_letters,

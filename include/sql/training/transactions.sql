@@ -5,4 +5,4 @@ select abs(mod(hashtextextended(t.user_id, 1), 1000000)) < %(share)s * 1000000 a
        {columns}
 from shop.transactions t
 where t.timestamp >= %(start)s and t.timestamp < %(end)s
-order by t.topic, t.partition, t."offset"
+order by t.topic, t.partition, t.generation, t."offset"
