@@ -105,7 +105,7 @@ OF_CUSTOMER = (
     Feature("hour_surprise", "how rare this hour of the day (UTC) is among the customer's own, 0 if as frequent as any",
             "minus log density", 0, "hour", words.hour),
     Feature("tiny_burst", "amounts of at most 5 in the last half hour, with this one", LOG_COUNT, 0, "tiny amounts",
-            words.count("about {} tiny payments within half an hour")),
+            words.count("{} tiny payments within half an hour")),
     Feature("large_after_tiny", "tiny amounts in the last half hour, times how far this amount lies above 5",
             "log(1 + count) × log ratio", 0, "tiny amounts", words.large_after_tiny),
 )

@@ -98,6 +98,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.1f}".removesuffix(".0")
 
 
+def about(count: float) -> str:
+    """A decayed count, in whole numbers where it is not small.
+
+    >>> about(4.7), about(0.23)
+    ('about 5', 'about 0.2')
+    """
+    return f"about {count:,.0f}" if count >= 1.5 else f"about {number(count)}"
+
+
 def short(text: str | None) -> str:
     """The text, cut to `LONGEST_NAME` characters; empty for None.
 
@@ -178,9 +187,7 @@ def pace(feature: str, window: str) -> Words:
         usual = max((n + 1) / float(np.exp(payment.values[f"rate_{feature}"])) - 1, 0.0)
         if n < TIMES_MORE or n < TIMES_MORE * usual:
             return None
-        return round(
-            n, 4
-        ), f"about {number(n)} other payments in the last {window}, usually about {number(usual)}"
+        return round(n, 4), f"{about(n)} other payments in the last {window}, usually {about(usual)}"
 
     return words
 
@@ -208,13 +215,13 @@ def mean(days: str) -> Words:
 def count(text: str) -> Words:
     """Words of log(1 + n), at least 2, whose text has n in place of {}.
 
-    >>> count("about {} tiny payments")(ScoredPayment({}, None), np.log(9))[1]
+    >>> count("{} tiny payments")(ScoredPayment({}, None), np.log(9))[1]
     'about 8 tiny payments'
     """
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
         n = float(np.expm1(value))
-        return (n, text.format(number(n))) if n >= TIMES_MORE else None
+        return (n, text.format(about(n))) if n >= TIMES_MORE else None
 
     return words
 
