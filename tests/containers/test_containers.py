@@ -232,7 +232,7 @@ def test_a_backup_is_restored_after_database_and_artifacts_were_lost(platform: P
         )
     before = platform.status()
     platform.compose("down")
-    for volume in ("postgres", "mlflow-artifacts"):
+    for volume in ("postgres", "mlflow-artifacts", "state"):
         subprocess.run(
             ["docker", "volume", "rm", f"{platform.name}_{volume}"], check=True, capture_output=True
         )
