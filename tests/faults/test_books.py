@@ -135,7 +135,7 @@ def test_aborted_records_that_are_stored_are_reported(desk):
     assert labels.startswith(
         f"{sum(event.is_label or event.known_at is not None for event in aborted)} labels that"
     )
-    assert all("ledger" in problem or "merchants' labels" in problem for problem in ledgers)
+    assert all("ledger" in problem or "known labels" in problem for problem in ledgers)
 
 
 def test_an_id_belongs_to_whichever_event_came_first():
