@@ -17,7 +17,7 @@ from streamlit.delta_generator import DeltaGenerator
 from include import queries
 from include.events.fields import Field
 from include.events.transaction import FIELDS, Rejected, Transaction, decode
-from include.features import behaviour, known_frauds
+from include.features import behaviour, closed_days, known_frauds
 from include.models import explain
 from include.models.scorer import Scorer
 from include.settings import load
@@ -45,14 +45,20 @@ def score(
     customer: np.ndarray,
     merchant: np.ndarray,
     frauds: np.ndarray | None = None,
+    days: np.ndarray | None = None,
 ) -> Scored:
-    """The score of one transaction that comes after the given states (1,), which stay as they are.
+    """The score of one transaction that comes after the given states, which stay as they are.
 
-    frauds: known of its entities (include.features.known_frauds).
+    customer, merchant: (1,). frauds: known of its entities (include.features.known_frauds). days: states of its values
+    (include.features.closed_days).
     """
     columns = behaviour.columns([transaction])
     of_merchant = np.array([0 if transaction.merchant_id else -1])
-    vectors = behaviour.compute(customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, frauds)
+    values, day_of = closed_days.values_of(columns.entities)
+    days = behaviour.new_day_state(len(values)) if days is None else days.copy()
+    vectors = behaviour.compute(
+        customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, frauds, days, day_of
+    )
     value = scorer.score(vectors)
     why = explain.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
     attributions = scorer.attributions(vectors)[0]
@@ -84,11 +90,13 @@ def stored_states(transaction: Transaction, partition: int) -> tuple[np.ndarray,
     return customer, merchant
 
 
-def frauds_known(transaction: Transaction) -> np.ndarray:
-    """The frauds that the stream knows of the transaction's entities."""
+def known_of_entities(transaction: Transaction, partition: int) -> tuple[np.ndarray, np.ndarray]:
+    """The frauds that the stream knows of the transaction's entities, and the states of their values."""
     with data.engine().connect() as connection:
-        columns = behaviour.columns([transaction])
-        return known_frauds.counts(_driver(connection), columns.entities, columns.time)
+        driver, columns = _driver(connection), behaviour.columns([transaction])
+        frauds = known_frauds.counts(driver, columns.entities, columns.time)
+        values, _ = closed_days.values_of(columns.entities)
+        return frauds, scoring.load_states(driver, scoring.DAYS, values, partition)
 
 
 def _driver(connection: sqlalchemy.Connection) -> psycopg.Connection:
@@ -144,7 +152,7 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
         return
     scorer = data.scorer(int(model["version"]), model["sha256"])
     states = stored_states(transaction, partition)
-    draw(scorer, score(scorer, transaction, *states, frauds_known(transaction)))
+    draw(scorer, score(scorer, transaction, *states, *known_of_entities(transaction, partition)))
 
 
 def draw_fields(

@@ -52,6 +52,7 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.verdicts": {"app": "select some columns"},
     "shop.user_state": STATES,
     "shop.merchant_state": STATES,
+    "shop.day_state": STATES,
     "shop.known_labels": {"stream_writer": "select insert", "trainer": "select"},
     "shop.known_frauds": STATES,
     "shop.stream_offsets": STATES | {"trainer": "some columns"},

@@ -40,7 +40,7 @@ KINDS = {"timestamp": "timestamp", "amount": "double", "latitude": "double", "lo
 JSON_SCHEMA = ", ".join(f"{name} {KINDS.get(name, 'string')}" for name in COLUMNS)
 EMPTY = """
 truncate shop.transactions, shop.transaction_ids, shop.fraud_transactions, shop.dead_letters, shop.fraud_scores,
-    shop.scored_ids, shop.fraud_alerts, shop.user_state, shop.merchant_state, shop.known_labels,
+    shop.scored_ids, shop.fraud_alerts, shop.user_state, shop.merchant_state, shop.day_state, shop.known_labels,
     shop.known_frauds, shop.stream_offsets, bench.transactions"""
 
 

@@ -25,7 +25,7 @@ TINY_AMOUNT = 5.0
 # What a payment adds to sums. A wave is the cosine or sine of one to three turns a day of its time (UTC).
 LEVELS = ("payments", "amount", "log_amount", "squared_log_amount")
 WAVES = ("cos_1", "sin_1", "cos_2", "sin_2", "cos_3", "sin_3")
-QUANTITIES = (*LEVELS, *WAVES, "tiny_payments")
+QUANTITIES = (*LEVELS, *WAVES, "tiny_payments", "new_merchants")
 
 
 class Sum(NamedTuple):
@@ -98,6 +98,7 @@ CUSTOMER = Aggregates([
     (("payments", "log_amount", "squared_log_amount"), (HABIT,)),
     (WAVES, (MONTH,)),
     (("tiny_payments",), (BURST,)),
+    (("new_merchants",), (DAY, 7 * DAY, HABIT)),
 ])  # fmt: skip
 MERCHANT = Aggregates([
     (LEVELS, WINDOWS),
@@ -110,7 +111,7 @@ VALUES = tuple(value for values, _ in KNOWN.values() for value in values)
 
 
 def quantities(time: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """The quantities (N, len(QUANTITIES)) of payments.
+    """The quantities (N, len(QUANTITIES)) of payments; new_merchants, which depends on the past, is 0.
 
     Args:
         time: (N,) microseconds since 1970.
@@ -127,6 +128,7 @@ def quantities(time: np.ndarray, amount: np.ndarray) -> np.ndarray:
         "log_amount": log_amount,
         "squared_log_amount": log_amount**2,
         "tiny_payments": amount <= TINY_AMOUNT,
+        "new_merchants": np.zeros_like(amount),
     }
     for turns in (1, 2, 3):
         columns[f"cos_{turns}"], columns[f"sin_{turns}"] = np.cos(turns * angle), np.sin(turns * angle)

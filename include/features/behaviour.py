@@ -8,7 +8,8 @@ Time rules:
   feature says that it includes the payment.
 - Event time drives every window. The state stands at the latest event time seen. A late row is compared with
   the state as it stands, and is then added with its exactly decayed weight, so the state after any order of
-  the same rows is the same up to floating-point rounding. Sets keep the values with the latest event times,
+  the same rows is the same up to floating-point rounding, but for the sums of payments at new merchants: which
+  payment was the first at a merchant depends on the order. Sets keep the values with the latest event times,
   and the last country and position are those with the latest event time (at equal microseconds, the first that
   arrived).
 - The vectors do not depend on how the rows are split into batches, to the last bit.
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from include.features import aggregates
+from include.features import aggregates, closed_days
 from include.features.aggregates import (
     BURST,
     DAY,
@@ -44,17 +45,22 @@ from include.features.aggregates import (
     WINDOWS,
     Aggregates,
 )
+from include.features.closed_days import COUNTED, DAY_STATE
 from include.features.definitions import (
     CUSTOMER_FEATURES,
     FEATURE_SET,
     FEATURES,
     KNOWN_FRAUD_FEATURES,
+    LIFT_FEATURES,
+    LIFT_WINDOWS,
+    LIFTED,
     MERCHANT_FEATURES,
     NEUTRAL,
     PRIOR_SPREAD,
 )
 from include.features.entities import KINDS, SHOP, Coded, coded_countries, entities
 from include.features.geography import kilometres
+from include.features.known_frauds import WINDOWS as REPORT_WINDOWS
 from include.features.rounds import NEVER, Kept, Latest, Rounds, decayed_sums
 from include.features.words import TRAVEL_MEMORY
 
@@ -74,7 +80,7 @@ __all__ = [
     "new_state",
 ]
 
-LAYOUT = 1
+LAYOUT = 2
 
 TRAVEL_SLACK = 0.25  # hours added to a journey: clocks and positions are rough
 TOP_SPEED = 2000.0  # km/h; faster says nothing more
@@ -85,10 +91,12 @@ _DENSITY = 2 * np.array(
     [0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
 )  # Fejér's weights: no density of three waves is negative
 _WAVES = [QUANTITIES.index(wave) for wave in WAVES]
-_LOG_AMOUNT = QUANTITIES.index("log_amount")
+_LOG_AMOUNT, _NEW_MERCHANTS = QUANTITIES.index("log_amount"), QUANTITIES.index("new_merchants")
 _OF_COUNTRY = VALUES.index("country")
 _NAME = "S20"
-_ENDS = np.cumsum([0, *map(len, (CUSTOMER_FEATURES, MERCHANT_FEATURES, KNOWN_FRAUD_FEATURES))]).tolist()
+_ENDS = np.cumsum(
+    [0, *map(len, (CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES))]
+).tolist()
 _PARTS = tuple(map(slice, _ENDS, _ENDS[1:]))  # of a vector
 _NAMED = slice(KINDS.index(SHOP) + 1, None)  # of the kinds
 
@@ -216,6 +224,8 @@ def compute(
     merchant_state: np.ndarray | None = None,
     merchant_index: np.ndarray | None = None,
     frauds: np.ndarray | None = None,
+    day_state: np.ndarray | None = None,
+    day_codes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Feature vectors of rows in log order; each row's payment is then added to its states.
 
@@ -231,6 +241,8 @@ def compute(
         merchant_index: (N,) which of them each row belongs to, -1 for a row without a merchant.
         frauds: (N, len(KINDS), len(WINDOWS)) known of the row's entities on its day (include.features.known_frauds);
             none when it is not given.
+        day_state: (V,) of include.features.closed_days.DAY_STATE, changed in place; without it the lifts are neutral.
+        day_codes: (N, len(COUNTED)) which of them each row's values have (include.features.closed_days.values_of).
 
     Returns:
         (N, len(FEATURES)) float32, all finite.
@@ -262,19 +274,37 @@ def compute(
     columns.previous_country = np.zeros(len(columns), _NAME)
     if len(columns) == 0:
         return vectors
-    of_customer, of_merchant, of_known_frauds = (vectors[:, part] for part in _PARTS)
+    of_customer, of_merchant, lifts, of_known_frauds = (vectors[:, part] for part in _PARTS)
     quantities = aggregates.quantities(columns.time, columns.amount)
     of_customer[:], columns.previous_country = _customer(state, user_index, columns, quantities)
     of_merchant[:] = NEUTRAL[_PARTS[1]]
+    payments = np.zeros(len(columns))  # of the merchant in 30 days
     if merchant_state is not None:
         _check(merchant_state, MERCHANT_STATE, merchant_index, columns)
         has = np.flatnonzero(np.asarray(merchant_index) >= 0)
         if len(has):
-            of_merchant[has] = _merchant(
+            of_merchant[has], payments[has] = _merchant(
                 merchant_state, np.asarray(merchant_index)[has], columns.time[has], quantities[has]
             )
+    lifts[:] = 0
+    if day_state is not None and day_codes is not None:
+        _check(day_state, DAY_STATE, day_codes, columns)
+        counted = closed_days.counts(day_state, day_codes, columns.time)
+        if frauds is not None:
+            lifts[:] = _lifts(frauds, payments, counted, columns)
     of_known_frauds[:] = 0 if frauds is None else np.log1p(frauds[:, _NAMED]).reshape(len(columns), -1)
     return vectors
+
+
+def new_day_state(n: int) -> np.ndarray:
+    """States (n,) of values that have not occurred, as one Kafka partition sees them.
+
+    >>> new_day_state(2)["open"].tolist()
+    [0.0, 0.0]
+    """
+    state = np.zeros(n, DAY_STATE)
+    state["layout"] = LAYOUT
+    return state
 
 
 def _empty(n: int, dtype: np.dtype) -> np.ndarray:
@@ -351,9 +381,11 @@ def _customer(
     )
     times = np.where(happened, row.time[:, None] * np.array([1, 1, 1, -1]), NEVER)
     latest = Latest(rounds, times, np.column_stack([old["latest"], -old["first"]]))
-    past = _past(rounds, latest, old, new, row.time, quantities, aggregates.CUSTOMER)
-
     known, sizes = _known(rounds, old, new, row)
+    payments = old["count"][rounds.entity].astype(np.int64) + rounds.occurrence
+    novelty = np.where(given & ~known, (payments / (payments + 3))[:, None], 0)
+    quantities[:, _NEW_MERCHANTS] = novelty[:, VALUES.index("merchant")]
+    past = _past(rounds, latest, old, new, row.time, quantities, aggregates.CUSTOMER)
     countries = np.concatenate([old["country"], row.country])
     positions = np.concatenate([old["position"], row.position])
     last_country = countries[latest.before_row[:, _COUNTRY]]
@@ -364,9 +396,9 @@ def _customer(
 
     log_amount = quantities[:, _LOG_AMOUNT]
     features = _habits(past, row, log_amount, latest.before[:, _PAYMENT])
-    features |= _novelty(past, given & ~known, sizes)
+    features |= _novelty(past, novelty, sizes)
     features |= _travel(row, latest.before, last_country, last_position)
-    features |= _hours_and_bursts(past, row.amount, log_amount, quantities[:, _WAVES])
+    features |= _hours_and_bursts(past, row, log_amount, quantities[:, _WAVES])
     previous_country = np.empty_like(last_country)
     previous_country[rounds.order] = last_country
     return _in_order(rounds, features, CUSTOMER_FEATURES), previous_country
@@ -459,11 +491,17 @@ def _habits(past: _Past, row: Columns, log_amount: np.ndarray, last: np.ndarray)
 
 def _novelty(past: _Past, new: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
     """Values that the customer has not used lately; they mean more the longer the history: n / (n + 3)."""
-    weight = past.payments / (past.payments + 3)
-    novelty = dict(zip(VALUES, np.where(new, weight[:, None], 0).T, strict=True))
+    novelty = dict(zip(VALUES, new.T, strict=True))
+    tried = {memory: past.sum("new_merchants", memory) for memory in (DAY, 7 * DAY, HABIT)}
+    share = (tried[HABIT] + 0.3) / (past.sum("payments", HABIT) + 3)
+    expected = (past.sum("payments", 7 * DAY) + 1) * share
     known = dict(zip(VALUES, sizes.T, strict=True))
     return {
         **{f"new_{value}": novelty[value] for value in VALUES},
+        "new_merchants_1d": np.log1p(tried[DAY] + novelty["merchant"]),
+        "new_merchants_7d": np.where(
+            past.payments > 0, (tried[7 * DAY] + novelty["merchant"] - expected) / np.sqrt(expected + 1), 0
+        ),
         "newness": novelty["device"] + novelty["country"] + novelty["category"] + novelty["merchant"],
         "known_devices": known["device"],
         "known_countries": known["country"],
@@ -492,22 +530,39 @@ def _travel(
 
 
 def _hours_and_bursts(
-    past: _Past, amount: np.ndarray, log_amount: np.ndarray, waves: np.ndarray
+    past: _Past, row: Columns, log_amount: np.ndarray, waves: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Rarity of the hour, as minus the log of a Fejér density of the own hours (1: even), and tiny amounts."""
     steady = density = past.sum("payments", MONTH)
     for term in (past.sum(WAVES, MONTH) * waves * _DENSITY).T:
         density = density + term
-    tiny = past.sum("tiny_payments", BURST)
+    tiny, (day, time) = past.sum("tiny_payments", BURST), np.divmod(row.time, int(DAY * 1e6))
     return {
+        "hour": time / (HOUR * 1e6),
+        "weekday": (day + 3) % 7,
         "hour_surprise": -np.log((np.maximum(density, 0) + 3) / (steady + 3)),
-        "tiny_burst": np.log1p(tiny + (amount <= TINY_AMOUNT)),
+        "tiny_burst": np.log1p(tiny + (row.amount <= TINY_AMOUNT)),
         "large_after_tiny": np.log1p(tiny) * np.maximum(log_amount - np.log1p(TINY_AMOUNT), 0),
     }
 
 
-def _merchant(state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities: np.ndarray) -> np.ndarray:
-    """The features (N, len(MERCHANT_FEATURES)) of payments against their merchant's habit over 30 days."""
+def _lifts(frauds: np.ndarray, at_merchant: np.ndarray, counted: np.ndarray, columns: Columns) -> np.ndarray:
+    """Known frauds of entities (N, len(LIFT_FEATURES)) against the shop's times their share of the payments."""
+    counts = dict(zip(COUNTED, counted.T, strict=True)) | {"merchant": at_merchant}
+    windows = [REPORT_WINDOWS.index(window) for window in LIFT_WINDOWS]
+    whole = frauds[:, KINDS.index(SHOP), windows]
+    lifts = []
+    for kind in LIFTED:
+        share = np.minimum(counts[kind] / np.maximum(counts[SHOP], 1), 1)
+        lift = np.log((frauds[:, KINDS.index(kind), windows] + 1) / (whole * share[:, None] + 1))
+        lifts.append(np.where(columns.entities[kind].codes[:, None] >= 0, lift, 0))
+    return np.hstack(lifts)
+
+
+def _merchant(
+    state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features (N, len(MERCHANT_FEATURES)) of payments against their merchant's habit, and its payments."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
     time, quantities = time[rounds.order], quantities[rounds.order]
@@ -536,4 +591,6 @@ def _merchant(state: np.ndarray, index: np.ndarray, time: np.ndarray, quantities
         "merchant_tiny": np.log((past.sum("tiny_payments", BURST) + 1) / (expected_tiny + 1)),
         "merchant_history": np.log1p(np.minimum(past.payments, 500)),
     }
-    return _in_order(rounds, values, MERCHANT_FEATURES)
+    payments = np.empty_like(habit.payments)
+    payments[rounds.order] = habit.payments
+    return _in_order(rounds, values, MERCHANT_FEATURES), payments

@@ -85,6 +85,10 @@ OF_CUSTOMER = (
             "payments", FRACTION, 0, "merchant", words.new(words.new_category)),
     Feature("new_merchant", "a merchant that is not among the customer's latest 16: n / (n + 3) after n payments",
             FRACTION, 0, "merchant", words.new(words.new_merchant)),
+    Feature("new_merchants_1d", "new_merchant of this payment and of those in the last day", LOG_COUNT, 0,
+            "new merchants", words.new_merchants_1d),
+    Feature("new_merchants_7d", "new_merchant of this payment and of those in the last 7 days, against the customer's "
+            "own share of them", "(count - expected) / √(expected + 1)", 0, "new merchants", words.new_merchants_7d),
     Feature("newness", "the sum of new_device, new_country, new_category and new_merchant", "0 to 4", 0, "newness",
             words.newness),
     Feature("known_devices", "devices known of the customer", "count up to 8", 0, "device", words.many("devices")),
@@ -102,6 +106,8 @@ OF_CUSTOMER = (
             "travel", words.speed),
     Feature("distance", "distance to the last position", "log(1 + km)", 0, "travel",
             words.distance),
+    Feature("hour", "the hour of the day (UTC)", "0 to 24", None, "hour", words.hour_of_day),
+    Feature("weekday", "the day of the week (UTC)", "0 (Monday) to 6", None, "weekday", words.weekday),
     Feature("hour_surprise", "how rare this hour of the day (UTC) is among the customer's own, 0 if as frequent as any",
             "minus log density", 0, "hour", words.hour),
     Feature("tiny_burst", "amounts of at most 5 in the last half hour, with this one", LOG_COUNT, 0, "tiny amounts",
@@ -130,25 +136,37 @@ def _days(window: int) -> str:
     return "on the day before" if window == 1 else f"in the last {window} days"
 
 
+_KNOWN = {
+    "customer": ("of the customer", words.of_this_customer),
+    "merchant": ("at the merchant", words.at_this_merchant),
+    "device": ("with the device", words.with_device),
+    "category": ("in the merchant category", words.in_category),
+    "country": ("from the country", words.from_country),
+}
 OF_KNOWN_FRAUDS = tuple(
     Feature(f"{kind}_frauds_{window}d", f"payments {of} that were reported as fraud {_days(window)}", LOG_COUNT, 0,
             f"reports {of}", words.frauds(named, _days(window)))
-    for kind, of, named in (
-        ("customer", "of the customer", words.of_this_customer),
-        ("merchant", "at the merchant", words.at_this_merchant),
-        ("device", "with the device", words.with_device),
-        ("category", "in the merchant category", words.in_category),
-        ("country", "from the country", words.from_country),
-    )
+    for kind, (of, named) in _KNOWN.items()
     for window in WINDOWS
+)
+LIFTED = ("merchant", "category", "country")
+LIFT_WINDOWS = WINDOWS[1:]
+OF_LIFTS = tuple(
+    Feature(f"{kind}_fraud_lift_{window}d", f"payments {_KNOWN[kind][0]} that were reported as fraud {_days(window)}, "
+            "against the whole shop's times its share of the payments", "log((count + 1) / (expected + 1))", 0,
+            f"reports {_KNOWN[kind][0]}", words.lift(_KNOWN[kind][1], _days(window)))
+    for kind in LIFTED
+    for window in LIFT_WINDOWS
 )
 # fmt: on
 
-DEFINITIONS = (*OF_CUSTOMER, *OF_MERCHANT, *OF_KNOWN_FRAUDS)
+_GROUPS = (OF_CUSTOMER, OF_MERCHANT, OF_LIFTS, OF_KNOWN_FRAUDS)
+DEFINITIONS = tuple(feature for group in _GROUPS for feature in group)
 FEATURES = tuple(feature.name for feature in DEFINITIONS)
-CUSTOMER_FEATURES, MERCHANT_FEATURES, KNOWN_FRAUD_FEATURES = (
-    tuple(feature.name for feature in group) for group in (OF_CUSTOMER, OF_MERCHANT, OF_KNOWN_FRAUDS)
+CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES = (
+    tuple(feature.name for feature in group) for group in _GROUPS
 )
+PARTITION_FEATURES = (*MERCHANT_FEATURES, *LIFT_FEATURES)  # these depend on the payments of other customers
 NEUTRAL = np.array(
     [np.nan if feature.neutral is None else feature.neutral for feature in DEFINITIONS], np.float32
 )

@@ -168,7 +168,10 @@ def _spread(
             continue
         values, codes = entities[kind]
         given = np.flatnonzero(codes >= 0)
-        pairs, pair = np.unique(codes[given] * len(days) + day[given], return_inverse=True)
+        if len(days) == 1:  # as almost always in a live stream
+            pairs, pair = np.arange(len(values)), codes[given]
+        else:
+            pairs, pair = np.unique(codes[given] * len(days) + day[given], return_inverse=True)
         position[given, column] = len(asked.days) + pair
         value, on = np.divmod(pairs, len(days))
         asked.kinds.extend([kind] * len(pairs))

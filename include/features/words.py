@@ -28,6 +28,7 @@ LEAST_SPEED = 300.0  # km/h
 LEAST_DISTANCE = 100.0  # km
 RARE_HOUR = 0.4  # minus log density
 SHORT_HISTORY = 5  # payments
+MORNING, SATURDAY = 6.0, 5  # hour of the day, day of the week
 
 
 class ScoredPayment(NamedTuple):
@@ -379,6 +380,29 @@ def distance(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     return distance, f"{number(distance)} km from the position of the last payment"
 
 
+def new_merchants_1d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """Payments at new merchants within a day."""
+    n = float(np.expm1(value))
+    return (n, f"about {number(n)} payments at new merchants within a day") if n >= TIMES_MORE else None
+
+
+def new_merchants_7d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """Payments at new merchants against the customer's usual number of them."""
+    if value < 1:
+        return None
+    return value, "more new merchants in the last 7 days than this customer usually tries"
+
+
+def hour_of_day(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """An hour of the night."""
+    return (value, f"paid at {payment.transaction.timestamp:%H:%M} UTC") if value < MORNING else None
+
+
+def weekday(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+    """A day of the weekend."""
+    return (value, f"paid on a {payment.transaction.timestamp:%A}") if value >= SATURDAY else None
+
+
 def hour(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The hour of the day."""
     if value < RARE_HOUR:
@@ -429,5 +453,19 @@ def frauds(of: Callable[[ScoredPayment], str], when: str) -> Words:
             return None
         payments = f"1 payment {of(payment)} was" if n == 1 else f"{n:,} payments {of(payment)} were"
         return n, f"{payments} reported as fraud {when}"
+
+    return words
+
+
+def lift(of: Callable[[ScoredPayment], str], when: str) -> Words:
+    """Words of a log ratio of reported frauds to what a share of the payments explains.
+
+    >>> lift(at_this_merchant, "in the last 7 days")(ScoredPayment({}, None), np.log(3))[1]
+    'reports of fraud at this merchant in the last 7 days 3 times what its share of all payments explains'
+    """
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        of_share = ratio(f"reports of fraud {of(payment)} {when}", "what its share of all payments explains")
+        return of_share(payment, value)
 
     return words

@@ -58,7 +58,7 @@ def reasons(
     >>> odd = scorer.reference[:1].copy()
     >>> odd[0, [FEATURES.index(name) for name in ("amount", "amount_ratio")]] = np.log(43.5), np.log(20)
     >>> reasons(scorer, odd, [Transaction(*[field.example for field in FIELDS])])[0][0]["text"]
-    "amount of 42.50 EUR, 20 times this customer's usual 1.17 EUR"
+    'amount of 42.50 EUR, this customer usually pays about 1.17 EUR'
     """
     evidence = scorer.evidence(X)
     evidence[np.isclose(X, NEUTRAL)] = 0

@@ -108,6 +108,7 @@ EXPIRING = (
     ),
     Expiring("user_state", "keep_states_days", "written_at < %(before)s"),
     Expiring("merchant_state", "keep_states_days", "written_at < %(before)s"),
+    Expiring("day_state", "keep_states_days", "written_at < %(before)s"),
 )
 
 

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from include.events.rows import with_transactions
 from include.events.transaction import Transaction
 from include.features import known_frauds
-from include.features.definitions import FEATURE_SET, FEATURES, MERCHANT_FEATURES
+from include.features.definitions import FEATURE_SET, FEATURES, PARTITION_FEATURES
 from include.settings import Settings
 from include.sql import one_row, statement
 from include.training import parity
@@ -34,7 +34,7 @@ from include.training.recompute import BATCH
 
 MAX_ROWS = 1_000_000
 HISTORY = FEATURES.index("history")
-OF_MERCHANTS = np.isin(FEATURES, MERCHANT_FEATURES)
+OF_PARTITION = np.isin(FEATURES, PARTITION_FEATURES)
 
 
 class LoggedEvent(NamedTuple):
@@ -148,7 +148,7 @@ def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
         left_out += sum(_is_of_this_set(event) for event, _ in events) - int(chosen.sum())
         compared = [event for (event, _), is_chosen in zip(events, chosen, strict=True) if is_chosen]
         logged = np.array([event.features for event in compared], np.float32).reshape(-1, len(FEATURES))
-        without = np.ix_(~with_merchant[chosen], OF_MERCHANTS)
+        without = np.ix_(~with_merchant[chosen], OF_PARTITION)
         ours = recomputed[chosen]
         ours[without] = logged[without]
         for mismatch in parity.compare(logged, ours):

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from include.events.live_mapping import transaction_decoder
 from include.events.transaction import Transaction
-from include.features import behaviour, known_frauds
+from include.features import behaviour, closed_days, known_frauds
 from include.models.explain import AlertReason, reasons
 from include.models.scorer import Scorer
 from include.streams.claims import Claim, ClaimResult, IdTable, claim
@@ -78,6 +78,7 @@ class StateTable(NamedTuple):
 
 CUSTOMERS = StateTable("user_state", "user_id", behaviour.new_state, moves=True)
 MERCHANTS = StateTable("merchant_state", "merchant_id", behaviour.new_merchant_state, moves=False)
+DAYS = StateTable("day_state", "id", behaviour.new_day_state, moves=False)
 
 
 class _Bytes(Dumper):
@@ -191,8 +192,12 @@ def _score(
     merchants, merchant_of = columns.entities["merchant"]
     customer_states = load_states(connection, CUSTOMERS, customers, span.partition)
     merchant_states = load_states(connection, MERCHANTS, merchants, span.partition)
+    days, day_of = closed_days.values_of(columns.entities)
+    day_states = load_states(connection, DAYS, days, span.partition)
     frauds = known_frauds.counts(connection, columns.entities, columns.time)
-    vectors = behaviour.compute(customer_states, customer_of, columns, merchant_states, merchant_of, frauds)
+    vectors = behaviour.compute(
+        customer_states, customer_of, columns, merchant_states, merchant_of, frauds, day_states, day_of
+    )
     values = scorer.score(vectors)
     _write_scores(connection, writer, span, scorer, events, vectors, values)
     flagged = np.flatnonzero(scorer.is_alert(values)).tolist()
@@ -204,6 +209,7 @@ def _score(
         _write_alerts(connection, writer, span, scorer, alerts)
     save_states(connection, writer, CUSTOMERS, customers, span.partition, customer_states)
     save_states(connection, writer, MERCHANTS, merchants, span.partition, merchant_states)
+    save_states(connection, writer, DAYS, days, span.partition, day_states)
     return len(flagged)
 
 

@@ -16,7 +16,7 @@ import psycopg
 
 from include.events.rows import with_transactions
 from include.events.transaction import Transaction
-from include.features import behaviour, known_frauds
+from include.features import behaviour, closed_days, known_frauds
 from include.features.entities import Coded
 from include.sql import statement
 from include.training import stored_rows
@@ -36,7 +36,7 @@ class _Head(NamedTuple):
 
 
 class States:
-    """The states of the customers or merchants of one partition, made when an id first appears."""
+    """The states of the customers, merchants or values of one partition, made when an id first appears."""
 
     def __init__(self, new: Callable[[int], np.ndarray]) -> None:
         self.new = new
@@ -63,14 +63,18 @@ class Log:
     def __init__(self, frauds: known_frauds.KnownFrauds) -> None:
         self._frauds = frauds
         self._customers, self._merchants = States(behaviour.new_state), States(behaviour.new_merchant_state)
+        self._days = States(behaviour.new_day_state)
 
     def vectors(self, columns: behaviour.Columns) -> np.ndarray:
         """(N, len(FEATURES)) float32 of the log's next transactions."""
-        customers, merchants = self._customers, self._merchants
+        customers, merchants, days = self._customers, self._merchants, self._days
         customer_of = customers.index(columns.entities["customer"])
         merchant_of = merchants.index(columns.entities["merchant"])
+        day_of = days.index(closed_days.values_of(columns.entities))
         known = self._frauds.counts(columns.entities, columns.time)
-        return behaviour.compute(customers.states, customer_of, columns, merchants.states, merchant_of, known)
+        return behaviour.compute(
+            customers.states, customer_of, columns, merchants.states, merchant_of, known, days.states, day_of
+        )
 
 
 def recomputed_rows(

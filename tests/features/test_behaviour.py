@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.features import behaviour
-from include.features.aggregates import DAY, HOUR
+from include.features import behaviour, closed_days
+from include.features.aggregates import CUSTOMER, DAY, HOUR
 from include.features.behaviour import FEATURES
 from include.features.definitions import MERCHANT_FEATURES
 from include.features.entities import KINDS
@@ -81,7 +81,9 @@ def test_any_order_leaves_the_same_state(rows, random):
     for name in ("layout", "count", "first", "latest", "country"):
         assert (one[name] == other[name]).all(), name
     np.testing.assert_array_equal(one["position"], other["position"])
-    np.testing.assert_allclose(one["sums"], other["sums"], rtol=1e-9, atol=1e-9 * (1 + one["sums"].max()))
+    ordered = [quantity == "new_merchants" for quantity, _ in CUSTOMER.sums]  # which is new, the order says
+    sums, others = (np.delete(state["sums"], ordered, axis=1) for state in (one, other))
+    np.testing.assert_allclose(sums, others, rtol=1e-9, atol=1e-9 * (1 + sums.max()))
     np.testing.assert_array_equal(kept(one["known"]), kept(other["known"]))
     np.testing.assert_array_equal(kept(one["merchants"]), kept(other["merchants"]))
 
@@ -263,6 +265,57 @@ def test_known_frauds_are_logs_of_counts_by_kind_and_window():
     assert expected.keys() < named.keys()
 
 
+def lifted(rows, frauds):
+    """The vectors of rows of one customer and merchant, with the shares of their values."""
+    columns, one = behaviour.columns(rows), np.zeros(len(rows), int)
+    values, day_of = closed_days.values_of(columns.entities)
+    result = behaviour.compute(
+        behaviour.new_state(1), one, columns, behaviour.new_merchant_state(1), columns.entities["merchant"].codes,
+        frauds, behaviour.new_day_state(len(values)), day_of,
+    )  # fmt: skip
+    return [dict(zip(FEATURES, vector.tolist(), strict=True)) for vector in result]
+
+
+def test_a_lift_sets_known_frauds_against_the_share_of_the_payments():
+    rows = [
+        at(
+            day * DAY + i,
+            merchant_id="m" if i == 0 else None,
+            transaction_location="Kenya" if i < 2 else "Japan",
+        )
+        for day in range(10)
+        for i in range(4)
+    ]
+    frauds = np.zeros((40, len(KINDS), len(WINDOWS)))
+    frauds[36:, KINDS.index("shop")] = [0, 20, 40]
+    frauds[36:, KINDS.index("country"), 1:] = [19, 39]
+    last = lifted(rows, frauds)[36:]
+    assert last[0]["country_fraud_lift_7d"] == pytest.approx(np.log((19 + 1) / (20 * 0.5 + 1)), rel=1e-6)
+    assert last[0]["country_fraud_lift_30d"] == pytest.approx(np.log((39 + 1) / (40 * 0.5 + 1)), rel=1e-6)
+    assert last[0]["category_fraud_lift_7d"] == pytest.approx(
+        np.log(1 / 21), rel=1e-6
+    )  # all payments, no fraud
+    assert last[0]["merchant_fraud_lift_7d"] == pytest.approx(np.log(1 / (20 / 4 + 1)), rel=0.05)
+    assert last[1]["merchant_fraud_lift_7d"] == last[1]["merchant_fraud_lift_30d"] == 0  # no merchant
+    assert all(value == 0 for name, value in lifted(rows, frauds)[0].items() if "_lift_" in name)
+
+
+def test_new_merchants_are_set_against_the_customers_own_share_of_them():
+    usual = [at(day * DAY, merchant_id=f"m{day % 3}") for day in range(40)]
+    several = [at((40 + i / 10) * DAY, merchant_id=f"new {i}") for i in range(3)]
+    vector = vectors([*usual, *several])
+    assert vector[39]["new_merchants_1d"] < 0.1 and abs(vector[39]["new_merchants_7d"]) < 1
+    assert vector[42]["new_merchants_1d"] == pytest.approx(np.log1p(2.6), abs=0.1)
+    assert vector[42]["new_merchants_7d"] > 1.5
+    curious = vectors([at(day * DAY, merchant_id=f"m{day}") for day in range(43)])
+    assert abs(curious[42]["new_merchants_7d"]) < 0.5 < curious[42]["new_merchants_1d"]
+
+
+def test_hour_and_weekday_are_those_of_utc():
+    vector = vectors([transaction(timestamp=datetime(2026, 11, 26, 22, 30, tzinfo=UTC))])[0]  # a Thursday
+    assert (vector["hour"], vector["weekday"]) == (22.5, 3)
+
+
 def test_rows_without_a_merchant_change_no_merchant():
     merchants = behaviour.new_merchant_state(2)
     rows = [at(0), at(60), at(120)]
@@ -307,7 +360,7 @@ def test_a_busy_customer_is_computed_like_others():
 
 
 def test_state_is_small_and_of_fixed_size():
-    assert behaviour.STATE.itemsize <= 600
+    assert behaviour.STATE.itemsize <= 640
     assert behaviour.MERCHANT_STATE.itemsize <= 200
     state = behaviour.new_state(3)
     assert np.frombuffer(state.tobytes(), behaviour.STATE).tobytes() == state.tobytes()

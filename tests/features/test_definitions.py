@@ -7,14 +7,16 @@ import re
 import numpy as np
 import pytest
 
-from include.features import behaviour
+from include.features import behaviour, closed_days
 from include.features.definitions import (
     CUSTOMER_FEATURES,
     DEFINITIONS,
     FEATURES,
     KNOWN_FRAUD_FEATURES,
+    LIFT_FEATURES,
     MERCHANT_FEATURES,
     NEUTRAL,
+    PARTITION_FEATURES,
     SUSPICIOUS,
     Feature,
 )
@@ -38,7 +40,8 @@ def test_the_table_of_features_is_that_of_the_definitions():
 
 def test_names_are_distinct_and_merchants_features_are_named_so():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert (*CUSTOMER_FEATURES, *MERCHANT_FEATURES, *KNOWN_FRAUD_FEATURES) == FEATURES
+    assert (*CUSTOMER_FEATURES, *PARTITION_FEATURES, *KNOWN_FRAUD_FEATURES) == FEATURES
+    assert (*MERCHANT_FEATURES, *LIFT_FEATURES) == PARTITION_FEATURES
     assert all(name.startswith("merchant_") for name in MERCHANT_FEATURES)
     assert set(SUSPICIOUS) <= set(FEATURES)
 
@@ -46,15 +49,16 @@ def test_names_are_distinct_and_merchants_features_are_named_so():
 def test_a_first_payment_with_nothing_unusual_has_neutral_values():
     columns, one = behaviour.columns([transaction()]), np.zeros(1, int)
     without_merchants = behaviour.compute(behaviour.new_state(1), one, columns)
+    values, day_of = closed_days.values_of(columns.entities)
     new_merchant = behaviour.compute(
-        behaviour.new_state(1),
-        one,
-        columns,
-        behaviour.new_merchant_state(1),
-        one,
-        np.zeros((1, len(KINDS), len(WINDOWS))),
-    )
+        behaviour.new_state(1), one, columns, behaviour.new_merchant_state(1), one,
+        np.zeros((1, len(KINDS), len(WINDOWS))), behaviour.new_day_state(len(values)), day_of,
+    )  # fmt: skip
     given = ~np.isnan(NEUTRAL)
-    assert [feature.name for feature in DEFINITIONS if feature.neutral is None] == ["amount"]
+    assert [feature.name for feature in DEFINITIONS if feature.neutral is None] == [
+        "amount",
+        "hour",
+        "weekday",
+    ]
     for vectors in (without_merchants, new_merchant):
         assert vectors[0, given] == pytest.approx(NEUTRAL[given], rel=1e-6)

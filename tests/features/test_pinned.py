@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from include.features import behaviour
+from include.features import behaviour, closed_days
+from include.features.closed_days import DAY_STATE
 from include.features.entities import KINDS
 from include.features.known_frauds import WINDOWS
 from tests.builders import NOW, transaction
@@ -46,7 +47,12 @@ def rows() -> list:
     return result
 
 
-def computed(first: int, end: int, customers: np.ndarray, merchants: np.ndarray) -> np.ndarray:
+DAYS = closed_days.values_of(behaviour.columns(rows()).entities).values
+
+
+def computed(
+    first: int, end: int, customers: np.ndarray, merchants: np.ndarray, days: np.ndarray
+) -> np.ndarray:
     """The vectors of rows [first, end), which change the states."""
     chosen = rows()[first:end]
     number = np.arange(first, end)
@@ -54,9 +60,11 @@ def computed(first: int, end: int, customers: np.ndarray, merchants: np.ndarray)
         [-1 if row.merchant_id is None else int(row.merchant_id[1:]) % MERCHANTS for row in chosen]
     )
     frauds = number[:, None, None] % np.arange(4, 4 + len(KINDS))[:, None] * np.arange(1, 1 + len(WINDOWS))
-    return behaviour.compute(
-        customers, number * number % CUSTOMERS, behaviour.columns(chosen), merchants, merchant_of, frauds
-    )
+    columns = behaviour.columns(chosen)
+    values, day_of = closed_days.values_of(columns.entities)
+    row = np.array([DAYS.index(value) for value in values] + [-1])[day_of]
+    index = number * number % CUSTOMERS
+    return behaviour.compute(customers, index, columns, merchants, merchant_of, frauds, days, row)
 
 
 def stored(kind: str, dtype: np.dtype) -> np.ndarray:
@@ -73,7 +81,9 @@ def same(ours: np.ndarray, pinned: np.ndarray) -> None:
 
 def test_states_are_those_that_were_stored():
     customers, merchants = behaviour.new_state(CUSTOMERS), behaviour.new_merchant_state(MERCHANTS)
-    computed(0, STORED, customers, merchants)
+    days = behaviour.new_day_state(len(DAYS))
+    computed(0, STORED, customers, merchants, days)
+    same(days, stored("days", DAY_STATE))
     same(customers, stored("customers", behaviour.STATE))
     same(merchants, stored("merchants", behaviour.MERCHANT_STATE))
 
@@ -81,6 +91,6 @@ def test_states_are_those_that_were_stored():
 def test_vectors_after_stored_states_are_those_that_were_logged():
     customers = stored("customers", behaviour.STATE)
     merchants = stored("merchants", behaviour.MERCHANT_STATE)
-    vectors = computed(STORED, 110, customers, merchants)
+    vectors = computed(STORED, 110, customers, merchants, stored("days", DAY_STATE))
     assert PINNED["feature_set"] == behaviour.FEATURE_SET and PINNED["layout"] == behaviour.LAYOUT
     np.testing.assert_allclose(vectors, np.array(PINNED["vectors"], np.float32), rtol=1e-6, atol=1e-6)

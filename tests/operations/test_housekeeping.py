@@ -59,6 +59,7 @@ class Streams:
         ("dead_letters", "at"),
         ("user_state", "written_at"),
         ("merchant_state", "written_at"),
+        ("day_state", "written_at"),
     )
 
     def __init__(self, settings: Settings):
@@ -216,7 +217,15 @@ def test_by_default_nothing_of_a_year_is_lost_and_zero_keeps_everything(shop, st
     forever = {name: 0 for name in Settings.model_fields if name.startswith("keep_")}
     streams.both([*events(now), b"poison"], now)
     reconciled(shop, now + 2000 * DAY)
-    tables = (*TABLES, "dead_letters", "transaction_ids", "scored_ids", "user_state", "merchant_state")
+    tables = (
+        *TABLES,
+        "dead_letters",
+        "transaction_ids",
+        "scored_ids",
+        "user_state",
+        "merchant_state",
+        "day_state",
+    )
     before = [number(shop, table) for table in tables]
     housekeeping.maintain(shop, now + 366 * DAY)
     housekeeping.maintain(shop.model_copy(update=forever), now + 1900 * DAY)
@@ -301,6 +310,7 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
             insert into shop.known_frauds values ('merchant', 'm', '{at}', '{at}', {i});
             insert into shop.user_state values ('u{i}', 0, 1, '', '{at}');
             insert into shop.merchant_state values ('m{i}', 0, 1, '', '{at}');
+            insert into shop.day_state values ('country:c{i}', 0, 1, '', '{at}');
             insert into shop.verdicts (transaction_id, is_fraud, analyst, at) values ('t{i}', true, 'a', '{at}');
             insert into shop.dead_letters (reason, detail, topic, partition, "offset", at, replayed_at)
             values ('blank', '', 'topic', 0, {i}, '{at}', null), ('blank', '', 'topic', 1, {i}, '{at}', '{at}'),
@@ -318,14 +328,15 @@ def test_alerts_labels_letters_and_states_go_when_their_time_has_come(shop):
         "known_frauds",
         "user_state",
         "merchant_state",
+        "day_state",
         "verdicts",
         "dead_letters",
     )
     assert housekeeping.maintain(shop, now)[-1] == "deleted 1 rows of shop.dead_letters"
-    assert [number(shop, table) for table in tables] == [2, 2, 4, 2, 2, 2, 2, 5]
+    assert [number(shop, table) for table in tables] == [2, 2, 4, 2, 2, 2, 2, 2, 5]
     names = ("alerts", "labels", "states", "dead_letters")
     housekeeping.maintain(shop.model_copy(update={f"keep_{name}_days": 50 for name in names}), now)
-    assert [number(shop, table) for table in tables] == [1, 1, 2, 1, 1, 1, 2, 3]
+    assert [number(shop, table) for table in tables] == [1, 1, 2, 1, 1, 1, 1, 2, 3]
 
 
 def test_many_rows_are_deleted_in_small_batches_and_a_locked_one_is_left(shop, monkeypatch):

@@ -87,7 +87,7 @@ def empty(shop: Settings) -> None:
     query(
         shop,
         "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, shop.user_state, "
-        "shop.merchant_state, shop.known_labels, shop.known_frauds",
+        "shop.merchant_state, shop.day_state, shop.known_labels, shop.known_frauds",
     )
 
 

@@ -96,7 +96,7 @@ def test_the_truth_in_an_event_changes_nothing(connection, write, shop):
     with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
         owner.execute(
             "truncate shop.stream_offsets, shop.scored_ids, shop.fraud_scores, shop.fraud_alerts, "
-            "shop.user_state, shop.merchant_state"
+            "shop.user_state, shop.merchant_state, shop.day_state"
         )
     write([event_bytes(**values, is_fraud=i % 2 == 0) for i, values in enumerate(fields)])
     assert read(connection, query) == without
@@ -111,7 +111,8 @@ def test_the_scoring_module_has_no_way_to_the_truth():
 def test_a_replay_changes_no_score_and_no_state(connection, write):
     values = events(payments(50))
     write(values)
-    state = "select user_id, state from shop.user_state union all select merchant_id, state from shop.merchant_state"
+    state = "select user_id, state from shop.user_state union all select merchant_id, state from shop.merchant_state "
+    state += "union all select id, state from shop.day_state"
     before = read(connection, state), read(connection, "select * from shop.fraud_scores")
     assert write(values).skipped == 50
     assert (read(connection, state), read(connection, "select * from shop.fraud_scores")) == before

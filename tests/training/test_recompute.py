@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from include.events.transaction import Transaction
-from include.features import behaviour, entities
-from include.features.definitions import KNOWN_FRAUD_FEATURES
+from include.features import behaviour, closed_days, entities
+from include.features.definitions import KNOWN_FRAUD_FEATURES, LIFT_FEATURES
 from include.features.entities import FIELDS, KINDS, coded
 from include.features.known_frauds import WINDOWS
 from include.training import recompute
@@ -82,16 +82,19 @@ def test_a_recomputation_gives_what_the_log_gives_in_one_go(world, monkeypatch):
             customers, customer = np.unique([t.user_id for t in transactions], return_inverse=True)
             given = np.array([t.merchant_id is not None for t in transactions])
             merchants, merchant = np.unique([t.merchant_id or "" for t in transactions], return_inverse=True)
+            columns = behaviour.columns(transactions)
+            values, day_of = closed_days.values_of(columns.entities)
             expected = behaviour.compute(
-                behaviour.new_state(len(customers)),
-                customer,
-                behaviour.columns(transactions),
-                behaviour.new_merchant_state(len(merchants)),
-                np.where(given, merchant, -1),
+                behaviour.new_state(len(customers)), customer, columns,
+                behaviour.new_merchant_state(len(merchants)), np.where(given, merchant, -1),
                 np.array([known_frauds(connection, transaction) for transaction in transactions]),
-            )
+                behaviour.new_day_state(len(values)), day_of,
+            )  # fmt: skip
             seen += (
-                expected[:, [behaviour.FEATURES.index(name) for name in KNOWN_FRAUD_FEATURES]].max(axis=0) > 0
+                expected[
+                    :, [behaviour.FEATURES.index(name) for name in (*KNOWN_FRAUD_FEATURES, *LIFT_FEATURES)]
+                ].max(axis=0)
+                > 0
             ).all()
             at = {key: i for i, key in enumerate(rows.key.tolist())}
             assert (rows.features[[at[row[0]] for row in stored]] == expected).all()
