@@ -4,17 +4,19 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from include.models.families import DEFAULT_FAMILY, FAMILIES, FEWEST_TREES, MOST_TREES
+from include.models.families import AUTO, CHOICES, FEWEST_TREES, MOST_TREES
 from include.settings import limits, load
 
 DOC = """
 ### Retrains the fraud detector
 Trains on the feature vectors that the stream logged in the training window, measures on later transactions
-whose labels are known, and registers the model in MLflow as `fraud-detector`. The first model becomes
+whose labels are known, fits the same again on all that is settled, and registers both in MLflow as
+`fraud-detector`. The first model becomes
 `champion`; a later one does when it is better on the same transactions, and is `challenger` otherwise.
 
-- **Another family?** `gradient_boosting` learns from the labels and needs frauds that are known; `isolation_forest`,
-  which the daily run trains, needs none. Both compete for the same alias.
+- **Which family?** `auto`, which the daily run takes, fits every family that the known labels allow and takes the best
+  on later time. `gradient_boosting` learns from the labels and needs 20 frauds that are known; `isolation_forest`
+  needs none. All compete for the same alias.
 - **It failed?** The task's log ends with the reason, for instance how many transactions there are and how many
   are needed. Do what it says and trigger the DAG again: nothing is left half-done.
 - **It was killed half-way?** The champion is the old one or the new one, never half; trigger it again.
@@ -33,7 +35,8 @@ with DAG(
     params={
         "window_days": Param(settings.training_window_days, type="integer", title="Training window in days",
                              **limits("training_window_days")),
-        "family": Param(DEFAULT_FAMILY, enum=[*FAMILIES], title="Family of the detector"),
+        "family": Param(AUTO, enum=[*CHOICES], title="Family of the detector",
+                        description="auto: all that the known labels allow, the best on later time"),
         "trees": Param(None, type=["null", "integer"], minimum=FEWEST_TREES, maximum=MOST_TREES, title="Trees",
                        description="empty: the family's own number"),
         "alert_rate": Param(settings.alert_rate, type="number", title="Share of transactions to alert on",

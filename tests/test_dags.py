@@ -12,7 +12,7 @@ import pytest
 
 from include.events.strict_json import Reason
 from include.generator.config import Config
-from include.models.families import DEFAULT_FAMILY, FAMILIES
+from include.models.families import AUTO, CHOICES
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 from include.training import retraining
@@ -75,7 +75,7 @@ def test_forms_start_from_the_settings(dags):
 def test_every_family_can_be_trained_from_the_form(dags, monkeypatch):
     form = dags[RETRAIN_DAG].params
     family, trees = form.get_param("family"), form.get_param("trees")
-    assert (family.schema["enum"], family.resolve(), trees.resolve()) == ([*FAMILIES], DEFAULT_FAMILY, None)
+    assert (family.schema["enum"], family.resolve(), trees.resolve()) == ([*CHOICES], AUTO, None)
     trained = []
 
     def retrain(settings, **given):
@@ -84,11 +84,11 @@ def test_every_family_can_be_trained_from_the_form(dags, monkeypatch):
 
     monkeypatch.setattr(retraining, "retrain", retrain)
     (task,) = dags[RETRAIN_DAG].tasks
-    for name in FAMILIES:
+    for name in CHOICES:
         entered = {"params": {key: form[key] for key in form} | {"family": name}}
         monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: entered)  # noqa: B023
         task.python_callable()
-    assert [given["family"] for given in trained] == [*FAMILIES]
+    assert [given["family"] for given in trained] == [*CHOICES]
     assert trained[0].keys() <= inspect.signature(real_retrain).parameters.keys()
 
 

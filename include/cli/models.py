@@ -10,17 +10,17 @@ import click
 
 from include.cli.arguments import JSON, MOST, Time, bounded
 from include.cli.output import no_database, wide_console
-from include.models.families import DEFAULT_FAMILY, FAMILIES, FEWEST_TREES, MOST_TREES
+from include.models.families import AUTO, CHOICES, FEWEST_TREES, MOST_TREES
 from include.settings import load
 
 
 @click.command()
 @click.option(
     "--family",
-    type=click.Choice([*FAMILIES]),
-    default=DEFAULT_FAMILY,
+    type=click.Choice(CHOICES),
+    default=AUTO,
     show_default=True,
-    help="Of the detector.",
+    help="Of the detector; auto trains all that the known labels allow and takes the best on later time.",
 )
 @click.option(
     "--window-days",

@@ -11,10 +11,19 @@ def lines(result: TrainingResult) -> Iterator[str]:
     """What to print, in order."""
     yield f"Version {result.version} ({result.family}) is {result.alias}: {result.reason}"
     yield (
-        f"It learned from {result.rows['fit']:,} transactions with {result.vectors} features, from "
-        f"{result.trained_from:%Y-%m-%d %H:%M} to {result.trained_to:%Y-%m-%d %H:%M} UTC; threshold "
-        f"{result.threshold:.4f}"
+        f"It learned from transactions with {result.vectors} features, from {result.trained_from:%Y-%m-%d %H:%M} to "
+        f"{result.trained_to:%Y-%m-%d %H:%M} UTC; threshold {result.threshold:.4f}"
     )
+    if len(result.compared) > 1:
+        compared = ", ".join(f"{family} {_number(value)}" for family, value in result.compared.items())
+        yield f"Average precision of the families on the later transactions: {compared}"
+    for family, why in result.left_out.items():
+        yield f"Left out: {family}. {why[0].upper()}{why[1:]}"
+    if result.measured_by is not None:
+        yield (
+            f"Measured by version {result.measured_by}, the same recipe, which learned from {result.rows['fit']:,} "
+            f"transactions until {result.measured_from:%Y-%m-%d %H:%M} UTC"
+        )
     metrics = result.metrics
     if not metrics.get("frauds"):
         yield f"No fraud is known among the {metrics['transactions']:,} later transactions: nothing was measured"

@@ -19,12 +19,14 @@ class Detector(Protocol):
         family: its name in `include.models.families`.
         supervised: it learns from settled labels of both classes, and `fit` needs them.
         trusted_types: the types that skops must be told to trust for it.
+        calibration_: slope and shift of the log odds of a fitted supervised family, (1, 0) until `calibrate`.
     """
 
     family: ClassVar[str]
     supervised: ClassVar[bool]
     trusted_types: ClassVar[tuple[str, ...]]
     n_features_in_: int
+    calibration_: tuple[float, float]
 
     def __init__(self, *, trees: int = ..., seed: int = ...) -> None: ...
 
@@ -50,6 +52,13 @@ class Detector(Protocol):
 
         Raises:
             UnusableFeatures: X is not finite or has another width than the training vectors.
+        """
+
+    def calibrate(self, slope: float, shift: float) -> Self:
+        """From now on a score is 1 / (1 + e^-(slope * log odds + shift)) of what it was after fitting.
+
+        Raises:
+            TypeError: the family is not supervised, and its scores are no probabilities.
         """
 
     def to_onnx(self) -> bytes:

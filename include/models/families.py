@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 # A family's module has its name; it is imported when it is asked for, since a form or a list of names needs no
 # scikit-learn.
 FAMILIES = {"isolation_forest": "IsolationForestDetector", "gradient_boosting": "GradientBoostingDetector"}
-DEFAULT_FAMILY = "isolation_forest"
+AUTO = "auto"  # every family that the known labels allow, and of these the best on later time
+CHOICES = (AUTO, *FAMILIES)  # of a form or a command
 FEWEST_TREES, MOST_TREES = 10, 2_000  # that a form or a command takes
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from include.models import tree_ensemble
+from include.models import calibration, tree_ensemble
 from include.models.reference import reference
 from include.models.scorer import Scorer
 from include.models.vectors import checked
@@ -17,9 +17,9 @@ from include.models.vectors import checked
 class GradientBoostingDetector(BaseEstimator):
     """Histogram gradient boosting; the score is its probability of fraud.
 
-    The score is 1 / (1 + e^-(b + sum of f_t(x))): b is the log odds of fraud in training, f_t(x) what tree t adds, each
-    fitted to the gradient of the log loss that the trees before it leave (Friedman, "Greedy function approximation",
-    Annals of Statistics 2001).
+    The score is 1 / (1 + e^-(slope (b + sum of f_t(x)) + shift)), with slope 1 and shift 0 until `calibrate`: b is the
+    log odds of fraud in training, f_t(x) what tree t adds, each fitted to the gradient of the log loss that the trees
+    before it leave (Friedman, "Greedy function approximation", Annals of Statistics 2001).
 
     Args:
         trees: number of boosting rounds.
@@ -74,6 +74,7 @@ class GradientBoostingDetector(BaseEstimator):
             raise ValueError("gradient boosting needs labels of both classes: fraud and not fraud")
         self.n_features_in_ = X.shape[1]
         self.reference_ = reference(X)
+        self.calibration_ = calibration.SAME
         self.classifier_ = HistGradientBoostingClassifier(
             max_iter=self.trees,
             max_leaf_nodes=self.leaves,
@@ -86,13 +87,23 @@ class GradientBoostingDetector(BaseEstimator):
 
     def score(self, X: np.ndarray) -> np.ndarray:
         """Scores (N,) in [0, 1], higher is more suspicious."""
-        return self.classifier_.predict_proba(checked(X, self.n_features_in_))[:, 1]
+        probability = self.classifier_.predict_proba(checked(X, self.n_features_in_))[:, 1]
+        if tuple(self.calibration_) == calibration.SAME:
+            return probability
+        return calibration.apply(probability, self.calibration_)
+
+    def calibrate(self, slope: float, shift: float) -> Self:
+        """From now on a score is 1 / (1 + e^-(slope * log odds + shift)) of the fitted probability."""
+        self.calibration_ = (slope, shift)
+        return self
 
     def to_onnx(self) -> bytes:
-        """One TreeEnsembleRegressor of log odds, then the logistic function."""
-        base = float(self.classifier_._baseline_prediction[0, 0])
+        """One TreeEnsembleRegressor of log odds, then the logistic function with slope and shift."""
+        slope, shift = self.calibration_
+        base = float(self.classifier_._baseline_prediction[0, 0]) + shift / slope
         trees = [_tree(predictors[0].nodes) for predictors in self.classifier_._predictors]
-        return tree_ensemble.model(trees, width=self.n_features_in_, base=base, scale=1, activation="Sigmoid")
+        width = self.n_features_in_
+        return tree_ensemble.model(trees, width=width, base=base, scale=slope, activation="Sigmoid")
 
     def scorer(self, *, threshold: float, version: int, feature_set: int) -> Scorer:
         """The fast form."""

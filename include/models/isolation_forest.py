@@ -58,6 +58,8 @@ class IsolationForestDetector(BaseEstimator):
         "sklearn.tree._tree.Tree",
     )
 
+    calibration_ = (1.0, 0.0)  # never changed: its scores are no probabilities
+
     def __init__(self, trees: int = 100, samples: int = 1024, seed: int = 0):
         self.trees = trees
         self.samples = samples
@@ -103,6 +105,10 @@ class IsolationForestDetector(BaseEstimator):
         for surprise, depths in zip(self.surprises_, self._depths(), strict=True):
             depth += depths[surprise.step(X)]
         return np.exp2(-depth)
+
+    def calibrate(self, slope: float, shift: float) -> Self:
+        """Raises TypeError: what a forest scores is a depth, not a probability."""
+        raise TypeError("the scores of an isolation forest are no probabilities of fraud")
 
     def to_onnx(self) -> bytes:
         """One TreeEnsembleRegressor with a tree of all steps for each column and side, then 2^-sum."""

@@ -14,6 +14,9 @@ from include.settings import Role, Settings
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 MODEL_FILE = "model.skops"
+MEASURED_BY = (
+    "measured_by"  # among the metrics of a version that was fitted again: the version that they are of
+)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,16 @@ class Metrics(DetectionAndMoney):
     per_day: list[Day]
 
 
+class Reliability(TypedDict):
+    """Frauds that probabilities expect, and those that are known: in all, and among alerts."""
+
+    transactions: int
+    expected: float
+    frauds: int
+    expected_in_alerts: float
+    frauds_in_alerts: int
+
+
 Range = TypedDict("Range", {"from": str, "to": str})  # ISO 8601; `to` is excluded
 
 
@@ -134,7 +144,7 @@ class LabelledScores:
     def __len__(self) -> int:
         return len(self.user)
 
-    def __getitem__(self, rows: np.ndarray) -> LabelledScores:
+    def __getitem__(self, rows: np.ndarray | slice) -> LabelledScores:
         return LabelledScores(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
@@ -337,6 +347,18 @@ def detection(scored: LabelledScores) -> DetectionAndMoney:
             "lost_before_detection": float(frauds.amount[before].sum()),
             "stopped": float(frauds.amount[~before].sum()),
         },
+    }
+
+
+def reliability(scored: LabelledScores) -> Reliability:
+    """How many frauds the scores as probabilities expect, and how many are known."""
+    alerts = scored[scored.alert]
+    return {
+        "transactions": len(scored),
+        "expected": float(scored.score.sum()),
+        "frauds": int(scored.fraud.sum()),
+        "expected_in_alerts": float(alerts.score.sum()),
+        "frauds_in_alerts": int(alerts.fraud.sum()),
     }
 
 

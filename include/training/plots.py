@@ -13,14 +13,28 @@ from include.training.evaluation import Day, LabelledScores, Ranking
 HONEST, FRAUD, LINE = "#4c78a8", "#e45756", "#54585f"
 
 
-def training(later: LabelledScores, threshold: float, per_day: Sequence[Day]) -> dict[str, Figure]:
-    """The figures of a model's later time, by name; only those with data to show."""
+BINS = 10  # of the reliability, each with as many frauds expected
+
+
+def training(
+    later: LabelledScores,
+    threshold: float,
+    per_day: Sequence[Day],
+    probable: LabelledScores | None = None,
+) -> dict[str, Figure]:
+    """The figures of a model's later time, by name; only those with data to show.
+
+    Args:
+        probable: later rows whose scores are probabilities that were learned before them.
+    """
     figures: dict[str, Figure] = {}
     if len(later):
         figures["score_distribution"] = score_distribution(later, threshold)
     if later.fraud.any():
         figures["precision_recall"] = precision_recall(later)
         figures["per_day"] = daily(per_day)
+    if probable is not None and probable.fraud.any():
+        figures["reliability"] = reliability(probable)
     return figures
 
 
@@ -56,6 +70,23 @@ def precision_recall(scored: LabelledScores) -> Figure:
         axes.legend()
     axes.axhline(scored.fraud.mean(), color=LINE, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
+
+
+def reliability(probable: LabelledScores) -> Figure:
+    """Share of fraud against the probability that the model gave, in bins in each of which as many are expected."""
+    order = np.argsort(probable.score, kind="stable")
+    expected = np.cumsum(probable.score[order])
+    ends = np.unique(np.searchsorted(expected, expected[-1] * np.arange(1, BINS) / BINS) + 1)
+    parts = [part for part in np.split(order, ends) if len(part)]
+    given = [probable.score[part].mean() for part in parts]
+    known = [probable.fraud[part].mean() for part in parts]
+    figure, axes = _axes(
+        "Reliability on the later half", "probability of fraud given", "share of known fraud"
+    )
+    axes.plot((0, 1), (0, 1), color=LINE, linestyle=":")
+    axes.plot(given, known, "o-", color=FRAUD)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 

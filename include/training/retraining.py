@@ -1,4 +1,4 @@
-"""Retraining: fit on earlier time, measure on later time, register, and promote when better.
+"""Retraining: fit on earlier time, measure on later time, fit the best again, register, and promote when better.
 
 docs/models.md explains the rules to users; `include.training.split` separates the parts.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psycopg
+from sklearn.base import clone
 
 from include.features.behaviour import FEATURE_SET
-from include.models import families
+from include.models import calibration, families
 from include.registry import aliases, registration
 from include.registry.errors import ModelRejected
 from include.registry.loading import load_scorer
-from include.registry.versions import CHALLENGER, CHAMPION
+from include.registry.versions import CHALLENGER, CHAMPION, MEASURED_BY, ModelVersion, read_version
 from include.settings import Settings
 from include.sql import one_row
 from include.training import evaluation, plots, promotion, split
@@ -43,9 +44,15 @@ class RetrainingRuns(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a retraining did: the version, its alias and why, and what was measured on the later time."""
+    """What a retraining did: the version, its alias and why, and what was measured on the later time.
+
+    `version` was fitted again until `trained_to`; `measured_by` is the version of the same recipe that was fitted until
+    `measured_from` and has the metrics, or None where no later time is settled. `compared` has the average precision
+    of each family on the later time, `left_out` why a family was not fitted.
+    """
 
     version: int
+    measured_by: int | None
     alias: str
     reason: str
     family: str
@@ -54,6 +61,9 @@ class TrainingResult:
     rows: dict[str, int]
     trained_from: datetime
     trained_to: datetime
+    measured_from: datetime
+    compared: Mapping[str, float | None]
+    left_out: Mapping[str, str]
     metrics: Mapping[str, Any]
     champion_metrics: Mapping[str, Any] | None
     seconds: float
@@ -66,14 +76,20 @@ class TrainingResult:
         return plain | {
             "trained_from": self.trained_from.isoformat(),
             "trained_to": self.trained_to.isoformat(),
+            "measured_from": self.measured_from.isoformat(),
         }
 
 
 class Incumbent(NamedTuple):
-    """The champion that a new model is compared with, and the end of the time that it was trained on."""
+    """The champion as it was measured: the model that is compared with new ones, and the end of what it was trained on.
+
+    A champion that was fitted again has seen later rows; the version that it was measured by stands for it, as the
+    measured model stands for the new one.
+    """
 
     scorer: Scorer
     trained_to: datetime
+    name: str
 
 
 class Decision(NamedTuple):
@@ -88,7 +104,8 @@ class Decision(NamedTuple):
 class Candidate:
     """A fitted detector with its fast form and threshold, its decisions on the later rows, and what they measure.
 
-    `rows` counts the rows of each part, and as `fit` those that were really learned from.
+    `rows` counts the rows of each part, and as `fit` those that were really learned from. `probable` are later rows
+    with the probabilities that two constants from the rows before them give (include.models.calibration).
     """
 
     detector: Detector
@@ -96,6 +113,12 @@ class Candidate:
     later: evaluation.LabelledScores
     metrics: Mapping[str, Any]
     rows: dict[str, int]
+    probable: evaluation.LabelledScores | None = None
+
+    @property
+    def average_precision(self) -> float | None:
+        """On the later rows; None where no fraud is known there."""
+        return self.metrics.get("average_precision")
 
 
 def retrain(
@@ -104,7 +127,7 @@ def retrain(
     window_days: int | None = None,
     trees: int | None = None,
     alert_rate: float | None = None,
-    family: str = families.DEFAULT_FAMILY,
+    family: str = families.AUTO,
     as_of: datetime | None = None,
     maturity: timedelta | None = None,
     seed: int = 0,
@@ -114,7 +137,7 @@ def retrain(
 
     Everything counts in event time: `as_of` is the newest transaction's time unless given, and labels that became
     known later do not exist. `None` takes the setting, the family's own number of trees, or the maturity that the
-    labels' delays show.
+    labels' delays show. The family `auto` takes the best of all on the later time.
 
     Raises:
         split.NotEnoughData: too few transactions, or too few known frauds for a family that learns from labels.
@@ -123,18 +146,33 @@ def retrain(
         RegistryUnavailable: MLflow does not answer; the old champion stays.
     """
     started = time.monotonic()
-    detector = families.detector_class(family)(seed=seed, **({"trees": trees} if trees else {}))
+    names = [*families.FAMILIES] if family == families.AUTO else [family]
+    options = {"seed": seed, **({"trees": trees} if trees else {})}
+    detectors = [families.detector_class(name)(**options) for name in names]
     window_days = window_days or settings.training_window_days
     alert_rate = alert_rate or settings.alert_rate
     rng = np.random.default_rng(seed)
     with _only_one(settings, wait_seconds) as lock:
         incumbent, refused = _incumbent(settings)
         data = split.read(settings, window_days=window_days, as_of=as_of, maturity=maturity)
-        candidate = fit(detector, data, alert_rate, maturity, rng)
+        candidates, left_out = fit_all(detectors, data, alert_rate, maturity, rng)
+        candidate = best(candidates)
         decision = _unless_parity_is_broken(settings, decide(data, candidate.later, incumbent, refused, rng))
         logger.info("%s: %s", decision.alias, decision.reason)
-        options = {"window_days": window_days, "alert_rate": alert_rate}
-        version = _register(settings, candidate, data, decision, options)
+        compared = {fitted.detector.family: fitted.average_precision for fitted in candidates}
+        facts = _facts(data, decision, candidate, compared, left_out) | {
+            "window_days": window_days,
+            "alert_rate": alert_rate,
+        }
+        final, trained_to, measured_by = candidate.scorer, data.trained_to, None
+        if data.measured:
+            measured_by = _register(settings, candidate, data, facts | {"role": "measured on later time"})
+            detector, final, trained_to = refit(candidate, data, alert_rate)
+            again = replace(candidate, detector=detector, scorer=final)
+            facts |= {"role": "the measured recipe, fitted again", MEASURED_BY: measured_by}
+            version = _register(settings, again, data, facts, trained_to, measured_by)
+        else:
+            version = _register(settings, candidate, data, facts | {"role": "not measured"})
         lock.execute("select 1")  # the session with the lock is alive: nobody else promotes now
         if decision.alias == CHAMPION:
             promotion.promote(settings, version)
@@ -142,18 +180,56 @@ def retrain(
             aliases.set_challenger(settings, version)
     return TrainingResult(
         version=version,
+        measured_by=measured_by,
         alias=decision.alias,
         reason=decision.reason,
-        family=family,
-        threshold=candidate.scorer.threshold,
+        family=candidate.detector.family,
+        threshold=final.threshold,
         vectors=data.source,
         rows=candidate.rows,
         trained_from=data.trained_from,
-        trained_to=data.trained_to,
+        trained_to=trained_to,
+        measured_from=data.trained_to,
+        compared=compared,
+        left_out=left_out,
         metrics=candidate.metrics,
         champion_metrics=decision.champion_metrics,
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def fit_all(
+    detectors: Sequence[Detector],
+    data: split.TrainingData,
+    alert_rate: float,
+    maturity: timedelta | None,
+    rng: np.random.Generator,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Every detector that the known labels allow, fitted and measured; and why the others were left out, by family.
+
+    Raises:
+        split.NotEnoughData: none is left.
+    """
+    candidates, left_out = [], {}
+    for detector in detectors:
+        try:
+            candidates.append(fit(detector, data, alert_rate, maturity, rng))
+        except split.NotEnoughData as error:
+            if len(detectors) == 1:
+                raise
+            left_out[detector.family] = str(error)
+    return candidates, left_out
+
+
+def best(candidates: Sequence[Candidate]) -> Candidate:
+    """The one with the highest average precision on the later rows.
+
+    With fewer than `MIN_DEFRAUDED` customers with known fraud there it is the first, which needs no labels.
+    """
+    later = candidates[0].later
+    if _defrauded(later) < MIN_DEFRAUDED:
+        return candidates[0]
+    return max(candidates, key=lambda candidate: candidate.average_precision or 0.0)
 
 
 def fit(
@@ -165,6 +241,8 @@ def fit(
 ) -> Candidate:
     """Fits the detector on the earlier part, and measures it on the later one at the threshold of `alert_rate`.
 
+    A supervised family's scores become probabilities by the labels of the later part.
+
     Raises:
         split.NotEnoughData: too few known frauds for a family that learns from labels.
     """
@@ -172,12 +250,49 @@ def fit(
     detector.fit(X, y)
     learned = int((y >= 0).sum()) if detector.supervised else len(X)
     scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
+    probable = None
+    if detector.supervised and data.measured:
+        uncalibrated = data.later(scorer)
+        probable = _calibrated_by_the_first_half(uncalibrated, alert_rate)
+        detector.calibrate(*calibration.learn(uncalibrated.score, uncalibrated.fraud))
+        scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
     scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
     later = data.later(scorer)
     metrics: Mapping[str, Any] = {"transactions": len(later)}
     if later.fraud.any():
         metrics = evaluation.metrics(later, rng=rng)
-    return Candidate(detector, scorer, later, metrics, data.parts.sizes() | {"fit": learned})
+        if probable is not None:
+            metrics = {**metrics, "reliability": evaluation.reliability(probable)}
+    rows = data.parts.sizes() | {"fit": learned}
+    return Candidate(detector, scorer, later, metrics, rows, probable)
+
+
+def _calibrated_by_the_first_half(
+    later: evaluation.LabelledScores, alert_rate: float
+) -> evaluation.LabelledScores:
+    """The second half of the later rows, with probabilities that the labels of the first half give."""
+    half = len(later) // 2
+    first, second = later[slice(0, half)], later[slice(half, None)]
+    constants = calibration.learn(first.score, first.fraud)
+    score = calibration.apply(second.score, constants)
+    return replace(second, score=score, alert=score >= threshold_at(score, alert_rate))
+
+
+def refit(
+    candidate: Candidate, data: split.TrainingData, alert_rate: float
+) -> tuple[Detector, Scorer, datetime]:
+    """The candidate's recipe fitted on all settled rows but the newest ones, and the end of the time it has seen.
+
+    The newest rows set its threshold, which no row that it was fitted on may do: a model is surer of those.
+    """
+    X, y = data.to_refit(alert_rate)
+    detector: Detector = clone(candidate.detector).fit(X, y)
+    if detector.supervised:
+        detector.calibrate(*candidate.detector.calibration_)
+    scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
+    held = data.held_from(alert_rate)
+    threshold = threshold_at(scorer.score(data.rows.features[held:]), alert_rate)
+    return detector, replace(scorer, threshold=threshold), split.from_seconds(data.rows.timestamp[held])
 
 
 def threshold_at(score: np.ndarray, alert_rate: float) -> float:
@@ -202,12 +317,11 @@ def decide(
     theirs = data.later(incumbent.scorer)
     unseen = theirs.timestamp >= incumbent.trained_to.timestamp()
     ours, theirs = later[unseen], theirs[unseen]
-    name = f"champion (version {incumbent.scorer.version})"
-    defrauded = len(np.unique(ours.user[ours.fraud]))
+    defrauded = _defrauded(ours)
     if defrauded < MIN_DEFRAUDED:
         return Decision(
             CHALLENGER,
-            f"not comparable with the {name}: {defrauded} customers with known fraud in the later time, "
+            f"not comparable with the {incumbent.name}: {defrauded} customers with known fraud in the later time, "
             f"{MIN_DEFRAUDED} are needed",
         )
     measured = evaluation.metrics(theirs, draws=0, rng=rng)
@@ -215,11 +329,16 @@ def decide(
     share = evaluation.better_share(ours.fraud, ours.user, ours.score, theirs.score, evaluation.DRAWS, rng)
     return Decision(
         CHAMPION if share >= BETTER_SHARE else CHALLENGER,
-        f"average precision {average_precision:.3f} against {measured['average_precision']:.3f} of the {name} on the "
-        f"same {len(ours)} later transactions, higher in {share:.0%} of the bootstrap draws "
+        f"average precision {average_precision:.3f} against {measured['average_precision']:.3f} of the "
+        f"{incumbent.name} on the same {len(ours)} later transactions, higher in {share:.0%} of the bootstrap draws "
         f"({BETTER_SHARE:.0%} are needed)",
         measured,
     )
+
+
+def _defrauded(scored: evaluation.LabelledScores) -> int:
+    """Customers with known fraud."""
+    return len(np.unique(scored.user[scored.fraud]))
 
 
 def _unless_parity_is_broken(settings: Settings, decision: Decision) -> Decision:
@@ -229,35 +348,53 @@ def _unless_parity_is_broken(settings: Settings, decision: Decision) -> Decision
     return decision._replace(alias=CHALLENGER, reason=f"{decision.reason}; but not promoted: {reason}")
 
 
-def _register(
-    settings: Settings,
-    candidate: Candidate,
+def _facts(
     data: split.TrainingData,
     decision: Decision,
-    options: Mapping[str, Any],
-) -> int:
-    """Registers the model with what it was made from; returns its version."""
-    own = {name: value for name, value in candidate.detector.get_params().items() if value is not None}
-    params = {
-        **own,
+    candidate: Candidate,
+    compared: Mapping[str, float | None],
+    left_out: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a retraining was made from and decided, for the run in MLflow."""
+    results = [
+        f"{family} {'not measured' if value is None else f'{value:.3f}'}"
+        for family, value in compared.items()
+    ]
+    return {
         **{f"rows_{name}": count for name, count in candidate.rows.items()},
-        **options,
         "as_of": data.as_of.isoformat(),
         "settled_until": split.from_seconds(data.settled_until).isoformat(),
         "vectors": data.source,
         "customers_share": data.share,
+        "compared": ", ".join(results + [f"{family} left out: {why}" for family, why in left_out.items()]),
         "decision": f"{decision.alias}: {decision.reason}",
     }
+
+
+def _register(
+    settings: Settings,
+    candidate: Candidate,
+    data: split.TrainingData,
+    facts: Mapping[str, Any],
+    trained_to: datetime | None = None,
+    measured_by: int | None = None,
+) -> int:
+    """Registers the model with what it was made from; returns its version.
+
+    Metrics and figures are those of the later rows, also of a model that was fitted again on them.
+    """
+    own = {name: value for name, value in candidate.detector.get_params().items() if value is not None}
     threshold, per_day = candidate.scorer.threshold, candidate.metrics.get("per_day", [])
+    figures = plots.training(candidate.later, threshold, per_day, candidate.probable)
     return registration.register(
         settings,
         candidate.detector,
         threshold=threshold,
-        metrics=candidate.metrics,
-        params=params,
-        figures=plots.training(candidate.later, threshold, per_day),
+        metrics=candidate.metrics if measured_by is None else {**candidate.metrics, MEASURED_BY: measured_by},
+        params={**own, **facts},
+        figures=figures,
         trained_from=data.trained_from,
-        trained_to=data.trained_to,
+        trained_to=trained_to or data.trained_to,
     ).version
 
 
@@ -267,10 +404,25 @@ def _incumbent(settings: Settings) -> tuple[Incumbent | None, str | None]:
         champion = aliases.champion(settings, "trainer")
         if champion is None:
             return None, None
-        return Incumbent(load_scorer(settings, champion.version, "trainer"), champion.trained_to), None
+        scorer = load_scorer(settings, champion.version, "trainer")
+        name = f"champion (version {champion.version})"
+        return _measured(settings, champion, name) or Incumbent(scorer, champion.trained_to, name), None
     except ModelRejected as error:
         logger.warning("the champion is refused: %s", error)
         return None, str(error)
+
+
+def _measured(settings: Settings, champion: ModelVersion, name: str) -> Incumbent | None:
+    """The version that a champion was measured by, if there is one and it can still be used."""
+    if (version := champion.metrics.get(MEASURED_BY)) is None:
+        return None
+    try:
+        known = read_version(settings, version, "trainer")
+        scorer = load_scorer(settings, version, "trainer")
+    except ModelRejected as error:
+        logger.warning("the version that the champion was measured by is refused: %s", error)
+        return None
+    return Incumbent(scorer, known.trained_to, f"{name}, measured by version {version},")
 
 
 @contextmanager

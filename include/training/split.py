@@ -3,7 +3,8 @@
     | fit                                | later: measured             | newest: labels not settled yet |
     start                                split                         settled_until                    as_of
 
-The model sees only the first part. Its threshold comes from the scores, not the labels, of all the rest.
+The measured model sees only the first part, and its threshold comes from the scores, not the labels, of all the rest.
+The model that is fitted again sees all settled rows but those that its threshold needs, the newest.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 LATER_SHARE = 0.4  # of the settled rows, to measure on
 UNMEASURED_SHARE = 0.2  # of all rows, for the threshold, while none is settled
 MIN_FIT, MIN_AFTER = 500, 100  # rows
+HELD_ALERTS = 20  # expected among the rows that set the threshold of the model that is fitted again
 MIN_FRAUDS = 20  # for a family that learns from labels
 LOGGED_SHARE = 0.9  # of the window's transactions: with fewer logged vectors all are recomputed
 MAX_ROWS = 1_000_000  # with more, a fixed share of the customers is used
@@ -72,6 +74,25 @@ class TrainingData:
     @property
     def trained_to(self) -> datetime:
         return from_seconds(self.parts.split)
+
+    @property
+    def measured(self) -> bool:
+        """There are settled rows after the split."""
+        return bool(self.parts.later.start < self.parts.later.stop)
+
+    def held_from(self, alert_rate: float) -> int:
+        """The first row that no model is fitted on: the newest ones, and as many as `HELD_ALERTS` alerts need."""
+        rows = len(self.rows)
+        first = min(self.parts.later.stop, rows - max(MIN_AFTER, round(HELD_ALERTS / alert_rate)))
+        if first <= self.parts.fit.stop:
+            return int(self.parts.fit.stop)
+        return int(np.searchsorted(self.rows.timestamp, self.rows.timestamp[first]))
+
+    def to_refit(self, alert_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """As `to_fit`, of all rows before `held_from`, with the labels known at `as_of`."""
+        rows = self.rows[: self.held_from(alert_rate)]
+        _, fraud, _ = self.labels.of(rows.key)
+        return rows.features, np.where(rows.timestamp <= self.settled_until, fraud, -1).astype(np.int8)
 
     def to_fit(self, *, supervised: bool, maturity: timedelta | None) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (N, F) to learn from in order of time, and their labels (N,) int8 as known at the split.

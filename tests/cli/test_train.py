@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from uuid import uuid4
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,6 +14,7 @@ from include.cli import main, models
 from include.models.families import FAMILIES
 from include.registry import aliases
 from include.settings import Settings
+from include.training.split import MIN_FRAUDS
 from tests import stored_world
 
 
@@ -28,21 +31,39 @@ def train(monkeypatch: pytest.MonkeyPatch, settings: Settings, *arguments: str) 
 
 @pytest.mark.services
 def test_each_family_is_trained_and_a_champion_is_named(shop, monkeypatch):
-    for version, family in enumerate(FAMILIES, start=1):
+    for number, family in enumerate(FAMILIES, start=1):
         result = train(monkeypatch, shop, "--family", family, "--trees", "20", "--json")
         assert result.exit_code == 0, result.output
         summary = json.loads(result.stdout)
-        assert (summary["version"], summary["family"]) == (version, family)
-    assert [known.family for known in aliases.versions(shop)] == [*FAMILIES][::-1]
+        assert (summary["measured_by"], summary["version"]) == (2 * number - 1, 2 * number)
+        assert (summary["family"], [*summary["compared"]]) == (family, [family])
+    families = [known.family for known in aliases.versions(shop)]
+    assert families == [family for family in [*FAMILIES][::-1] for _ in range(2)]
 
 
 @pytest.mark.services
 def test_a_person_reads_what_became_of_the_model(shop, monkeypatch):
     result = train(monkeypatch, shop, "--trees", "20", "--alert-rate", "0.02")
-    first, second, third = result.output.splitlines()
-    assert first == "Version 1 (isolation_forest) is champion: the first model"
+    first, second, compared, measured, third = result.output.splitlines()
+    assert re.fullmatch(
+        r"Version 2 \((isolation_forest|gradient_boosting)\) is champion: the first model", first
+    )
     assert "transactions with recomputed features, from" in second and "threshold 0." in second
+    assert re.search(r"families on the later .*: isolation_forest 0\.\d+, gradient_boosting 0\.\d+", compared)
+    assert measured.startswith("Measured by version 1, the same recipe, which learned from")
     assert third.startswith("On ") and "average precision 0." in third and "recall 0." in third
+
+
+@pytest.mark.services
+def test_few_labels_leave_the_forest_and_say_why(shop, monkeypatch):
+    with psycopg.connect(shop.conninfo("owner")) as connection:
+        connection.execute("truncate shop.fraud_transactions")
+    result = train(monkeypatch, shop, "--trees", "20")
+    assert "(isolation_forest) is champion" in result.output
+    assert (
+        f"Left out: gradient_boosting. A family that learns from labels needs {MIN_FRAUDS} frauds"
+        in result.output
+    )
 
 
 @pytest.mark.services

@@ -54,6 +54,20 @@ def test_a_supervised_family_leaves_out_rows_that_are_not_settled(detector, vect
     assert np.array_equal(more.score(X), detector.score(X)) == detector.supervised
 
 
+def test_a_supervised_family_is_calibrated_and_another_is_not(detector, vectors):
+    X, y = vectors
+    fitted = clone(detector).fit(X, y)
+    if not fitted.supervised:
+        with pytest.raises(TypeError, match="no probabilities"):
+            fitted.calibrate(1.0, 0.0)
+        return
+    before = fitted.score(X)
+    scorer = fitted.calibrate(0.5, -1.0).scorer(threshold=0.5, version=1, feature_set=1)
+    expected = 1 / (1 + np.exp(-(0.5 * np.log(before / (1 - before)) - 1)))
+    np.testing.assert_allclose(fitted.score(X), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scorer.score(X), fitted.score(X), rtol=0, atol=1e-6)
+
+
 def test_a_column_that_never_varies_takes_no_part(detector, vectors):
     X, y = vectors
     X = X.copy()

@@ -1,6 +1,9 @@
 """The figures hold what they say, and cases without fraud or alerts draw what there is."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from include.training import evaluation, plots
 from include.training.evaluation import LabelledScores
@@ -38,3 +41,18 @@ def test_without_fraud_only_the_scores_are_drawn():
     nothing = np.zeros(N, bool)
     assert set(figures(later(nothing, nothing))) == {"score_distribution"}
     assert plots.training(later(nothing, nothing)[nothing], 0.9, []) == {}
+
+
+def test_reliability_compares_given_and_known_shares():
+    score = np.repeat([0.1, 0.8], [160, 40])
+    fraud = np.arange(N) % 10 == 0
+    fraud[160:] = np.arange(40) % 5 != 0
+    scored = replace(later(fraud, score > 0.5), score=score)
+    assert evaluation.reliability(scored) == {
+        "transactions": N, "expected": pytest.approx(48), "frauds": 48,
+        "expected_in_alerts": pytest.approx(32), "frauds_in_alerts": 32,
+    }  # fmt: skip
+    figure = plots.training(scored, 0.5, [], scored)["reliability"]
+    (_, drawn) = figure.axes[0].lines
+    given, known = drawn.get_xydata().T
+    assert given[-1] == pytest.approx(0.8) and known[-1] == pytest.approx(0.8, abs=0.25)

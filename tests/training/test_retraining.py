@@ -18,9 +18,10 @@ import pytest
 from mlflow import MlflowClient
 
 from include.features.behaviour import FEATURES
-from include.models.families import UnknownFamily
+from include.models import calibration
+from include.models.families import FAMILIES, UnknownFamily
 from include.models.gradient_boosting import GradientBoostingDetector
-from include.models.isolation_forest import IsolationForestDetector
+from include.models.isolation_forest import FEWEST_FRAUDS, IsolationForestDetector
 from include.operations import parity_check
 from include.registry import aliases, loading, registration
 from include.registry.errors import RegistryUnavailable
@@ -34,6 +35,7 @@ from include.training.split import NotEnoughData, read
 from tests import stored_world
 
 TREES = 30
+FOREST = "isolation_forest"
 
 
 def test_the_threshold_is_reached_by_the_alert_rate():
@@ -51,6 +53,10 @@ def test_the_documentation_names_the_limits_of_the_code():
         f"less than {split.LOGGED_SHARE * 100:.0f} % of the window",
         f"Above {split.MAX_ROWS:,} transactions",
         f"It needs {split.MIN_FRAUDS} such frauds",
+        f"from {split.MIN_FRAUDS} known frauds on",
+        f"at least {FEWEST_FRAUDS} frauds",
+        f"{split.HELD_ALERTS} expected alerts",
+        f"fewer than {calibration.FEWEST_FRAUDS} frauds in the later time",
         f"at least {LABEL_MATURITY.days} days",
         f"at least {FULLY_LABELLED * 100:.0f} % of the younger",
         f"fewer than {math.ceil(split.MIN_FIT / (1 - split.LATER_SHARE))} settled transactions",
@@ -81,7 +87,7 @@ def make_champion(settings, detector, threshold: float = 0.5):
 
 @pytest.mark.services
 def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challenger(shop):
-    first = retrain(shop, trees=TREES, alert_rate=0.02)
+    first = retrain(shop, family=FOREST, trees=TREES, alert_rate=0.02)
     assert (first.alias, first.reason, first.vectors) == ("champion", "the first model", "recomputed")
     known = aliases.champion(shop)
     assert (known.version, known.family) == (first.version, "isolation_forest")
@@ -93,7 +99,8 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
 
     data = read(shop, window_days=30)
     scorer = loading.load_scorer(shop, first.version)
-    assert scorer.is_alert(scorer.score(data.after_fit())).mean() == pytest.approx(0.02, abs=0.002)
+    held = data.rows.features[data.held_from(0.02) :]
+    assert scorer.is_alert(scorer.score(held)).mean() == pytest.approx(0.02, abs=0.002)
     client = MlflowClient(shop.mlflow_tracking_uri)
     run = client.get_run(known.run_id)
     assert (
@@ -107,7 +114,9 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
     stored_world.log_scores(shop, scorer.score, scorer.threshold, first.version)
     decided, rescored = evaluate(shop, draws=0), evaluate(shop, version=first.version, draws=0)
     assert decided == rescored and decided["versions"] == [first.version] and decided["alerts"] > 0
-    twin = retrain(shop, trees=TREES, alert_rate=0.02)
+    assert "reliability" not in first.metrics  # a forest's scores are no probabilities
+    twin = retrain(shop, family=FOREST, trees=TREES, alert_rate=0.02)
+    assert f"measured by version {first.measured_by}, on the same" in twin.reason
     assert (twin.alias, twin.vectors) == ("challenger", "logged")
     assert "on the same" in twin.reason
     assert twin.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
@@ -121,14 +130,14 @@ def test_a_better_model_becomes_champion_and_a_worse_one_only_challenger(shop):
     data = read(shop, window_days=30)
     noise = np.random.default_rng(0).normal(size=(500, len(FEATURES)))
     blind = make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
-    better = retrain(shop, trees=TREES)
+    better = retrain(shop, family=FOREST, trees=TREES)
     assert better.alias == "champion" and f"version {blind.version}" in better.reason
     assert better.metrics["average_precision"] > better.champion_metrics["average_precision"]
 
     rows = data.rows
     _, fraud, _ = data.labels.of(rows.key)
     seer = make_champion(shop, GradientBoostingDetector(trees=40).fit(rows.features, fraud))
-    worse = retrain(shop, trees=2)
+    worse = retrain(shop, family=FOREST, trees=2)
     assert worse.alias == "challenger"
     assert worse.metrics["average_precision"] < worse.champion_metrics["average_precision"]
     assert aliases.champion(shop).version == seer.version
@@ -140,7 +149,7 @@ def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
     noise = np.random.default_rng(0).normal(size=(500, len(FEATURES)))
     blind = make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
     stored_world.log_scores(shop, lambda X: np.zeros(len(X)), 0.5, blind.version)
-    unchecked = retrain(shop, trees=TREES)
+    unchecked = retrain(shop, family=FOREST, trees=TREES)
     assert unchecked.alias == "challenger" and "no parity check has compared" in unchecked.reason
 
     altered = (
@@ -150,7 +159,7 @@ def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
         connection.execute(altered, [3])
         with pytest.raises(ParityBroken, match="amount_ratio in 1 rows, by up to 3 .partition 1, offset 500"):
             parity_check.require(parity_check.check(shop))
-        refused = retrain(shop, trees=TREES)
+        refused = retrain(shop, family=FOREST, trees=TREES)
         assert refused.alias == "challenger" and refused.vectors == "logged"
         assert "average precision" in refused.reason and "amount_ratio in 1 rows" in refused.reason
         with pytest.raises(
@@ -164,15 +173,15 @@ def test_a_better_model_is_not_promoted_while_logged_features_differ(shop):
 
         connection.execute(altered, [-3])
         parity_check.require(parity_check.check(shop))
-    assert retrain(shop, trees=TREES).alias == "champion"
+    assert retrain(shop, family=FOREST, trees=TREES).alias == "champion"
 
 
 @pytest.mark.services
 def test_without_enough_known_fraud_a_new_model_does_not_replace_the_champion(shop):
-    first = retrain(shop, trees=2)
+    first = retrain(shop, family=FOREST, trees=2)
     with psycopg.connect(shop.conninfo("owner")) as connection:
         connection.execute("truncate shop.fraud_transactions")
-    second = retrain(shop, trees=TREES)
+    second = retrain(shop, family=FOREST, trees=TREES)
     assert second.alias == "challenger"
     assert "not comparable" in second.reason and "0 customers with known fraud" in second.reason
     assert second.metrics == {"transactions": second.rows["later"]}
@@ -181,10 +190,10 @@ def test_without_enough_known_fraud_a_new_model_does_not_replace_the_champion(sh
 
 @pytest.mark.services
 def test_a_champion_that_is_refused_is_replaced(shop):
-    known = make_champion(shop, IsolationForestDetector(trees=2).fit(np.zeros((10, len(FEATURES)))))
+    known = make_champion(shop, IsolationForestDetector(trees=2).fit(np.eye(len(FEATURES))))
     with psycopg.connect(shop.conninfo("owner")) as connection:
         connection.execute("update shop.models set sha256 = 'another'")
-    result = retrain(shop, trees=TREES)
+    result = retrain(shop, family=FOREST, trees=TREES)
     assert result.alias == "champion" and f"refused: version {known.version} was changed" in result.reason
 
 
@@ -197,6 +206,48 @@ def test_gradient_boosting_learns_from_the_labels_known_at_the_split(shop):
         connection.execute("truncate shop.fraud_transactions")
     with pytest.raises(NotEnoughData, match="learns from labels"):
         retrain(shop, family="gradient_boosting")
+
+
+@pytest.mark.services
+def test_every_family_is_compared_and_the_best_is_fitted_again(shop):
+    result = retrain(shop, trees=TREES, alert_rate=0.02)
+    assert result.compared.keys() == FAMILIES.keys() and result.left_out == {}
+    assert result.compared[result.family] == max(result.compared.values())
+    assert result.metrics["average_precision"] == result.compared[result.family]
+    known = {version.version: version for version in aliases.versions(shop)}
+    measured, final = known[result.measured_by], known[result.version]
+    assert (measured.family, measured.aliases) == (result.family, ())
+    assert final.aliases == ("champion",) and final.sha256 != measured.sha256
+    assert measured.trained_to == result.measured_from < result.trained_to == final.trained_to
+    assert final.metrics == {**measured.metrics, "measured_by": measured.version}
+    run = MlflowClient(shop.mlflow_tracking_uri).get_run(final.run_id)
+    assert run.data.params["role"] == "the measured recipe, fitted again"
+    assert all(f"{name} 0." in run.data.params["compared"] for name in FAMILIES)
+
+
+@pytest.mark.services
+def test_the_model_that_is_fitted_again_has_seen_later_labels_but_no_row_that_sets_its_threshold(shop):
+    data = read(shop, window_days=30)
+    X, y = data.to_refit(0.02)
+    held = data.held_from(0.02)
+    assert len(X) == held and data.parts.fit.stop < held <= data.parts.later.stop
+    assert len(data.rows) - held >= split.HELD_ALERTS / 0.02
+    assert (y >= 0).all() and y.sum() > (data.to_fit(supervised=False, maturity=None)[1] == 1).sum()
+    assert data.held_from(0.0001) == data.parts.fit.stop  # too few rows: none is given away
+
+
+@pytest.mark.services
+def test_scores_of_a_labelled_family_are_probabilities(shop):
+    result = retrain(shop, family="gradient_boosting")
+    reliability = result.metrics["reliability"]
+    assert reliability["transactions"] == pytest.approx(result.rows["later"] / 2, abs=1)
+    assert reliability["frauds"] / 3 < reliability["expected"] < 3 * reliability["frauds"]  # of few frauds
+    data = read(shop, window_days=30)
+    measured = data.later(loading.load_scorer(shop, result.measured_by))
+    assert measured.score.sum() == pytest.approx(measured.fraud.sum(), rel=0.02)
+    run_id = aliases.champion(shop).run_id
+    plots = MlflowClient(shop.mlflow_tracking_uri).list_artifacts(run_id, "plots")
+    assert "plots/reliability.png" in {file.path for file in plots}
 
 
 @pytest.mark.services
@@ -213,14 +264,16 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing_behind(shop):
 
 @pytest.mark.services
 def test_a_retraining_that_dies_before_promotion_leaves_the_old_champion(shop, monkeypatch):
-    first = retrain(shop, trees=2)
+    first = retrain(shop, family=FOREST, trees=2)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(promotion, "promote", interrupt)
         patched.setattr(aliases, "set_challenger", interrupt)
-        retrain(shop, trees=3)
+        retrain(shop, family=FOREST, trees=3)
     assert aliases.champion(shop).version == first.version
     assert aliases.challenger(shop) is None
-    assert retrain(shop, trees=4, wait_seconds=1).version == first.version + 2  # the lock is free again
+    assert (
+        retrain(shop, family=FOREST, trees=4, wait_seconds=1).version == first.version + 4
+    )  # the lock is free again
 
 
 def interrupt(*_):
@@ -251,15 +304,20 @@ if sys.argv[1] == "before shop.models":
 else:
     aliases._set = die if sys.argv[1] == "before the alias" else with_alias
 retraining.decide = lambda *_: retraining.Decision("champion", "it is better")
-retraining.retrain(load(), trees=3)
+retraining.retrain(load(), family="isolation_forest", trees=3)
 """
 
 
 @pytest.mark.services
 def test_a_retraining_that_is_killed_leaves_the_old_champion_or_the_new_one(shop):
     """SIGKILL: nothing is caught and nothing is tidied up."""
-    old = retrain(shop, trees=2).version
-    for made, point in enumerate(("before shop.models", "before the alias", "after the alias"), start=1):
+    old = retrain(shop, family=FOREST, trees=2).version
+    points = {
+        "before shop.models": 1,
+        "before the alias": 3,
+        "after the alias": 5,
+    }  # versions made until then
+    for point, made in points.items():
         done = subprocess.run(
             [sys.executable, "-c", KILLED, point],
             cwd=PROJECT_ROOT,
@@ -273,7 +331,7 @@ def test_a_retraining_that_is_killed_leaves_the_old_champion_or_the_new_one(shop
         assert champion == (old + made if point == "after the alias" else old)
         assert loading.load_scorer(shop, champion).version == champion
         assert aliases.challenger(shop) is None
-    assert retrain(shop, trees=4, wait_seconds=1).version == old + 4  # the lock is free again
+    assert retrain(shop, family=FOREST, trees=4, wait_seconds=1).version == old + 7  # the lock is free again
 
 
 @pytest.mark.services
@@ -284,8 +342,8 @@ def test_a_second_retraining_waits_for_the_first_or_says_that_it_runs(shop):
             retrain(shop, trees=2, wait_seconds=0.1)
     assert aliases.versions(shop) == []
     with ThreadPoolExecutor(2) as both:
-        results = list(both.map(lambda trees: retrain(shop, trees=trees), (2, 3)))
-    assert sorted(result.version for result in results) == [1, 2]
+        results = list(both.map(lambda trees: retrain(shop, family=FOREST, trees=trees), (2, 3)))
+    assert sorted(result.version for result in results) == [2, 4]
     assert [result.reason for result in results].count("the first model") == 1
     promoted = [result.version for result in results if result.alias == "champion"]
     assert aliases.champion(shop).version == max(promoted)
