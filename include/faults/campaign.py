@@ -1,4 +1,4 @@
-"""A round of the campaign: starts the stack, throws the planned faults while events flow, and closes the books."""
+"""A round of the campaign: starts the stack, injects the planned faults while events flow, and closes the books."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from include.faults import books
 from include.faults.acknowledged import Acknowledged, Reader
 from include.faults.books import Books
 from include.faults.events import Events
-from include.faults.kinds import KINDS, Family, Kind, Thrown
+from include.faults.kinds import KINDS, Family, Injected, Kind
 from include.faults.stack import BareStack, CampaignFailed, Stack, Target
 
 SETTLE_SECONDS = 300
@@ -39,8 +39,8 @@ PAST = timedelta(
 class Plan:
     """What a round does.
 
-    seconds: after which no further fault is thrown, but for what closing the books needs.
-    kinds: the kinds of faults; a family without one of them throws nothing.
+    seconds: after which no further fault is injected, but for what closing the books needs.
+    kinds: the kinds of faults; a family without one of them injects nothing.
     stack: makes what is hurt, from a folder, the events and how many of them.
     """
 
@@ -54,7 +54,7 @@ class Plan:
     stack: Callable[[Path, Events, int], Stack] = BareStack
 
     def faults(self, rng: random.Random) -> list[Kind[Any, Any]]:
-        """The kinds to throw, in order: each family's share, every kind of it before one comes again."""
+        """The kinds to inject, in order: each family's share, every kind of it before one comes again."""
         chosen = []
         families: dict[Family, int] = {"kill": self.kills, "pause": self.pauses, "cut": self.cuts}
         for family, wanted in families.items():
@@ -81,7 +81,7 @@ def _share(
 
 @dataclass
 class Fault:
-    """A fault that was thrown: when, at which stream, and the seconds until what came after it was committed.
+    """A fault that was injected: when, at which stream, and the seconds until what came after it was committed.
 
     recovered is None when it never was, or when the next fault came first (then `measured` is False).
     """
@@ -152,7 +152,7 @@ def _run(plan: Plan, say: Callable[[str], None], home: Path) -> Round:
             if time.monotonic() - began > plan.seconds - CLOSING_SECONDS - plan.events / CLOSED_A_SECOND:
                 tell(f"no time for {flow.faults_left} more faults")
                 break
-            for fault in _throw_together(done, flow, together, rng):
+            for fault in _inject_together(done, flow, together, rng):
                 flow.faults_left -= 1
                 how = (
                     "did not recover"
@@ -183,41 +183,41 @@ def steps(faults: Sequence[Kind[Any, Any]], streams: int) -> Iterator[tuple[Kind
         yield tuple(waiting)
 
 
-def _throw_together(
+def _inject_together(
     done: Round, flow: Flow, kinds: Sequence[Kind[Any, Any]], rng: random.Random
 ) -> list[Fault]:
-    """Throws each fault at a stream of its own, and waits until what they hit has recovered."""
+    """Injects each fault into a stream of its own, and waits until what they hit has recovered."""
     streams = rng.sample(list(flow.stack.streams.values()), len(kinds))
     dice = [random.Random(rng.random()) for _ in kinds]
     with ThreadPoolExecutor(len(kinds)) as pool:
-        return list(pool.map(partial(_throw, done, flow), kinds, dice, streams))
+        return list(pool.map(partial(_inject, done, flow), kinds, dice, streams))
 
 
-def _throw(done: Round, flow: Flow, kind: Kind[Any, Any], rng: random.Random, stream: Target) -> Fault:
-    """Throws a fault and waits until the streams that it hit commit what came after it; the last that happened."""
+def _inject(done: Round, flow: Flow, kind: Kind[Any, Any], rng: random.Random, stream: Target) -> Fault:
+    """Injects a fault and waits until the streams that it hit commit what came after it; the last that happened."""
     try:
-        thrown = kind.throw(flow.stack, rng, stream)
+        injected = kind.inject(flow.stack, rng, stream)
     except (CampaignFailed, psycopg.Error, psutil.Error) as error:
         done.failures.append(f"{kind.name}, {stream.name}: {error}")
-        thrown = [Thrown(kind.name, kind.family, time.time(), (stream.name,))]
-    faults = [_follow(done, flow, happened, stream) for happened in thrown]
+        injected = [Injected(kind.name, kind.family, time.time(), (stream.name,))]
+    faults = [_follow(done, flow, happened, stream) for happened in injected]
     return faults[-1]
 
 
-def _follow(done: Round, flow: Flow, thrown: Thrown, stream: Target) -> Fault:
-    where = " and ".join(thrown.streams or (stream.name,))
-    fault = Fault(thrown.kind, thrown.family, where, thrown.at, measured=bool(thrown.streams))
+def _follow(done: Round, flow: Flow, injected: Injected, stream: Target) -> Fault:
+    where = " and ".join(injected.streams or (stream.name,))
+    fault = Fault(injected.kind, injected.family, where, injected.at, measured=bool(injected.streams))
     done.faults.append(fault)
-    if thrown.streams:
-        fault.recovered = flow.recovery(thrown)
+    if injected.streams:
+        fault.recovered = flow.recovery(injected)
         if fault.recovered is None:
             seconds = flow.stack.recovery_seconds
-            done.failures.append(f"{where} did not recover from {thrown.kind} within {seconds:.0f} s")
+            done.failures.append(f"{where} did not recover from {injected.kind} within {seconds:.0f} s")
     return fault
 
 
 class Flow:
-    """Lets the events flow for as long as there are faults to throw, and watches them arrive.
+    """Lets the events flow for as long as there are faults to inject, and watches them arrive.
 
     Raises:
         CampaignFailed: a stream does not begin.
@@ -263,25 +263,25 @@ class Flow:
 
     def _share(self, seconds: float) -> float:
         """The part that some seconds are of what is probably left of the time."""
-        thrown = self._faults - self.faults_left
+        injected = self._faults - self.faults_left
         if self._began is None:
             return 0.0
-        fault = (time.monotonic() - self._began) / thrown if thrown else self.stack.fault_seconds
+        fault = (time.monotonic() - self._began) / injected if injected else self.stack.fault_seconds
         return min(1.0, seconds / ((self.faults_left + 1) * fault))
 
-    def recovery(self, thrown: Thrown) -> float | None:
+    def recovery(self, injected: Injected) -> float | None:
         """Seconds from a fault until the streams have recovered from it; None when they do not in time."""
         deadline = time.monotonic() + self.stack.recovery_seconds
         acknowledged = Reader(self.stack.list)
         first: Acknowledged | None = None
         while time.monotonic() < deadline:
-            later = (event for event in acknowledged.new() if event.at > thrown.at and not event.is_label)
+            later = (event for event in acknowledged.new() if event.at > injected.at and not event.is_label)
             first = first or next(later, None)
             if first is not None:
                 with suppress(psycopg.OperationalError):  # PostgreSQL may be what recovers
-                    recovered = self.stack.recovered(thrown.at, thrown.streams, first)
+                    recovered = self.stack.recovered(injected.at, injected.streams, first)
                     if recovered is not None:
-                        return recovered - thrown.at
+                        return recovered - injected.at
             time.sleep(0.05)
         return None
 

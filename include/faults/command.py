@@ -76,7 +76,7 @@ def show(total: dict[str, Any], console: Console) -> None:
     """Prints a total as tables."""
     table = Table(
         "Fault",
-        "Thrown",
+        "Injected",
         "Recovery p50",
         "p95",
         "Max",
@@ -85,14 +85,14 @@ def show(total: dict[str, Any], console: Console) -> None:
     )
     for name, recovery in total["recovery"].items():
         times = [f"{recovery[key]:.1f}" if key in recovery else "" for key in ("p50", "p95", "max")]
-        table.add_row(name, f"{recovery['thrown']:,}", *times)
+        table.add_row(name, f"{recovery['injected']:,}", *times)
     console.print(table)
     console.print(_counts(total, record.COUNTS))
     console.print(_counts(total, record.WRONG), style="green" if total["good"] else "red")
     for problem in total["problems"]:
         console.print(problem, style="red", markup=False)
-    if total["not_thrown"]:
-        console.print(f"{total['not_thrown']} faults were not thrown: the time was up", style="yellow")
+    if total["not_injected"]:
+        console.print(f"{total['not_injected']} faults were not injected: the time was up", style="yellow")
 
 
 def _counts(total: dict[str, Any], names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The faults that a campaign throws. Each is thrown at one stream, or at a server that both streams need."""
+"""The faults that a campaign injects. Each hits one stream, or a server that both streams need."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ where locktype = 'advisory' and granted
     and classid = hashtext('fraudstream')::oid and objid = hashtext(%s)::oid"""
 
 
-class Thrown(NamedTuple):
+class Injected(NamedTuple):
     """A fault that happened.
 
     at: seconds since 1970 from which recovery is counted: the kill, the cut, the end of a pause.
-    streams: whose next commits are recovery; none when the next fault was thrown before it.
+    streams: whose next commits are recovery; none when the next fault was injected before it.
     """
 
     kind: str
@@ -55,15 +55,15 @@ StreamT = TypeVar("StreamT", bound=Target)
 class Kind(Generic[StackT, StreamT]):
     """A kind of fault; `says` is one line for people, `weight` its share of its family.
 
-    throw: hurts a stack, or one stream of it.
-    alone: it hits what both streams need, so that no other fault is thrown at the same time.
+    inject: hurts a stack, or one stream of it.
+    alone: it hits what both streams need, so that no other fault is injected at the same time.
     """
 
     name: str
     family: Family
     weight: int
     says: str
-    throw: Callable[[StackT, random.Random, StreamT], list[Thrown]]
+    inject: Callable[[StackT, random.Random, StreamT], list[Injected]]
     kills: int = 1
     alone: bool = False
 
@@ -74,63 +74,63 @@ def both(stack: Stack) -> tuple[str, ...]:
 
 def _driver(
     victim: Literal["jvm", "python"], stack: BareStack, rng: random.Random, stream: Stream
-) -> list[Thrown]:
+) -> list[Injected]:
     at = time.time()
     if victim == "jvm":
         stream.main.kill()
     else:
         send(stream.python(), signal.SIGKILL)
-    return [Thrown(f"driver_{victim}", "kill", at, (stream.name,))]
+    return [Injected(f"driver_{victim}", "kill", at, (stream.name,))]
 
 
-def _workers(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _workers(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     at = time.time()
     send(stream.workers(), signal.SIGKILL)
-    return [Thrown("workers", "kill", at, (stream.name,))]
+    return [Injected("workers", "kill", at, (stream.name,))]
 
 
-def _failpoint(point: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _failpoint(point: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     """Kills the driver: only a driver that starts can be armed. It dies again while it recovers."""
     stream.arm(f"{point}:{rng.randint(1, 4)}")
     ends = len(stream.ends)
     (first,) = _driver(rng.choice(["jvm", "python"]), stack, rng, stream)
     stack.wait(f"{stream.name} dies at {point}", lambda: len(stream.ends) >= ends + 2, stream)
-    return [first._replace(streams=()), Thrown(point, "kill", stream.ends[ends + 1].at, (stream.name,))]
+    return [first._replace(streams=()), Injected(point, "kill", stream.ends[ends + 1].at, (stream.name,))]
 
 
 def _server(
     name: Literal["kafka", "postgres"], stack: BareStack, rng: random.Random, stream: Stream
-) -> list[Thrown]:
+) -> list[Injected]:
     server: Child = getattr(stack, name)
     at = time.time()
     send(sorted(server.members(), key=lambda member: member.pid != server.main.pid), signal.SIGKILL)
-    return [Thrown(f"{name}_killed", "kill", at, both(stack))]
+    return [Injected(f"{name}_killed", "kill", at, both(stack))]
 
 
-def _backend(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _backend(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     rows = stack.query("select pid from pg_stat_activity where usename = 'stream_writer'")
     pids = {pid for (pid,) in rows}
     at = time.time()
     victims = [member for member in stack.postgres.members() if member.pid in pids]
     send(rng.sample(victims, min(1, len(victims))), signal.SIGKILL)
-    return [Thrown("backend", "kill", at, both(stack))]
+    return [Injected("backend", "kill", at, both(stack))]
 
 
-def _producer(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _producer(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     at = time.time()
     send(stack.producer.members(), signal.SIGKILL)
-    return [Thrown("producer", "kill", at, both(stack))]
+    return [Injected("producer", "kill", at, both(stack))]
 
 
-def _open_transaction(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _open_transaction(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     """The producer dies with an open transaction, which holds back what comes after it until the next one aborts it."""
     asked = stack.list.with_name(DIE_IN_TRANSACTION)
     asked.touch()
     stack.wait("the producer dies within a transaction", lambda: not asked.exists(), stack.producer)
-    return [Thrown("open_transaction", "kill", time.time(), both(stack))]
+    return [Injected("open_transaction", "kill", time.time(), both(stack))]
 
 
-def _damage(damage: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _damage(damage: str, stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     stack.wait(f"{stream.name} has a checkpoint", lambda: _numbered(stream, "commits"), stream)
     at = time.time()
     with stack.lock:
@@ -148,10 +148,10 @@ def _damage(damage: str, stack: BareStack, rng: random.Random, stream: Stream) -
         with stack.lock:
             _kill_all(stream)
             shutil.rmtree(stream.checkpoint)
-    return [Thrown(damage, "kill", at, (stream.name,))]
+    return [Injected(damage, "kill", at, (stream.name,))]
 
 
-def _second_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _second_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     """A second driver waits for the lease; the first is killed, and the second takes over."""
     second = stream.spawn()
     try:
@@ -164,10 +164,10 @@ def _second_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list
         at = time.time()
         _kill_all(stream)
         stream.adopt(second)
-    return [Thrown("second_driver", "kill", at, (stream.name,))]
+    return [Injected("second_driver", "kill", at, (stream.name,))]
 
 
-def _stale_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _stale_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     """A driver stands still with a batch in flight, loses its lease, and goes on after another one has taken over."""
     first = stream.main
     at = time.time()
@@ -188,12 +188,12 @@ def _stale_driver(stack: BareStack, rng: random.Random, stream: Stream) -> list[
         stack.wait(f"the stale driver of {stream.name} ends", lambda: first.poll() is not None, stream, 40)
     finally:
         send(members(first), signal.SIGKILL)
-    return [Thrown("stale_driver", "pause", at, (stream.name,))]
+    return [Injected("stale_driver", "pause", at, (stream.name,))]
 
 
 def _pause(
     name: Literal["kafka", "postgres"], stack: BareStack, rng: random.Random, stream: Stream
-) -> list[Thrown]:
+) -> list[Injected]:
     server: Child = getattr(stack, name)
     stopped = server.members()
     send(stopped, signal.SIGSTOP)
@@ -201,12 +201,12 @@ def _pause(
         time.sleep(rng.uniform(*(BROKER_PAUSE if name == "kafka" else PAUSE)))
     finally:
         send(stopped, signal.SIGCONT)
-    return [Thrown(f"{name}_paused", "pause", time.time(), both(stack))]
+    return [Injected(f"{name}_paused", "pause", time.time(), both(stack))]
 
 
 def _no_room(
     name: Literal["kafka", "postgres", "checkpoint"], stack: BareStack, rng: random.Random, stream: Stream
-) -> list[Thrown]:
+) -> list[Injected]:
     """No file may grow (RLIMIT_FSIZE): writes fail with EFBIG where a full disk would give ENOSPC."""
     victim: Child = stream if name == "checkpoint" else getattr(stack, name)
     _limit(victim.members(), "0")
@@ -215,7 +215,7 @@ def _no_room(
     finally:
         _limit(victim.members(), "unlimited")  # and those that were started meanwhile
     streams = (stream.name,) if name == "checkpoint" else both(stack)
-    return [Thrown(f"{name}_disk_full", "pause", time.time(), streams)]
+    return [Injected(f"{name}_disk_full", "pause", time.time(), streams)]
 
 
 def _limit(processes: list[psutil.Process], size: str) -> None:
@@ -234,24 +234,24 @@ def _limit(processes: list[psutil.Process], size: str) -> None:
                 raise CampaignFailed(f"no limit for {process}: {done.stderr.strip()}")
 
 
-def _silence(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _silence(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     stream.proxy.silence(True)
     try:
         time.sleep(rng.uniform(*PAUSE))
     finally:
         stream.proxy.silence(False)
-    return [Thrown("network_silent", "pause", time.time(), (stream.name,))]
+    return [Injected("network_silent", "pause", time.time(), (stream.name,))]
 
 
-def _locked(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _locked(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     with psycopg.connect(stack.superuser()) as holder:
         holder.execute(f"lock table {LOCKED[stream.name]} in access exclusive mode")
         time.sleep(rng.uniform(*PAUSE))
         holder.rollback()
-    return [Thrown("table_locked", "pause", time.time(), (stream.name,))]
+    return [Injected("table_locked", "pause", time.time(), (stream.name,))]
 
 
-def _used_up(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _used_up(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     """Others hold every connection that PostgreSQL gives while the stream has to connect again."""
     with ExitStack() as held:
         with suppress(psycopg.OperationalError):
@@ -259,25 +259,25 @@ def _used_up(stack: BareStack, rng: random.Random, stream: Stream) -> list[Throw
                 held.enter_context(psycopg.connect(stack.settings.conninfo("app")))
         stream.proxy.cut()
         time.sleep(rng.uniform(*PAUSE))
-    return [Thrown("connections_used_up", "pause", time.time(), (stream.name,))]
+    return [Injected("connections_used_up", "pause", time.time(), (stream.name,))]
 
 
-def _terminated(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _terminated(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     at = time.time()
     stack.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'stream_writer'")
-    return [Thrown("backends_terminated", "cut", at, both(stack))]
+    return [Injected("backends_terminated", "cut", at, both(stack))]
 
 
-def _cut(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _cut(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     at = time.time()
     stream.proxy.cut()
-    return [Thrown("connections_cut", "cut", at, (stream.name,))]
+    return [Injected("connections_cut", "cut", at, (stream.name,))]
 
 
-def _reply_lost(stack: BareStack, rng: random.Random, stream: Stream) -> list[Thrown]:
+def _reply_lost(stack: BareStack, rng: random.Random, stream: Stream) -> list[Injected]:
     stream.proxy.lose_next_commit_reply()
     stack.wait(f"{stream.name} commits", stream.proxy.reply_lost.is_set, stream)
-    return [Thrown("commit_reply_lost", "cut", time.time(), (stream.name,))]
+    return [Injected("commit_reply_lost", "cut", time.time(), (stream.name,))]
 
 
 def _kill_all(stream: Stream) -> None:
@@ -316,8 +316,8 @@ def _committed_epoch(stack: BareStack, stream: Stream) -> int:
 
 
 def _of(
-    function: Callable[[Any, BareStack, random.Random, Stream], list[Thrown]], argument: str
-) -> Callable[[BareStack, random.Random, Stream], list[Thrown]]:
+    function: Callable[[Any, BareStack, random.Random, Stream], list[Injected]], argument: str
+) -> Callable[[BareStack, random.Random, Stream], list[Injected]]:
     return partial(function, argument)
 
 

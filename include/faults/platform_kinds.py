@@ -1,4 +1,4 @@
-"""The faults that a campaign throws at the platform with Airflow, one after the other."""
+"""The faults that a campaign injects into the platform with Airflow, one after the other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import psutil
 
 from include.faults import victims
 from include.faults.children import send
-from include.faults.kinds import Family, Kind, Thrown
+from include.faults.kinds import Family, Injected, Kind
 from include.faults.platform_stack import PlatformStack, PlatformStream
 from include.faults.stack import CampaignFailed
 
-Throw = Callable[[PlatformStack, random.Random, PlatformStream], list[Thrown]]
+Inject = Callable[[PlatformStack, random.Random, PlatformStream], list[Injected]]
 
 SCHEDULER, API = "airflow-scheduler", "airflow-api-server"
 PAUSE = (5, 12)  # seconds, at least and at most: shorter than what the watchdog takes for a hang
@@ -30,19 +30,19 @@ def _all(stack: PlatformStack) -> tuple[str, ...]:
     return tuple(stack.streams)
 
 
-def _kill(service: str, stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _kill(service: str, stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     """Kills the main process alone; what it started must see to itself, or be seen to."""
     at = time.time()
     victims.main_process(stack.settings, service).kill()
-    return [Thrown(f"{_short(service)}_killed", "kill", at, _all(stack))]
+    return [Injected(f"{_short(service)}_killed", "kill", at, _all(stack))]
 
 
-def _backend(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _backend(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     """PostgreSQL restarts all its processes when one was killed."""
     rows = stack.query("select pid from pg_stat_activity where usename in ('airflow', 'stream_writer')")
     at = time.time()
     psutil.Process(rng.choice(rows)[0]).kill()
-    return [Thrown("backend_killed", "kill", at, _all(stack))]
+    return [Injected("backend_killed", "kill", at, _all(stack))]
 
 
 def _driver(stack: PlatformStack, stream: PlatformStream) -> psutil.Process:
@@ -61,18 +61,18 @@ def _above(stack: PlatformStack, stream: PlatformStream) -> list[psutil.Process]
 
 def _kill_above(
     name: str, level: int, stack: PlatformStack, rng: random.Random, stream: PlatformStream
-) -> list[Thrown]:
+) -> list[Injected]:
     victim = _above(stack, stream)[level]
     at = time.time()
     victim.kill()
-    return [Thrown(name, "kill", at, (stream.name,))]
+    return [Injected(name, "kill", at, (stream.name,))]
 
 
-def _kill_driver(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _kill_driver(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     victim = rng.choice(victims.drivers(stack.settings, stream.name))
     at = time.time()
     victim.kill()
-    return [Thrown("driver_killed", "kill", at, (stream.name,))]
+    return [Injected("driver_killed", "kill", at, (stream.name,))]
 
 
 def _members(stack: PlatformStack, service: str) -> list[psutil.Process]:
@@ -84,14 +84,14 @@ def _members(stack: PlatformStack, service: str) -> list[psutil.Process]:
 
 def _pause(
     service: str, seconds: tuple[int, int], stack: PlatformStack, rng: random.Random, stream: PlatformStream
-) -> list[Thrown]:
+) -> list[Injected]:
     at = _stop_and_go(_members(stack, service), rng.uniform(*seconds))
-    return [Thrown(f"{_short(service)}_paused", "pause", at, _all(stack))]
+    return [Injected(f"{_short(service)}_paused", "pause", at, _all(stack))]
 
 
-def _pause_worker(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _pause_worker(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     at = _stop_and_go(_above(stack, stream), rng.uniform(*PAUSE))
-    return [Thrown("worker_paused", "pause", at, (stream.name,))]
+    return [Injected("worker_paused", "pause", at, (stream.name,))]
 
 
 def _stop_and_go(processes: list[psutil.Process], seconds: float) -> float:
@@ -104,61 +104,61 @@ def _stop_and_go(processes: list[psutil.Process], seconds: float) -> float:
     return time.time()
 
 
-def _hang(service: str, stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _hang(service: str, stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     """Stops a service for good: the watchdog must see to it."""
     at = time.time()
     send(_members(stack, service), signal.SIGSTOP)
-    return [Thrown(f"{_short(service)}_hangs", "pause", at, _all(stack))]
+    return [Injected(f"{_short(service)}_hangs", "pause", at, _all(stack))]
 
 
-def _hang_driver(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _hang_driver(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     """Stops a stream's driver for good, with the lease in its hands."""
     at = time.time()
     send(
         [process for process in victims.drivers(stack.settings, stream.name) if "python" in process.name()],
         signal.SIGSTOP,
     )
-    return [Thrown("driver_hangs", "pause", at, (stream.name,))]
+    return [Injected("driver_hangs", "pause", at, (stream.name,))]
 
 
-def _silence(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _silence(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     stack.proxy.silence(True)
     try:
         time.sleep(rng.uniform(*PAUSE))
     finally:
         stack.proxy.silence(False)
-    return [Thrown("kafka_silent", "pause", time.time(), _all(stack))]
+    return [Injected("kafka_silent", "pause", time.time(), _all(stack))]
 
 
-def _cut_sessions(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _cut_sessions(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     at = time.time()
     stack.query(CLIENTS)
-    return [Thrown("sessions_ended", "cut", at, _all(stack))]
+    return [Injected("sessions_ended", "cut", at, _all(stack))]
 
 
 def _cut_sessions_of(
     service: str, stack: PlatformStack, rng: random.Random, stream: PlatformStream
-) -> list[Thrown]:
+) -> list[Injected]:
     """Ends the sessions that a service has with PostgreSQL."""
     connections = victims.main_process(stack.settings, service).net_connections("tcp")
     local = [connection.laddr.port for connection in connections]
     at = time.time()
     stack.query(f"{CLIENTS} and client_port = any(%s)", (local,))
-    return [Thrown(f"{_short(service)}_sessions_ended", "cut", at, _all(stack))]
+    return [Injected(f"{_short(service)}_sessions_ended", "cut", at, _all(stack))]
 
 
-def _cut_broker(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Thrown]:
+def _cut_broker(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     at = time.time()
     stack.proxy.cut()
-    return [Thrown("kafka_connections_cut", "cut", at, _all(stack))]
+    return [Injected("kafka_connections_cut", "cut", at, _all(stack))]
 
 
 def _short(service: str) -> str:
     return service.removeprefix("airflow-").replace("-", "_")
 
 
-def _kind(name: str, family: Family, says: str, throw: Throw) -> Kind[PlatformStack, PlatformStream]:
-    return Kind(name, family, 1, says, throw, alone=True)
+def _kind(name: str, family: Family, says: str, inject: Inject) -> Kind[PlatformStack, PlatformStream]:
+    return Kind(name, family, 1, says, inject, alone=True)
 
 
 PLATFORM_KINDS: dict[str, Kind[PlatformStack, PlatformStream]] = {

@@ -80,7 +80,7 @@ def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
             f"{family}s": sum(fault["family"] == family for fault in faults)
             for family in ("kill", "pause", "cut")
         },
-        "not_thrown": sum(max(0, summary["planned"] - _thrown(summary)) for summary in rounds),
+        "not_injected": sum(max(0, summary["planned"] - _injected(summary)) for summary in rounds),
         "recovery": {
             "all faults": recovery(faults),
             "all kills": recovery([fault for fault in faults if fault["family"] == "kill"]),
@@ -89,14 +89,14 @@ def total(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _thrown(summary: dict[str, Any]) -> int:
+def _injected(summary: dict[str, Any]) -> int:
     return sum(fault["measured"] for fault in summary["faults"])
 
 
 def recovery(faults: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How many were thrown, how many recovered on their own, and p50, p95 and maximum of the seconds that took."""
+    """How many were injected, how many recovered on their own, and p50, p95 and maximum of the seconds that took."""
     seconds = sorted(fault["recovered"] for fault in faults if fault["recovered"] is not None)
-    times: dict[str, Any] = {"thrown": len(faults), "measured": len(seconds)}
+    times: dict[str, Any] = {"injected": len(faults), "measured": len(seconds)}
     if seconds:
         times |= {"p50": quantile(seconds, 0.5), "p95": quantile(seconds, 0.95), "max": seconds[-1]}
     return times

@@ -35,7 +35,7 @@ def named(*names: str) -> tuple[Kind, ...]:
     return tuple(KINDS[name] for name in names)
 
 
-# What shows each bug: the faults to throw, and the count that must not stay 0.
+# What shows each bug: the faults to inject, and the count that must not stay 0.
 SHOWN_BY = {
     "exception swallowed": (Plan(kills=2, pauses=0, cuts=0, kinds=named("workers")), "lost"),
     "plain append": (Plan(kills=1, pauses=0, cuts=0, kinds=named("commits_deleted")), "duplicated"),
@@ -125,7 +125,7 @@ def test_a_campaign_that_is_ended_leaves_no_process(tmp_path):
         send(started, signal.SIGKILL)
 
 
-def test_a_plan_throws_what_was_asked_for():
+def test_a_plan_injects_what_was_asked_for():
     plan = Plan(kills=300, pauses=20, cuts=20, seed=5)
     counted = planned(plan)
     assert (
@@ -154,7 +154,7 @@ def test_a_plan_of_one_kind_ends(kind):
     assert counted.keys() == {kind}
 
 
-def test_a_campaign_with_airflow_throws_every_kind_one_after_the_other():
+def test_a_campaign_with_airflow_injects_every_kind_one_after_the_other():
     faults = command.AIRFLOW.faults(random.Random(1))
     assert Counter(kind.name for kind in faults) == Counter(PLATFORM_KINDS.keys())
     assert all(len(step) == 1 for step in campaign.steps(faults, 2))
@@ -191,11 +191,13 @@ def test_a_small_campaign_with_airflow_loses_nothing_and_comes_back_by_itself():
     assert all(fault.recovered is not None for fault in done.faults)
 
 
-def test_faults_of_single_streams_are_thrown_together_and_others_alone():
+def test_faults_of_single_streams_are_injected_together_and_others_alone():
     faults = Plan(kills=60, seed=4).faults(random.Random(4))
-    thrown = list(campaign.steps(faults, 2))
-    assert Counter(kind.name for step in thrown for kind in step) == Counter(kind.name for kind in faults)
-    assert all(len(step) == 1 or (len(step) == 2 and not any(kind.alone for kind in step)) for step in thrown)
+    injected = list(campaign.steps(faults, 2))
+    assert Counter(kind.name for step in injected for kind in step) == Counter(kind.name for kind in faults)
+    assert all(
+        len(step) == 1 or (len(step) == 2 and not any(kind.alone for kind in step)) for step in injected
+    )
     singles = sum(not kind.alone for kind in faults)
-    assert sum(len(step) == 2 for step in thrown) == singles // 2
+    assert sum(len(step) == 2 for step in injected) == singles // 2
     assert all(len(step) == 1 for step in campaign.steps(faults, 1))

@@ -34,11 +34,17 @@ def test_rounds_add_up(tmp_path):
     assert (total["rounds"], total["good"], total["acknowledged"], total["lost"]) == (2, True, 2_000, 0)
     assert (total["kills"], total["pauses"], total["cuts"]) == (6, 2, 0)
     assert total["hours"] == 0.2
-    assert total["recovery"]["workers"] == {"thrown": 4, "measured": 4, "p50": 6.0, "p95": 20.0, "max": 20.0}
-    assert total["recovery"]["driver_jvm"] == {"thrown": 2, "measured": 0}
-    assert total["recovery"]["all kills"]["thrown"] == 6
+    assert total["recovery"]["workers"] == {
+        "injected": 4,
+        "measured": 4,
+        "p50": 6.0,
+        "p95": 20.0,
+        "max": 20.0,
+    }
+    assert total["recovery"]["driver_jvm"] == {"injected": 2, "measured": 0}
+    assert total["recovery"]["all kills"]["injected"] == 6
     everything = total["recovery"]["all faults"]
-    assert (everything["thrown"], everything["p50"], everything["max"]) == (8, 4.0, 20.0)
+    assert (everything["injected"], everything["p50"], everything["max"]) == (8, 4.0, 20.0)
 
 
 def test_one_bad_round_makes_the_total_bad():
@@ -47,8 +53,8 @@ def test_one_bad_round_makes_the_total_bad():
     assert not record.total([bad])["good"] and bad["problems"] == ["it did not recover"]
 
 
-def test_what_was_planned_and_not_thrown_is_said():
-    assert record.total([record.as_json(finished())])["not_thrown"] == 5 - 3
+def test_what_was_planned_and_not_injected_is_reported():
+    assert record.total([record.as_json(finished())])["not_injected"] == 5 - 3
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 2), (0.95, 4), (0.25, 1), (1, 4)])
