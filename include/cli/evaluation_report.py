@@ -25,6 +25,11 @@ def tables(result: Evaluation) -> Iterator[Table | str]:
             f"{result['left_out']:,} newer scores are left out: their labels are settled only until "
             + _minute(result["settled_until"])
         )
+    if result["labels_without_event"]:
+        yield (
+            f"{result['labels_without_event']:,} labels of this range are of no stored transaction (id and timestamp): "
+            "they count nowhere"
+        )
     if not result["frauds"]:
         yield "No fraud is known in this range: most measures are not defined. Labels come with the topic of labels"
     yield _measures(result)

@@ -127,6 +127,7 @@ class Evaluation(Range, Metrics):
     versions: list[int]
     settled_until: str
     left_out: int
+    labels_without_event: int
 
 
 @dataclass(frozen=True)
@@ -457,7 +458,8 @@ def evaluate(
         maturity: how old a transaction must be for its label to be settled (see `settled_until`).
 
     Returns:
-        a result that is ready for JSON; `left_out` counts the scores whose label is not settled yet.
+        a result that is ready for JSON; `left_out` counts the scores whose label is not settled yet,
+        `labels_without_event` the labels of the range whose event is not stored.
 
     Raises:
         NothingToEvaluate: no score in the range is settled.
@@ -474,6 +476,7 @@ def evaluate(
         start = start or end - timedelta(days=30)
         rows = _decisions(settings, connection, start, end, version)
         labels = stored_rows.labels(connection, start, end, as_of)
+        without_event = stored_rows.labels_without_event(connection, start, end, as_of)
     labelled, _, _ = labels.of(rows.key)
     until = settled_until(rows.timestamp, labels, labelled, as_of.timestamp(), maturity)
     settled = rows[rows.timestamp <= until]
@@ -486,6 +489,7 @@ def evaluate(
         "versions": [int(number) for number in np.unique(settled.version)],
         "settled_until": datetime.fromtimestamp(until, UTC).isoformat(),
         "left_out": len(rows) - len(settled),
+        "labels_without_event": without_event,
         **metrics(label(settled, labels), k=k, draws=draws, rng=np.random.default_rng(seed)),
     }
 

@@ -140,6 +140,15 @@ def labels(connection: psycopg.Connection, start: datetime, end: datetime, as_of
     return Labels(key[order], fraud[order], scenario[order], delay[order])
 
 
+def labels_without_event(
+    connection: psycopg.Connection, start: datetime, end: datetime, as_of: datetime
+) -> int:
+    """How many labels with event time in [start, end) are of no stored event: it came never, or not yet."""
+    arguments = {"start": start, "end": end, "as_of": as_of}
+    (count,) = one_row(connection.execute(statement("training/labels_without_event"), arguments))
+    return int(count)
+
+
 def _columns(records: Iterable[np.ndarray], layout: np.dtype) -> dict[str, np.ndarray]:
     """The columns of `Rows` from chunks of records."""
     parts = [np.empty(0, layout), *records]

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from include.cli.evaluation_report import tables
 from include.training import evaluation
 from include.training.evaluation import LabelledScores, NothingToEvaluate, Ranking, evaluate
 from include.training.stored_rows import Labels
@@ -193,6 +194,24 @@ def test_evaluate_uses_only_labels_known_by_then(clean_postgres):
     earlier = evaluate(clean_postgres, **week, as_of=week["end"], maturity=timedelta(0))
     assert 0 < earlier["frauds"] < later["frauds"]
     assert earlier["transactions"] == later["transactions"]
+
+
+@pytest.mark.services
+def test_labels_of_no_stored_event_are_counted(clean_postgres):
+    """A label names its event by id and time: one of them wrong, and it is nobody's."""
+    sample_data.fill(clean_postgres, transactions=3000, days=10)
+    before = evaluate(clean_postgres, draws=0)
+    assert before["labels_without_event"] == 0
+    with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
+        connection.execute("""
+            insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)
+            (select transaction_id, timestamp + interval '1 second', true, timestamp + interval '1 hour'
+             from shop.transactions where timestamp < now() - interval '5 days' limit 3)
+            union all select 'nobody', now() - interval '5 days', true, now() - interval '4 days'
+            union all select 'too late', now() - interval '5 days', true, now() + interval '1 day'""")
+    after = evaluate(clean_postgres, draws=0)
+    assert after == before | {"labels_without_event": 4}
+    assert any("4 labels of this range are of no stored transaction" in str(line) for line in tables(after))
 
 
 @pytest.mark.services
