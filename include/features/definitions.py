@@ -145,7 +145,7 @@ _KNOWN = {
 }
 OF_KNOWN_FRAUDS = tuple(
     Feature(f"{kind}_frauds_{window}d", f"payments {of} that were reported as fraud {_days(window)}", LOG_COUNT, 0,
-            f"reports {of}", words.frauds(named, _days(window)))
+            f"reports {of}", words.frauds(kind, named, window, against_share=kind in ("category", "country")))
     for kind, (of, named) in _KNOWN.items()
     for window in WINDOWS
 )
@@ -154,7 +154,7 @@ LIFT_WINDOWS = WINDOWS[1:]
 OF_LIFTS = tuple(
     Feature(f"{kind}_fraud_lift_{window}d", f"payments {_KNOWN[kind][0]} that were reported as fraud {_days(window)}, "
             "against the whole shop's times its share of the payments", "log((count + 1) / (expected + 1))", 0,
-            f"reports {_KNOWN[kind][0]}", words.lift(_KNOWN[kind][1], _days(window)))
+            f"reports {_KNOWN[kind][0]}", words.frauds(kind, _KNOWN[kind][1], window, against_share=True))
     for kind in LIFTED
     for window in LIFT_WINDOWS
 )

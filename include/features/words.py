@@ -28,6 +28,8 @@ LEAST_SPEED = 300.0  # km/h
 LEAST_DISTANCE = 100.0  # km
 RARE_HOUR = 0.4  # minus log density
 SHORT_HISTORY = 5  # payments
+LARGE_SPREAD = 0.9  # of log amounts
+LONGER, SHORTER = 3.0, 0.25  # times the usual interval
 MORNING, SATURDAY = 6.0, 5  # hour of the day, day of the week
 
 
@@ -305,13 +307,15 @@ def merchant_amount(payment: ScoredPayment, value: float) -> tuple[float, str] |
 
 def spread(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The factor by which the customer's amounts vary."""
+    if value < LARGE_SPREAD:
+        return None
     return value, f"this customer's amounts vary by a factor of {np.exp(value):.1f}"
 
 
 def interval(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """The time since the last payment against the usual one, in seconds."""
     seconds, usual = float(np.expm1(payment.values["since_last"])), payment.usual_interval
-    if usual is None or times(payment.values["gap_ratio"]) is None:
+    if usual is None or SHORTER < float(np.exp(payment.values["gap_ratio"])) < LONGER:
         return None
     pays = f"this customer usually pays every {duration(usual, one='')}"
     if seconds > usual:
@@ -341,9 +345,9 @@ def new_merchant(payment: ScoredPayment) -> str:
 
 
 def newness(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
-    """All that is new."""
+    """All that is new, if that is more than one value."""
     values = payment.new_values
-    return (value, f"new for this customer: {values}") if values else None
+    return (value, f"new for this customer: {values}") if "," in values else None
 
 
 def foreign(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
@@ -440,32 +444,31 @@ def from_country(payment: ScoredPayment) -> str:
     return f"from {payment.country}"
 
 
-def frauds(of: Callable[[ScoredPayment], str], when: str) -> Words:
-    """Words of log(1 + n) reported frauds.
+def frauds(kind: str, of: Callable[[ScoredPayment], str], window: int, against_share: bool = False) -> Words:
+    """Words of log(1 + n) reported frauds of a kind of entity in a window of days.
 
-    >>> frauds(at_this_merchant, "in the last 7 days")(ScoredPayment({}, None), np.log(3))[1]
-    '2 payments at this merchant were reported as fraud in the last 7 days'
+    Where most customers share an entity, only frauds beyond its share of the payments are unusual.
+
+    >>> values = {"country_frauds_7d": np.log(3), "country_fraud_lift_7d": np.log(4)}
+    >>> payment = ScoredPayment(values, None)
+    >>> frauds("country", lambda payment: "from Kenya", 7)(payment, 0.0)[1]
+    '2 payments from Kenya were reported as fraud in the last 7 days'
+    >>> frauds("country", lambda payment: "from Kenya", 7, against_share=True)(payment, 0.0)[1]
+    '2 payments from Kenya were reported as fraud in the last 7 days, 4 times as many as its share of all payments'
     """
+    when = "on the day before" if window == 1 else f"in the last {window} days"
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
-        n = round(float(np.expm1(value)))
+        n = round(float(np.expm1(payment.values[f"{kind}_frauds_{window}d"])))
         if n < 1:
             return None
         payments = f"1 payment {of(payment)} was" if n == 1 else f"{n:,} payments {of(payment)} were"
-        return n, f"{payments} reported as fraud {when}"
-
-    return words
-
-
-def lift(of: Callable[[ScoredPayment], str], when: str) -> Words:
-    """Words of a log ratio of reported frauds to what a share of the payments explains.
-
-    >>> lift(at_this_merchant, "in the last 7 days")(ScoredPayment({}, None), np.log(3))[1]
-    'reports of fraud at this merchant in the last 7 days 3 times what its share of all payments explains'
-    """
-
-    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
-        of_share = ratio(f"reports of fraud {of(payment)} {when}", "what its share of all payments explains")
-        return of_share(payment, value)
+        text = f"{payments} reported as fraud {when}"
+        if not against_share:
+            return n, text
+        factor = times(payment.values[f"{kind}_fraud_lift_{max(window, 7)}d"])
+        if factor is None or factor < 1:
+            return None
+        return n, f"{text}, {number(factor)} times as many as its share of all payments"
 
     return words

@@ -243,13 +243,19 @@ def test_words_of_known_frauds(frauds, text):
         ("device_frauds_7d", "2 payments with iPhone 15 were reported as fraud in the last 7 days"),
         (
             "category_frauds_30d",
-            "2 payments in category groceries were reported as fraud in the last 30 days",
+            "2 payments in category groceries were reported as fraud in the last 30 days, "
+            "4 times as many as its share of all payments",
         ),
-        ("country_frauds_7d", "2 payments from Germany were reported as fraud in the last 7 days"),
+        (
+            "country_frauds_7d",
+            "2 payments from Germany were reported as fraud in the last 7 days, "
+            "4 times as many as its share of all payments",
+        ),
     ],
 )
 def test_words_of_known_frauds_name_what_they_have_in_common(feature, text):
-    vector = dict.fromkeys(FEATURES, 0.0) | {feature: float(np.log(3))}
+    lifts = {name: float(np.log(4)) for name in FEATURES if "_lift_" in name}
+    vector = dict.fromkeys(FEATURES, 0.0) | lifts | {feature: float(np.log(3))}
     assert explain.reason(ScoredPayment(vector, transaction()), DEFINITION[feature])["text"] == text
 
 
