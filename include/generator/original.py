@@ -66,6 +66,6 @@ class Original(Simulation):
         if not self.config.truth_in_events:  # as soon as the transaction happens
             fraud = pa.array(np.flatnonzero(kind > 0))
             known = truth.select(["is_fraud", "scenario_id"]).take(fraud)
-            said = {name: known[name] for name in known.column_names} | {"known_at": time.take(fraud)}
-            labels = label_rows(events, fraud, said)
+            values = {name: known[name] for name in known.column_names} | {"known_at": time.take(fraud)}
+            labels = label_rows(events, fraud, values)
         return Batch(times, events, truth, labels)

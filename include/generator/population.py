@@ -260,9 +260,9 @@ class Merchants:
         self.online = _ONLINE[self.category]
         town = np.arange(self.count) // count
         physical = np.flatnonzero(~self.online)
-        place = town * len(CITIES) + self.city
-        physical = physical[np.argsort(place[physical], kind="stable")]
-        self._in_city = Groups(place[physical], self.towns * len(CITIES), physical)
+        town_city = town * len(CITIES) + self.city
+        physical = physical[np.argsort(town_city[physical], kind="stable")]
+        self._in_city = Groups(town_city[physical], self.towns * len(CITIES), physical)
         self._in_town = Groups(town[physical], self.towns, physical)
         popularity = shops["popularity"].reshape(self.towns, count)
         self._online_table = self._tables(self.online, popularity)
@@ -281,9 +281,9 @@ class Merchants:
 
     def in_city(self, town: np.ndarray, city: np.ndarray, hashes: np.ndarray) -> np.ndarray:
         """(N,) shops of a town in cities; where there is none in a city, in any."""
-        place = town * len(CITIES) + city
-        chosen = self._in_city.choose(place, hashes)
-        nowhere = np.flatnonzero(self._in_city.size[place] == 0)
+        town_city = town * len(CITIES) + city
+        chosen = self._in_city.choose(town_city, hashes)
+        nowhere = np.flatnonzero(self._in_city.size[town_city] == 0)
         chosen[nowhere] = self._in_town.choose(town[nowhere], hashes[nowhere])
         return chosen
 

@@ -39,11 +39,15 @@ class StillLocked(RuntimeError):
 
 
 class ByMonth(NamedTuple):
-    """A table whose partitions are months of `timestamp`; `written` is the column of when a row was stored."""
+    """A table whose partitions are months of `timestamp`.
+
+    written: the column that says when a row was stored.
+    setting: how many days its rows are kept.
+    """
 
     name: str
     written: str
-    kept: str
+    setting: str
 
     @property
     def default(self) -> str:
@@ -51,13 +55,15 @@ class ByMonth(NamedTuple):
 
 
 class Expiring(NamedTuple):
-    """Rows `old` of a table that go when the setting `kept` says so: those for which `condition` holds.
+    """Rows of a table that are deleted some time after they were written.
 
-    The condition knows `before`, the moment until which rows are old enough, and `checked` (checked.sql).
+    setting: how many days they are kept.
+    condition: holds for a row `old` that is to be deleted. Its parameters are `before`, the moment before which rows
+        are old enough, and `checked` (checked.sql).
     """
 
     table: str
-    kept: str
+    setting: str
     condition: str
 
 
@@ -78,7 +84,10 @@ _HAS_SCORED_ID = "exists (select from shop.scored_ids i where i.transaction_id =
 _STORED = "timestamp < %(before)s and {} < least(%(before)s, %(checked)s::timestamptz)"
 
 EXPIRING = (
-    *(Expiring(table.default, table.kept, _STORED.format(table.written)) for table in (TRANSACTIONS, SCORES)),
+    *(
+        Expiring(table.default, table.setting, _STORED.format(table.written))
+        for table in (TRANSACTIONS, SCORES)
+    ),
     Expiring("scored_ids", "keep_ids_days", f"timestamp < %(before)s and not {_HAS_SCORE}"),
     Expiring(
         "transaction_ids",
@@ -126,7 +135,7 @@ def maintain(settings: Settings, now: datetime | None = None) -> list[str]:
             done += _make_months(connection, settings, table, now)
         (checked,) = one_row(connection.execute(statement("housekeeping/checked")))
         for table in (TRANSACTIONS, SCORES):
-            done += _drop_months(connection, table, kept_from(getattr(settings, table.kept), now), checked)
+            done += _drop_months(connection, table, kept_from(getattr(settings, table.setting), now), checked)
         for expiring in EXPIRING:
             done += _delete(settings, connection, expiring, now, checked)
     for line in done:
@@ -208,7 +217,7 @@ def _months(
     connection: psycopg.Connection, settings: Settings, table: ByMonth, now: datetime
 ) -> list[datetime]:
     """The months that are to have a partition: those of the history, those ahead, and those of stray rows."""
-    oldest = month_of(kept_from(getattr(settings, table.kept), now) or now - FOREVER)
+    oldest = month_of(kept_from(getattr(settings, table.setting), now) or now - FOREVER)
     months = [max(oldest, month_of(now - timedelta(days=settings.history_days)))]
     last = month_of(now)
     for _ in range(MONTHS_AHEAD):
@@ -374,7 +383,7 @@ def _delete(
     settings: Settings, connection: psycopg.Connection, expiring: Expiring, now: datetime, checked: str
 ) -> list[str]:
     """Deletes expired rows, some in each transaction; a row that a stream holds is left for the next run."""
-    days = getattr(settings, expiring.kept)
+    days = getattr(settings, expiring.setting)
     if not days:
         return []
     arguments = {"before": kept_from(days, now), "checked": checked}

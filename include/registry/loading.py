@@ -100,15 +100,15 @@ def load_scorer(settings: Settings, version: int, role: Role = "stream_writer") 
 
 def model_bytes(settings: Settings, registered: ModelVersion) -> bytes:
     """The version's model file, not verified: the kept one when it is intact, otherwise MLflow's."""
-    kept = _kept(settings, registered.version)
+    path = _kept(settings, registered.version)
     try:
-        raw = kept.read_bytes()
+        raw = path.read_bytes()
         if sha256(raw).hexdigest() == registered.sha256:
             return raw
     except FileNotFoundError:
         pass
     except OSError as error:
-        log.warning("the kept champion %s cannot be read: %s", kept, error)
+        log.warning("the stored champion %s cannot be read: %s", path, error)
     return rest.artifact(settings, registered.version, MODEL_FILE)
 
 
@@ -181,12 +181,12 @@ def _keep(settings: Settings, version: int, raw: bytes) -> None:
 
 
 def _last_good(settings: Settings, role: Role) -> Scorer | None:
-    """The kept champion, if it is still intact."""
+    """The stored champion, if it is still intact."""
     for path in sorted(_kept(settings, 0).parent.glob("*.skops"), key=_written_at, reverse=True):
         try:
             return _verified(read_version(settings, int(path.stem), role), path.read_bytes())
         except (ModelRejected, OSError, ValueError) as error:
-            log.warning("the kept champion %s is refused: %s", path, error)
+            log.warning("the stored champion %s is refused: %s", path, error)
     return None
 
 

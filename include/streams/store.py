@@ -183,16 +183,16 @@ _open: dict[str, tuple[int, psycopg.Connection]] = {}
 def connection(settings: Settings) -> Iterator[psycopg.Connection]:
     """This process's connection, kept for the next caller unless the block raises."""
     conninfo = settings.conninfo("stream_writer")
-    owner, kept = _open.pop(conninfo, (None, None))
+    owner, current = _open.pop(conninfo, (None, None))
     # A forked child must not use its parent's connection.
-    if kept is None or owner != os.getpid() or kept.closed:
-        kept = connect(settings)
+    if current is None or owner != os.getpid() or current.closed:
+        current = connect(settings)
     try:
-        yield kept
+        yield current
     except BaseException:
-        kept.close()
+        current.close()
         raise
-    _open[conninfo] = os.getpid(), kept
+    _open[conninfo] = os.getpid(), current
 
 
 def write(connection: psycopg.Connection, writer: Writer, span: Range, handle: Handler) -> Summary:
