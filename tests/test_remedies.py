@@ -28,6 +28,8 @@ FOLLOWED = {
     "test_a_checkpoint_that_is_older_than_the_log_is_named_with_a_remedy_that_works",
     "fraudstream reconcile --accept": "operations/test_reconcile.py::"
     "test_a_row_that_is_gone_is_named_with_its_range_until_it_is_accepted",
+    "run the DAG parity": "operations/test_parity_check.py::"
+    "test_an_altered_vector_is_named_and_blocks_until_it_is_repaired",
     "fraudstream doctor --broker-time": "platform/test_doctor.py::"
     "test_topics_with_their_producers_time_are_named_with_a_command_that_changes_them",
     "rename it to {}": "platform/test_postgres.py::"
@@ -57,8 +59,6 @@ NOT_FOLLOWED = {
     "give this user access to the cluster",
     "set FRAUDSTREAM_KAFKA_SASL_USERNAME and FRAUDSTREAM_KAFKA_SASL_PASSWORD",
     "set FRAUDSTREAM_KAFKA_WRITER_SASL_PASSWORD",
-    "fix that, then run the DAG parity",
-    "compared the logged features of set {} yet: run the DAG parity",
     "Choose an earlier range, wait, or shorten the maturity",
     "Faker is not installed",
     "set FRAUDSTREAM_MAPPING={} and FRAUDSTREAM_TRANSACTIONS_TOPIC={}",

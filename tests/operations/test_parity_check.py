@@ -26,7 +26,13 @@ ROWS = 300
 
 
 def write(
-    shop: Settings, values: list[bytes], *, partition: int = 0, first: int = 0, streams=("stores", "scores")
+    shop: Settings,
+    values: list[bytes],
+    *,
+    partition: int = 0,
+    first: int = 0,
+    streams=("stores", "scores"),
+    topic_id="id-1",
 ):
     """Writes a range as both streams do, or as one of them."""
     forest = detector()[0].scorer(threshold=0.99, version=1, feature_set=FEATURE_SET)
@@ -37,7 +43,7 @@ def write(
     records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]
     with store.connect(shop) as connection:
         for stream, handler in (handlers[name] for name in streams):
-            span = Range.of(stream, "transactions-data", "id-1", partition, records)
+            span = Range.of(stream, "transactions-data", topic_id, partition, records)
             store.write(connection, Writer(shop, stream, 0), span, handler)
 
 
@@ -120,6 +126,22 @@ def test_an_altered_vector_is_named_and_blocks_until_it_is_repaired(shop, monkey
     execute(shop, 'delete from shop.fraud_scores where partition = 0 and "offset" >= 7')
     parity_check.require(parity_check.check(shop))
     assert blocked(shop) == ""
+
+
+def test_a_topic_that_was_created_again_goes_on_after_the_old_one(shop):
+    """The new topic's offsets are those of the old one; its customers and merchants have a past."""
+    execute(shop, "delete from shop.stream_offsets where topic = 'transactions-data'")
+    new = [fields | {"user_id": f"{fields['user_id']}-0"} for fields in payments(90, seed=3)]
+    write(shop, events(new), topic_id="id-9")
+    result = parity_check.require(parity_check.check(shop))
+    # Partition 1 is not opened yet.
+    assert (result.rows, result.merchants, result.left_out) == (ROWS + 90, ROWS + 90, 0)
+    assert blocked(shop) == ""
+
+    oldest = "generation = (select min(generation) from shop.fraud_scores)"
+    execute(shop, f'delete from shop.fraud_scores where partition = 0 and {oldest} and "offset" < 10')
+    result = parity_check.require(parity_check.check(shop))
+    assert result.rows < ROWS + 90 and result.merchants == 0  # the past of many is gone
 
 
 def test_a_changed_transaction_is_found(shop):
