@@ -38,9 +38,9 @@ def coded(texts: Sequence[str | None]) -> Coded:
     >>> coded(["b", None, "a", "b", ""])
     Coded(values=['b', 'a'], codes=array([ 0, -1,  1,  0, -1]))
     """
-    values = [text for text in dict.fromkeys(texts) if text]
-    code: dict[str | None, int] = {None: -1, "": -1, **dict(zip(values, range(len(values)), strict=True))}
-    return Coded(values, np.fromiter(map(code.__getitem__, texts), np.int64, len(texts)))
+    code: dict[str, int] = {}
+    codes = [code.setdefault(text, len(code)) if text else -1 for text in texts]
+    return Coded(list(code), np.array(codes, np.int64))
 
 
 def coded_countries(locations: Sequence[str | None]) -> Coded:
