@@ -25,6 +25,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from include.broker import kafka
+from include.broker.keys import newest_keys
 from include.broker.publish import Publisher
 from include.events import mapping
 from include.events.label import Label, encode_label
@@ -148,13 +149,16 @@ def import_events(
     rules = mapping.load(mapping_path)
     with tempfile.TemporaryDirectory(prefix="fraudstream-import-") as name:
         folder = Path(name)
+        other_producers = ""
         from_standard_input = source == sources.STANDARD_INPUT
         files = (
             [sources.save_standard_input(folder)] if from_standard_input else sources.find_files(str(source))
         )
         if not dry_run:
-            for topic in (settings.transactions_topic, settings.labels_topic):
-                kafka.end_offsets(settings, topic)
+            kafka.end_offsets(settings, settings.labels_topic)
+            other_producers = newest_keys(settings, settings.transactions_topic).problem(
+                settings.transactions_topic
+            )
         runs = folder / "runs"
         runs.mkdir()
         sorter = ExternalSort(runs)
@@ -171,6 +175,8 @@ def import_events(
                     for row in rows:
                         _add(sorter, row)
         reader.finish(str(source))
+        if other_producers:
+            reader.report.warnings.append(other_producers)
         if not dry_run:
             sender = _Sender(settings, Publisher(settings, stopping), reader.report, stopping)
             sender.send(sorter.sorted(), speed, progress)

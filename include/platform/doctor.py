@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import psutil
 
 from include.broker import kafka
+from include.broker.keys import newest_keys
 from include.platform import ports, supervisor
 from include.settings import Settings
 
@@ -36,21 +37,24 @@ def examine(settings: Settings) -> list[Check]:
 
 
 def advise(settings: Settings) -> list[Check]:
-    """What of a running broker should be changed; nothing when there is none yet."""
+    """What of a running broker and its producers should be changed; nothing when there is none yet."""
     try:
         topics = kafka.topics_with_producer_time(settings, timeout=5)
+        keys = newest_keys(settings, settings.transactions_topic)
     except (kafka.KafkaUnavailable, kafka.TopicMissing):
         return []
     except kafka.KafkaError as error:
         return [Check("Time of records", False, f"not known: {error}")]
-    if not topics:
-        return [Check("Time of records", True, "the broker's clock")]
-    message = (
+    time = (
         f"{', '.join(topics)}: the producer's clock sets the time of records. A producer whose clock is ahead can send "
         "events of the future, and delays and waiting times are wrong by as much. `fraudstream doctor --broker-time` "
         "lets the broker's clock set the time of all later records"
     )
-    return [Check("Time of records", False, message)]
+    problem = keys.problem(settings.transactions_topic)
+    return [
+        Check("Time of records", not topics, time if topics else "the broker's clock"),
+        Check("Keys of records", not problem, problem or "each customer has one partition"),
+    ]
 
 
 def _python(settings: Settings) -> Iterator[Check]:

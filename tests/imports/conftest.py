@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from include.broker import kafka
+from include.broker.keys import Keys
 from include.imports import importer
 from include.settings import Settings
 
@@ -27,6 +28,7 @@ class Files:
         self.added: list[Any] = []
         monkeypatch.setattr(importer, "_add", lambda sorter, row: self.added.append(row))
         monkeypatch.setattr(kafka, "end_offsets", lambda settings, topic: {})
+        monkeypatch.setattr(importer, "newest_keys", lambda settings, topic: Keys(0, 0, 0))
         monkeypatch.setattr(
             importer, "Publisher", lambda settings, stopping: SimpleNamespace(flush=lambda timeout: 0)
         )
