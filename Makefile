@@ -21,8 +21,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: $(INSTALLED)  ## Start the whole platform on this machine
-	@$(BIN)/fraudstream up
+up: $(INSTALLED)  ## Start the whole platform on this machine; DEMO=no without simulated data
+	@$(BIN)/fraudstream up $(if $(filter no,$(DEMO)),--no-demo)
 
 down:  ## Stop it (fraudstream down --wipe deletes its state, too)
 	@$(BIN)/fraudstream down

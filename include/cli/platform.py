@@ -19,7 +19,10 @@ SHOWN_RESTARTS = 5
 
 
 @click.command()
-def up() -> None:
+@click.option(
+    "--demo/--no-demo", default=True, help="Publish simulated transactions, or leave all data to you."
+)
+def up(demo: bool) -> None:
     """Start the whole platform on this machine and wait for the first scored transaction."""
     import httpx
     import psycopg
@@ -35,7 +38,7 @@ def up() -> None:
 
     settings = load()
     try:
-        platform.up(settings, Progress(console()))
+        platform.up(settings, Progress(console()), demo)
     except (
         platform.NotReady,
         SupervisorError,
@@ -49,6 +52,20 @@ def up() -> None:
     ) as error:
         raise SystemExit(f"fraudstream up: {error}") from None
     _welcome(settings)
+    if not demo:
+        _next_commands()
+
+
+def _next_commands() -> None:
+    """How data of one's own comes in."""
+    from include.training.first_champion import ENOUGH
+
+    output = console()
+    output.print("Your data:  .venv/bin/fraudstream mapping suggest FILE --output mapping.yaml")
+    output.print("            .venv/bin/fraudstream import FILE --mapping mapping.yaml")
+    output.print(
+        f"The first model is trained by itself once {ENOUGH:,} transactions are stored: make status counts them"
+    )
 
 
 def _welcome(settings: Settings) -> None:
@@ -133,9 +150,14 @@ def _print_status(result: dict[str, Any]) -> None:
             "   ".join(f"{name.replace('_', ' ')}: {count:,}" for name, count in result["counts"].items())
         )
     champion = result["champion"]
-    output.print(
-        f"champion: {champion['name']} version {champion['version']}" if champion else "champion: none yet"
-    )
+    if champion:
+        output.print(f"champion: {champion['name']} version {champion['version']}")
+    elif state := result["first_champion"]:
+        output.print(
+            f"champion: none yet, {state['stored']:,} of {state['needed']:,} transactions to train it"
+        )
+    else:
+        output.print("champion: none yet")
     for restart in result["restarts"][-SHOWN_RESTARTS:]:
         output.print(
             f"{restart['at']}: {restart['part']} did not respond for {restart['silent_seconds']:.0f} s "

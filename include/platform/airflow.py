@@ -22,6 +22,7 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 STREAM_DAGS = ("stream_transactions", "stream_fraud_scores")
 PRODUCER_DAG = "produce_transactions"
 RETRAIN_DAG = "retrain_isolation_forest"
+FIRST_CHAMPION_DAG = "first_champion"
 # All are on: without `parity` no new model would become champion, and `replay_dead_letters` runs when it is on only.
 DAGS = tuple(sorted(file.stem for file in (PROJECT_ROOT / "dags").glob("*.py")))
 STREAM_POOL = "streams"

@@ -59,9 +59,7 @@ def start(settings: Settings) -> None:
         up.wait_for_airflow(settings)
     with progress.step("Airflow's DAGs are switched on"):
         up.switch_on(settings, client)
-    up.first_champion(settings, client, progress)
-    with progress.step("First live transaction scored"):
-        up.wait_for_live_score(settings, client)
+    up.reach_first_score(settings, client, progress)
 
 
 def drain(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from include.platform.services import SERVICES, WATCHDOG
 from include.settings import Settings
 from include.sql import one_row, statement
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
+from include.training.first_champion import awaited
 
 HEARTBEAT_LIMIT = 15  # seconds; a stream renews its heartbeat every second
 UP_RECORD = "up.json"
@@ -33,8 +34,9 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     """The object that `fraudstream status --json` prints.
 
     Parts that cannot be read are None, and `problems` says what is wrong and what to do. `restarts` are those of the
-    watchdog. In a container there are no services: Docker runs them, and `docker compose ps` shows their health. With
-    `books` the problems also name every partition and range for which broker, ledger and rows do not agree.
+    watchdog. `first_champion` counts the transactions that the first training waits for, if it does. In a container
+    there are no services: Docker runs them, and `docker compose ps` shows their health. With `books` the problems also
+    name every partition and range for which broker, ledger and rows do not agree.
     """
     record = watch.read(settings)
     result: dict[str, Any] = {
@@ -42,6 +44,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
         "streams": {},
         "counts": None,
         "champion": None,
+        "first_champion": None,
         "first_scored_seconds": _up_record(settings).get("first_scored_seconds"),
         "problems": [],
         "restarts": record["restarts"],
@@ -57,6 +60,8 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
             ).fetchall()
             result["counts"] = _counts(connection, settings, rows)
             result["champion"] = _champion(connection, settings, rows)
+            state = awaited(connection, settings.training_window_days)
+            result["first_champion"] = state and state._asdict()
     except psycopg.Error as error:
         problems.append(f"PostgreSQL: {str(error).strip()}")
         return result

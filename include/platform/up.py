@@ -38,6 +38,7 @@ from include.platform.status import record_up, status
 from include.settings import Settings
 from include.sql import one_row
 from include.streams import TRANSACTION_STREAM
+from include.training.first_champion import ENOUGH, awaited
 
 AIRFLOW_SECONDS = 240.0
 
@@ -49,8 +50,11 @@ class NotReady(RuntimeError):
 PAGES = ("mlflow", "streamlit")
 
 
-def up(settings: Settings, progress: Progress) -> None:
+def up(settings: Settings, progress: Progress, demo: bool = True) -> None:
     """Starts what does not run yet.
+
+    Args:
+        demo: publish simulated transactions, unless an operator switched the producer off.
 
     Raises:
         NotReady: a check of `doctor` failed, or a step did not get ready; what runs is left running.
@@ -59,10 +63,9 @@ def up(settings: Settings, progress: Progress) -> None:
     client = airflow.Client(settings)
     start_services(settings, progress)
     with progress.step("Airflow's DAGs are switched on"):
-        switch_on(settings, client)
-    first_champion(settings, client, progress)
-    with progress.step("First live transaction scored"):
-        wait_for_live_score(settings, client)
+        switch_on(settings, client, demo)
+    if not reach_first_score(settings, client, progress):
+        return
     if not already or not status(settings)["first_scored_seconds"]:
         record_up(settings, progress.elapsed())
 
@@ -154,15 +157,44 @@ def wait_for_dags(client: airflow.Client) -> None:
     client.ensure_pool(airflow.STREAM_POOL, 8, "Endless tasks: the producer and the streams")
 
 
-def switch_on(settings: Settings, client: airflow.Client) -> None:
+def reach_first_score(settings: Settings, client: airflow.Client, progress: Progress) -> bool:
+    """Waits for the first champion and its first score of a live transaction.
+
+    False when nothing is waited for: without simulated transactions, or with a short history of them, the first model
+    is trained by itself once there are enough.
+    """
+    has_producer = not client.dags()[airflow.PRODUCER_DAG]
+    if not has_producer or settings.history_events < ENOUGH:
+        with progress.step("The first model is trained by itself") as step:
+            step.note(train_when_enough(settings, client))
+        return False
+    first_champion(settings, client, progress)
+    with progress.step("First live transaction scored"):
+        wait_for_live_score(settings, client)
+    return True
+
+
+def train_when_enough(settings: Settings, client: airflow.Client) -> str:
+    """Lets Airflow train the first model once enough transactions are stored; what it waits for, in words."""
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        state = awaited(connection, settings.training_window_days)
+    if state is None:
+        return "there is a model"
+    if not client.active_runs(airflow.FIRST_CHAMPION_DAG):
+        client.trigger(airflow.FIRST_CHAMPION_DAG)
+    return f"{state.stored:,} of {state.needed:,} transactions"
+
+
+def switch_on(settings: Settings, client: airflow.Client, demo: bool = True) -> None:
     """Switches on the platform's DAGs that never were, and starts the producer unless it runs.
 
-    A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too.
+    A DAG that an operator paused later stays paused; one that a newer release brought is switched on, too. Without
+    `demo` the producer stays off, also at later starts.
     """
     wait_for_dags(client)
     before = _switched_on(settings)
     if new := set(airflow.DAGS) - before:
-        for dag_id in sorted(new):
+        for dag_id in sorted(new if demo else new - {airflow.PRODUCER_DAG}):
             client.unpause(dag_id)
         secrets.write_private(_marker(settings), "".join(f"{dag_id}\n" for dag_id in sorted(before | new)))
     if not client.dags()[airflow.PRODUCER_DAG] and not client.active_runs(airflow.PRODUCER_DAG):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
+from rich.console import Console
 
 from include.platform import airflow, up
+from include.platform.progress import Progress
+from include.platform.status import status
 from include.settings import Settings
+from include.training import first_champion
+from tests import sample_data
 
 
 class Airflow:
@@ -45,6 +51,41 @@ def test_a_first_start_switches_on_the_platforms_dags_and_starts_the_producer_on
         up.switch_on(home, client)
         assert client.on() == set(airflow.DAGS)
         assert client.triggered == [airflow.PRODUCER_DAG]
+
+
+def test_without_demo_the_producer_stays_off_also_at_later_starts(home):
+    client = Airflow()
+    for demo in (False, True):
+        up.switch_on(home, client, demo)
+        assert client.on() == set(airflow.DAGS) - {airflow.PRODUCER_DAG}
+        assert client.triggered == []
+
+
+@pytest.mark.services
+def test_the_first_model_is_left_to_airflow_without_demo_or_with_a_short_history(clean_postgres, tmp_path):
+    settings = clean_postgres.model_copy(update={"home": tmp_path})
+    client = Airflow()
+    client.paused[airflow.PRODUCER_DAG] = True
+    for _ in range(2):  # a second start triggers nothing again
+        assert up.reach_first_score(settings, client, Progress(Console(quiet=True))) is False
+        assert client.triggered == [airflow.FIRST_CHAMPION_DAG]
+    client.paused[airflow.PRODUCER_DAG] = False
+    without_history = settings.model_copy(update={"history_events": 0})
+    assert up.reach_first_score(without_history, client, Progress(Console(quiet=True))) is False
+
+
+@pytest.mark.services
+def test_stored_transactions_are_counted_until_there_are_enough_or_a_model(clean_postgres, monkeypatch):
+    assert up.train_when_enough(clean_postgres, Airflow()) == "0 of 5,000 transactions"
+    sample_data.fill(clean_postgres, transactions=300, days=10)
+    with psycopg.connect(clean_postgres.conninfo("owner"), autocommit=True) as connection:
+        connection.execute("delete from shop.models")
+        state = first_champion.awaited(connection, clean_postgres.training_window_days)
+        assert state is not None and 0 < state.stored <= 300
+        assert first_champion.awaited(connection, 0) == first_champion.Awaited(0)
+    assert not first_champion.is_due(clean_postgres)
+    monkeypatch.setattr(first_champion, "ENOUGH", state.stored)
+    assert status(clean_postgres)["first_champion"]["stored"] == state.stored
 
 
 def test_what_an_operator_paused_stays_paused(home):
