@@ -163,10 +163,17 @@ def reach_first_score(settings: Settings, client: airflow.Client, progress: Prog
     False when nothing is waited for: without simulated transactions, or with a short history of them, the first model
     is trained by itself once there are enough.
     """
+    _require_on(client, airflow.STREAM_DAGS)
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
+        state = awaited(connection, settings.training_window_days)
     has_producer = not client.dags()[airflow.PRODUCER_DAG]
-    if not has_producer or settings.history_events < ENOUGH:
+    waits = state is not None and (not has_producer or settings.history_events < ENOUGH)
+    if state is not None and waits:
         with progress.step("The first model is trained by itself") as step:
-            step.note(train_when_enough(settings, client))
+            if not client.active_runs(airflow.FIRST_CHAMPION_DAG):
+                client.trigger(airflow.FIRST_CHAMPION_DAG)
+            step.note(f"{state.stored:,} of {state.needed:,} transactions")
+    if waits or not has_producer:
         return False
     first_champion(settings, client, progress)
     with progress.step("First live transaction scored"):
@@ -174,15 +181,11 @@ def reach_first_score(settings: Settings, client: airflow.Client, progress: Prog
     return True
 
 
-def train_when_enough(settings: Settings, client: airflow.Client) -> str:
-    """Lets Airflow train the first model once enough transactions are stored; what it waits for, in words."""
-    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
-        state = awaited(connection, settings.training_window_days)
-    if state is None:
-        return "there is a model"
-    if not client.active_runs(airflow.FIRST_CHAMPION_DAG):
-        client.trigger(airflow.FIRST_CHAMPION_DAG)
-    return f"{state.stored:,} of {state.needed:,} transactions"
+def _require_on(client: airflow.Client, dag_ids: Iterable[str]) -> None:
+    """Raises `NotReady` when one of these DAGs is switched off."""
+    paused = client.dags()
+    if off := [dag_id for dag_id in dag_ids if paused.get(dag_id, False)]:
+        raise NotReady(f"these DAGs are switched off in Airflow, so nothing is scored: {', '.join(off)}")
 
 
 def switch_on(settings: Settings, client: airflow.Client, demo: bool = True) -> None:
@@ -268,11 +271,7 @@ def wait_for_airflow(settings: Settings) -> None:
 
 def wait_for_live_score(settings: Settings, client: airflow.Client) -> None:
     """Waits until an event that happened after now is scored; a paused stream or producer is not waited for."""
-    paused = [
-        dag_id for dag_id in (airflow.PRODUCER_DAG, *airflow.STREAM_DAGS) if client.dags().get(dag_id, False)
-    ]
-    if paused:
-        raise NotReady(f"these DAGs are switched off in Airflow, so nothing is scored: {', '.join(paused)}")
+    _require_on(client, (airflow.PRODUCER_DAG, *airflow.STREAM_DAGS))
     now = datetime.now(UTC)
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         wait_until(
