@@ -7,6 +7,7 @@ import streamlit as st
 
 from include.settings import load
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
+from include.training.first_champion import ENOUGH
 from streamlit_app import charts, data, words
 
 WINDOWS = {"15 min": (900, 15), "1 h": (3600, 60), "6 h": (6 * 3600, 300), "24 h": (86400, 1200)}
@@ -75,8 +76,8 @@ def nothing_scored(streams: pandas.DataFrame) -> None:
         todo = "The fraud stream is stopped: switch on `stream_fraud_scores` in Airflow."
     elif pandas.isna(scorer["model_version"]):
         todo = (
-            "The fraud stream waits for a champion: the first run of `retrain_isolation_forest` in Airflow trains "
-            "it as soon as some history is stored."
+            f"The fraud stream waits for a champion: Airflow trains the first one by itself as soon as {ENOUGH:,} "
+            "transactions of the training window are stored."
         )
     else:
         todo = "The first batch is on its way."

@@ -95,7 +95,11 @@ def test_a_scorer_that_waits_for_a_champion_says_so(clean_postgres, use):
     with psycopg.connect(clean_postgres.conninfo("owner")) as connection:
         connection.execute("update shop.stream_leases set state = 'waiting', detail = 'no champion [yet]'")
     text = text_of(opened("views/live.py"))
-    assert "waits for a champion" in text and r"no champion \[yet\]" in text
+    assert (
+        "waits for a champion" in text
+        and "as soon as 5,000 transactions" in text
+        and r"no champion \[yet\]" in text
+    )
 
 
 class TestFilled:
