@@ -1,4 +1,4 @@
-"""The first rows of a file, or the newest records of a topic, and how they are written."""
+"""Some rows of a file, or the newest records of a topic, and how they are written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from include.broker import kafka
@@ -18,7 +19,8 @@ from include.imports.sources import UnreadableFile, open_bytes
 from include.imports.tabular import SAMPLE_BYTES, CsvTable, JsonTable, likely_encoding, open_table
 from include.settings import Settings
 
-ROWS = 2_000
+ROWS = 1_000  # at the beginning of a file, and as many from what follows
+LAST = 200_000  # row that is looked at
 RECORDS = 500  # of each partition of a topic
 DELIMITERS = ",;\t|"
 DEEPEST = 6  # levels of a path
@@ -42,7 +44,7 @@ class Sample:
 
 
 def sample_file(path: Path) -> Sample:
-    """The first rows of a file.
+    """Rows of a file: its first ones, and some of those that follow.
 
     Raises:
         UnreadableFile: it is none that an import reads, or it has no rows.
@@ -61,9 +63,10 @@ def sample_file(path: Path) -> Sample:
         wanted = [name for name, times in Counter(wanted).items() if times == 1]
         columns = {name: [] for name in wanted}
         rows = (row for chunk in table.chunks(wanted) for row in chunk if not row.problem)
-        for _, row in zip(range(ROWS), rows, strict=False):
-            for name in wanted:
-                columns[name].append(row.values[name])
+        for number, row in enumerate(islice(rows, LAST)):
+            if number < ROWS or number % (LAST // ROWS) == 0:
+                for name in wanted:
+                    columns[name].append(row.values[name])
     sample = Sample(path.name, columns, written)
     if not sample.rows:
         raise UnreadableFile(f"{path}: it has no rows")
@@ -103,7 +106,7 @@ def _objects(values: Iterable[bytes]) -> Iterator[dict[str, object]]:
 
 def _json_records(path: Path) -> list[dict[str, object]]:
     with open_bytes(path) as (content, _):
-        lines = content.read(64 * SAMPLE_BYTES).removeprefix(b"\xef\xbb\xbf").splitlines()[:ROWS]
+        lines = content.read(64 * SAMPLE_BYTES).removeprefix(b"\xef\xbb\xbf").splitlines()[: 2 * ROWS]
     return list(_objects(line.strip() for line in lines))
 
 

@@ -37,7 +37,7 @@ from include.platform.progress import Progress
 from include.platform.status import record_up, status
 from include.settings import Settings
 from include.sql import one_row
-from include.streams import TRANSACTION_STREAM
+from include.streams import STREAMS, TRANSACTION_STREAM
 from include.training.first_champion import ENOUGH, awaited
 
 AIRFLOW_SECONDS = 240.0
@@ -174,11 +174,22 @@ def reach_first_score(settings: Settings, client: airflow.Client, progress: Prog
                 client.trigger(airflow.FIRST_CHAMPION_DAG)
             step.note(f"{state.stored:,} of {state.needed:,} transactions")
     if waits or not has_producer:
+        with progress.step("The streams run"):
+            wait_until(
+                lambda: _streams_run(settings),
+                AIRFLOW_SECONDS,
+                lambda: f"not within {AIRFLOW_SECONDS:.0f} s: {_streams_in_words(settings)}",
+            )
         return False
     first_champion(settings, client, progress)
     with progress.step("First live transaction scored"):
         wait_for_live_score(settings, client)
     return True
+
+
+def _streams_run(settings: Settings) -> bool:
+    states = status(settings)["streams"]
+    return all(states[stream]["state"] in ("running", "waiting") for stream in STREAMS)
 
 
 def _require_on(client: airflow.Client, dag_ids: Iterable[str]) -> None:

@@ -120,6 +120,14 @@ def test_the_order_of_day_and_month_is_asked_unless_the_sample_shows_it(files, s
     assert clear.open == [] and 'format: "%d/%m/%Y %H:%M"' in clear.text
 
 
+def test_later_rows_of_a_file_in_order_of_time_tell_the_order_of_day_and_month(suggested):
+    content = "id,user,date,sum\n" + "".join(
+        f"{i},u,{1 + i // 250:02}/02/2026 08:30,1.5\n" for i in range(7_000)
+    )
+    result = suggested("a.csv", content)
+    assert result.open == [] and 'format: "%d/%m/%Y %H:%M"' in result.text
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

@@ -70,6 +70,8 @@ def test_the_first_model_is_left_to_airflow_without_demo_or_with_a_short_history
     ):
         up.reach_first_score(settings, client, Progress(Console(quiet=True)))
     client.paused |= dict.fromkeys(airflow.STREAM_DAGS, False)
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        connection.execute("update shop.stream_leases set state = 'waiting', heartbeat_at = now() + '1 hour'")
     for _ in range(2):  # a second start triggers nothing again
         assert up.reach_first_score(settings, client, Progress(Console(quiet=True))) is False
         assert client.triggered == [airflow.FIRST_CHAMPION_DAG]
