@@ -16,7 +16,6 @@ from include.bench.worlds.history import DAY, History, Labels
 from include.cli import main
 from include.features.behaviour import FEATURES
 from include.features.entities import KINDS, Coded, coded
-from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.training.evaluation import Ranking, better_share
 from tests.builders import transaction
@@ -104,7 +103,7 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
     assert result["worlds"].keys() == makers.keys()
     for values in result["worlds"].values():
         detectors = values["detectors"]
-        assert detectors.keys() == detection.DETECTORS.keys()
+        assert tuple(detectors) == detection.COLUMNS
         assert all(0 <= measures["recall_at_k"] <= 1 for measures in detectors.values())
     ours, plain = (
         detectors[name]["average_precision"] for name in (detection.FOREST, detection.PLAIN_FOREST)
@@ -131,20 +130,18 @@ def test_the_forest_is_not_worse_than_its_best_feature(world):
 def test_the_champion_is_the_family_that_was_best_before_the_split(small, monkeypatch):
     """Its labels are those that were known then; with few of them only the forest is tried."""
     few = replace(small, known_at_choice=np.minimum(small.known_at_choice, 0))
-    assert detection.best_family(few) is IsolationForestDetector
+    assert detection.champion(few) == detection.FOREST
     known = np.where(np.arange(len(small.known)) % 9 == 0, 1, 0).astype(np.int8)
     known[small.choice :] = -1
     truth = (small.known == 1).astype(float)
-    for family, other in (
-        (IsolationForestDetector, GradientBoostingDetector),
-        (GradientBoostingDetector, IsolationForestDetector),
-    ):
-        vectors = np.column_stack([truth, small.vectors]).astype(np.float32)
-        monkeypatch.setattr(other, "fit", lambda self, X, y=None: self)
-        monkeypatch.setattr(other, "score", lambda self, X: -X[:, 0])
-        monkeypatch.setattr(family, "fit", lambda self, X, y=None: self)
-        monkeypatch.setattr(family, "score", lambda self, X: X[:, 0])
-        assert detection.best_family(replace(small, vectors=vectors, known_at_choice=known)) is family
+    vectors = np.column_stack([truth, small.vectors]).astype(np.float32)
+    data = replace(small, vectors=vectors, known_at_choice=known)
+    for best, new in detection.FAMILIES.items():
+        for other in detection.FAMILIES.values():
+            monkeypatch.setattr(other, "fit", lambda self, X, y=None: self)
+            sign = 1 if other is new else -1
+            monkeypatch.setattr(other, "score", lambda self, X, sign=sign: sign * X[:, 0])
+        assert detection.champion(data) == best
 
 
 def test_another_process_measures_the_same():
