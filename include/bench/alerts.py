@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from include.bench.detection import ALERT_RATE, best_family, dataset
+from include.bench.detection import ALERT_RATE, FAMILIES, champion, dataset
 from include.bench.worlds import WORLDS
 from include.bench.worlds.history import History
 from include.features.behaviour import FEATURE_SET
@@ -30,7 +30,7 @@ def alerts(world: str, history: History, count: int, seed: int = 0) -> Iterator[
     """Up to `count` alerts, drawn from all that the champion raises at `ALERT_RATE` in a history's later part."""
     data, transactions = dataset(world, history), history.transactions()
     with threadpool_limits(1):
-        detector = best_family(data)().fit(data.vectors[data.fit], data.known[data.fit])
+        detector = FAMILIES[champion(data)]().fit(data.vectors[data.fit], data.known[data.fit])
     later = np.arange(data.later.start, len(transactions))
     scores = detector.score(data.vectors[later])
     threshold = threshold_at(scores, ALERT_RATE)
