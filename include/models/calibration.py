@@ -10,7 +10,11 @@ FEWEST_FRAUDS = 20  # in later time, to learn two constants from
 
 
 def log_odds(score: np.ndarray) -> np.ndarray:
-    """Log odds of probabilities; 0 and 1 count as 1e-7 and 1 - 1e-7."""
+    """Log odds of probabilities; 0 and 1 count as 1e-7 and 1 - 1e-7.
+
+    >>> log_odds(np.array([0.5, 0.9, 1.0])).round(1).tolist()
+    [0.0, 2.2, 16.1]
+    """
     score = np.clip(score, 1e-7, 1 - 1e-7)
     odds: np.ndarray = np.log(score / (1 - score))
     return odds
@@ -41,7 +45,11 @@ def learn(score: np.ndarray, fraud: np.ndarray) -> tuple[float, float]:
 
 
 def apply(score: np.ndarray, constants: tuple[float, float]) -> np.ndarray:
-    """Probabilities (N,) after slope and shift."""
+    """Probabilities (N,) after slope and shift.
+
+    >>> apply(np.array([0.5, 0.9]), (0.5, 0.0)).round(2).tolist()
+    [0.5, 0.75]
+    """
     slope, shift = constants
     probability: np.ndarray = 1 / (1 + np.exp(-(slope * log_odds(score) + shift)))
     return probability

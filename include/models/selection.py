@@ -17,7 +17,11 @@ PATIENCE = 2  # steps without a gain that end a search
 
 
 class Block(NamedTuple):
-    """Rows of one block of time, whether each is a fraud, and how many rows it stands for."""
+    """Rows of one block of time, whether each is a fraud, and how many rows it stands for.
+
+    >>> Block(np.array([4, 7]), np.array([True, False]), np.array([1.0, 12.5])).rows.tolist()
+    [4, 7]
+    """
 
     rows: np.ndarray
     fraud: np.ndarray
@@ -46,7 +50,12 @@ def blocks(y: np.ndarray, rng: np.random.Generator) -> list[Block]:
 
 
 def average_precision(block: Block, score: np.ndarray) -> float:
-    """Average precision of scores (rows,) on one block; equal scores are one step of the curve."""
+    """Average precision of scores (rows,) on one block; equal scores are one step of the curve.
+
+    >>> block = Block(np.arange(3), np.array([True, False, True]), np.ones(3))
+    >>> round(average_precision(block, np.array([0.9, 0.8, 0.7])), 3)
+    0.833
+    """
     order = np.argsort(-score)
     ranked, weight = score[order], block.weight[order]
     ends = np.append(ranked[1:] != ranked[:-1], True)
@@ -60,6 +69,10 @@ def singles(parts: Sequence[Block], scores: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         scores: for each block the scores (C, rows) of C columns.
+
+    >>> block = Block(np.arange(3), np.array([True, False, True]), np.ones(3))
+    >>> singles([block], [np.array([[0.9, 0.8, 0.7], [0.9, 0.1, 0.8]])]).round(3).tolist()
+    [0.833, 1.0]
     """
     return np.mean(
         [[average_precision(part, row) for row in score] for part, score in zip(parts, scores, strict=True)],

@@ -25,6 +25,10 @@ class Surprise:
         side: 1 where high values are suspicious, -1 where low ones are.
         edges: (S,) float32 ascending, the values of `side * x` from which each next step holds.
         values: (S + 1,) float32 ascending, the surprise of each step.
+
+    >>> high = Surprise(0, 1, np.array([1, 5], np.float32), np.array([0, 1.1, 2.2], np.float32))
+    >>> high.step(np.array([[0.5], [1.0], [9.0]])).tolist()
+    [0, 1, 2]
     """
 
     column: int
