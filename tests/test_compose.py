@@ -534,7 +534,7 @@ def test_the_guide_names_services_settings_and_versions_that_exist():
     text = DEPLOY.read_text()
     blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S))
     commands = re.findall(r"docker compose ((?:--file \S+ )*)(\w+)(.*)", blocks)
-    assert {verb for _, verb, _ in commands} <= {"build", "up", "logs", "exec"}
+    assert {verb for _, verb, _ in commands} <= {"build", "up", "down", "logs", "exec"}
     named = re.findall(r"(?:exec --no-TTY|logs --follow|--scale) ([a-z-]+)", text)
     assert named
     assert set(named) <= SERVICES.keys()

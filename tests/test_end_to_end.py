@@ -156,7 +156,7 @@ def test_every_service_is_healthy_and_counts_grow(platform):
     assert before["services"].keys() == SERVICES
     assert before["counts"]["transactions"] > 20_000
     assert before["counts"]["alerts"] > 0
-    assert before["champion"]["version"] == 1
+    assert before["champion"]["version"] == 2  # the model that was measured as 1, fitted again
     assert before["first_scored_seconds"] > 0
     platform.wait(
         "a growing number of scores",
@@ -181,15 +181,15 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
     client = airflow.Client(platform.settings)
     run = client.trigger(airflow.RETRAIN_DAG, {"trees": 60})
     assert client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) == "success"
-    assert platform.query("select max(version) from shop.models") == [(2,)]
+    assert platform.query("select max(version) from shop.models") == [(4,)]  # measured as 3
     checked = client.trigger("parity")
     assert client.wait_for_run("parity", checked, timeout=120) == "success"
-    aliases.set_champion(platform.settings, 2)  # whatever the judgement was
-    platform.wait("scores by version 2", lambda: platform.status()["champion"]["version"] == 2)
+    aliases.set_champion(platform.settings, 4)  # whatever the judgement was
+    platform.wait("scores by version 4", lambda: platform.status()["champion"]["version"] == 4)
     platform.wait(
-        "a stored score by version 2",
+        "a stored score by version 4",
         lambda: (
-            platform.query("select exists (select from shop.fraud_scores where model_version = 2)")
+            platform.query("select exists (select from shop.fraud_scores where model_version = 4)")
             == [(True,)]
         ),
     )
