@@ -104,9 +104,11 @@ def number(value: float) -> str:
 def about(count: float) -> str:
     """A decayed count, in whole numbers where it is not small.
 
-    >>> about(4.7), about(0.23)
-    ('about 5', 'about 0.2')
+    >>> about(4.7), about(0.23), about(0.01)
+    ('about 5', 'about 0.2', 'hardly any')
     """
+    if count < 0.05:
+        return "hardly any"
     return f"about {count:,.0f}" if count >= 1.5 else f"about {number(count)}"
 
 
@@ -387,7 +389,7 @@ def distance(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
 def new_merchants_1d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """Payments at new merchants within a day."""
     n = float(np.expm1(value))
-    return (n, f"about {number(n)} payments at new merchants within a day") if n >= TIMES_MORE else None
+    return (n, f"{about(n)} payments at new merchants within a day") if n >= TIMES_MORE else None
 
 
 def new_merchants_7d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
@@ -399,7 +401,8 @@ def new_merchants_7d(payment: ScoredPayment, value: float) -> tuple[float, str] 
 
 def hour_of_day(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """An hour of the night."""
-    return (value, f"paid at {payment.transaction.timestamp:%H:%M} UTC") if value < MORNING else None
+    at = payment.transaction.timestamp
+    return (value, f"paid in the night (UTC), at {at:%H:%M}") if value < MORNING else None
 
 
 def weekday(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
