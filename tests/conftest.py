@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ for name in [name for name in os.environ if name.startswith(PREFIX)]:
 Settings.model_config["env_file"] = None
 # Airflow reads these when it is imported, and would else make a folder in the user's home.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="fraudstream-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
