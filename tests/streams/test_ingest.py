@@ -12,6 +12,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 
+from include.broker.kafka import Bounds
 from include.events.transaction import FIELDS
 from include.settings import Settings
 from include.streams import ingest, store
@@ -170,8 +171,12 @@ def test_an_id_has_one_owner_across_partitions(connection, writer):
     ) == [(1, 1, 1)]
 
 
-def test_two_partitions_with_the_same_ids_in_opposite_order_do_not_lock_each_other(shop, writer):
+def test_two_partitions_with_the_same_ids_in_opposite_order_do_not_lock_each_other(shop, connection, writer):
     values = [event_bytes(is_fraud=True) for _ in range(4_000)]
+    bounds = dict.fromkeys((0, 1), Bounds(0, len(values)))
+    store.open_ledger(
+        connection, writer, "transactions-data", "id-1", bounds
+    )  # as a stream does at its start
     summaries, together = [], threading.Barrier(2)
 
     def handle(*arguments):
