@@ -1,8 +1,9 @@
 """Trains a new model on the newest transactions and makes it champion when it is better."""
 
+from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
 
 from include.models.families import AUTO, CHOICES, FEWEST_TREES, MOST_TREES
 from include.settings import limits, load
@@ -27,7 +28,9 @@ settings = load()
 with DAG(
     dag_id="retrain_isolation_forest",
     description="A model of the newest window, judged against the champion",
-    schedule=settings.retrain_schedule,
+    # Airflow would otherwise make up for a run of the last hours when the DAG is switched on: before there is a
+    # transaction, and in the way of the first training.
+    schedule=CronTriggerTimetable(settings.retrain_schedule, timezone="UTC", run_immediately=timedelta(0)),
     max_active_runs=1,
     catchup=False,
     tags=["model"],

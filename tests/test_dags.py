@@ -52,6 +52,26 @@ def test_a_stream_has_one_run_in_its_pool_without_time_out(dags, name):
     assert task.execution_timeout is None
 
 
+@pytest.mark.parametrize("hour", [0, 1, 12, 23])
+def test_the_first_daily_retraining_waits_for_its_hour(dags, hour, monkeypatch):
+    """Switched on soon after midnight, Airflow would make up for the run of that midnight, before there is any data."""
+    import json
+
+    import pendulum
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables import trigger
+    from airflow.timetables.base import TimeRestriction
+
+    now = pendulum.datetime(2026, 11, 27, hour, 10, tz="UTC")
+    monkeypatch.setattr(trigger, "utcnow", lambda: now)
+    stored = json.loads(json.dumps(DagSerialization.to_dict(dags[RETRAIN_DAG])))
+    timetable = DagSerialization.from_dict(stored).timetable
+    first = timetable.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+    )
+    assert first.run_after == pendulum.datetime(2026, 11, 28, tz="UTC")
+
+
 @pytest.mark.parametrize("name", STREAM_DAGS)
 def test_a_second_run_of_a_stream_gets_another_logical_date(dags, name):
     from airflow.serialization.serialized_objects import DagSerialization
