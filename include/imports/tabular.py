@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -88,10 +89,8 @@ def open_table(path: Path, options: Csv) -> Table:
     return CsvTable(path, options)
 
 
-class JsonTable:
-    """A file with a JSON object on each line."""
-
-    columns: list[str] | None = None
+class _TextTable:
+    """A file that is read row by row; of its `total` bytes, compressed ones too, `done` are read."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -99,17 +98,27 @@ class JsonTable:
 
     def chunks(self, columns: Sequence[str]) -> Iterator[list[TableRow]]:
         with open_bytes(self.path) as (content, position):
-            rows: list[TableRow] = []
-            for number, line in enumerate(_lines(content), 1):
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if line.strip():
-                    rows.append(_json_row(number, line, columns))
-                if len(rows) == CHUNK_ROWS:
-                    self.done = position()
-                    yield rows
-                    rows = []
+            rows = self._rows(content, columns)
+            while chunk := list(islice(rows, CHUNK_ROWS)):
+                # At its end the rows' reader has closed the file, which then has no position.
+                self.done = position() if len(chunk) == CHUNK_ROWS else self.total
+                yield chunk
             self.done = self.total
-            yield rows
+
+    def _rows(self, content: BinaryIO, columns: Sequence[str]) -> Iterator[TableRow]:
+        raise NotImplementedError
+
+
+class JsonTable(_TextTable):
+    """A file with a JSON object on each line."""
+
+    columns: list[str] | None = None
+
+    def _rows(self, content: BinaryIO, columns: Sequence[str]) -> Iterator[TableRow]:
+        for number, line in enumerate(_lines(content), 1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if line.strip():
+                yield _json_row(number, line, columns)
 
 
 def _lines(content: BinaryIO) -> Iterator[bytes]:
@@ -150,14 +159,14 @@ def missing_path(text: str, path: str) -> str:
     return ""
 
 
-class CsvTable:
+class CsvTable(_TextTable):
     """A CSV file; a row's number is that of its first line."""
 
     columns: list[str]
 
     def __init__(self, path: Path, options: Csv):
-        self.path, self._options = path, options
-        self.total, self.done = path.stat().st_size, 0
+        super().__init__(path)
+        self._options = options
         _check(options)
         with open_bytes(path) as (content, _):
             sample = content.read(SAMPLE_BYTES)
@@ -177,31 +186,21 @@ class CsvTable:
         else:
             self.columns = [name.strip() for name in header[1]]
 
-    def chunks(self, columns: Sequence[str]) -> Iterator[list[TableRow]]:
+    def _rows(self, content: BinaryIO, columns: Sequence[str]) -> Iterator[TableRow]:
         for column in columns:
             if self.columns.count(column) > 1:
                 raise UnreadableFile(f"{self.path}: the column {column!r} comes twice")
         indexes = [(column, self.columns.index(column)) for column in columns]
         width = len(self.columns)
-        with open_bytes(self.path) as (content, position):
-            lines = _TextLines(self.path, content, self._options)
-            records = self._records(lines)
-            if self._options.columns is None:
-                next(records)
-            rows: list[TableRow] = []
-            for number, values, problem in records:
-                if not problem and len(values) != width:
-                    problem = f"has {len(values)} columns, the file has {width}"
-                given: dict[str, object] = (
-                    {} if problem else {column: values[index] for column, index in indexes}
-                )
-                rows.append(TableRow(number, given, lines.record.rstrip("\r\n"), problem))
-                if len(rows) == CHUNK_ROWS:
-                    self.done = position()
-                    yield rows
-                    rows = []
-            self.done = self.total
-            yield rows
+        lines = _TextLines(self.path, content, self._options)
+        records = self._records(lines)
+        if self._options.columns is None:
+            next(records)
+        for number, values, problem in records:
+            if not problem and len(values) != width:
+                problem = f"has {len(values)} columns, the file has {width}"
+            given: dict[str, object] = {} if problem else {column: values[index] for column, index in indexes}
+            yield TableRow(number, given, lines.record.rstrip("\r\n"), problem)
 
     def _records(self, lines: _TextLines) -> Iterator[tuple[int, list[str], str]]:
         """Number, values and problem of each record that is not empty."""
