@@ -86,7 +86,7 @@ OF_CUSTOMER = (
     Feature("new_merchant", "a merchant that is not among the customer's latest 16: n / (n + 3) after n payments",
             FRACTION, 0, "merchant", words.new(words.new_merchant)),
     Feature("new_merchants_1d", "new_merchant of this payment and of those in the last day", LOG_COUNT, 0,
-            "new merchants", words.new_merchants_1d),
+            "new merchants", words.count("{} payments at new merchants within a day")),
     Feature("new_merchants_7d", "new_merchant of this payment and of those in the last 7 days, against the customer's "
             "own share of them", "(count - expected) / √(expected + 1)", 0, "new merchants", words.new_merchants_7d),
     Feature("newness", "the sum of new_device, new_country, new_category and new_merchant", "0 to 4", 0, "newness",
@@ -132,10 +132,6 @@ OF_MERCHANT = (
 )
 
 
-def _days(window: int) -> str:
-    return "on the day before" if window == 1 else f"in the last {window} days"
-
-
 _KNOWN = {
     "customer": ("of the customer", words.of_this_customer),
     "merchant": ("at the merchant", words.at_this_merchant),
@@ -144,7 +140,7 @@ _KNOWN = {
     "country": ("from the country", words.from_country),
 }
 OF_KNOWN_FRAUDS = tuple(
-    Feature(f"{kind}_frauds_{window}d", f"payments {of} that were reported as fraud {_days(window)}", LOG_COUNT, 0,
+    Feature(f"{kind}_frauds_{window}d", f"payments {of} that were reported as fraud {words.days(window)}", LOG_COUNT, 0,
             f"reports {of}", words.frauds(kind, named, window, against_share=kind in ("category", "country")))
     for kind, (of, named) in _KNOWN.items()
     for window in WINDOWS
@@ -152,10 +148,11 @@ OF_KNOWN_FRAUDS = tuple(
 LIFTED = ("merchant", "category", "country")
 LIFT_WINDOWS = WINDOWS[1:]
 OF_LIFTS = tuple(
-    Feature(f"{kind}_fraud_lift_{window}d", f"payments {_KNOWN[kind][0]} that were reported as fraud {_days(window)}, "
+    Feature(f"{kind}_fraud_lift_{window}d", f"payments {of} that were reported as fraud {words.days(window)}, "
             "against the whole shop's times its share of the payments", "log((count + 1) / (expected + 1))", 0,
-            f"reports {_KNOWN[kind][0]}", words.frauds(kind, _KNOWN[kind][1], window, against_share=True))
+            f"reports {of}", words.frauds(kind, named, window, against_share=True))
     for kind in LIFTED
+    for of, named in [_KNOWN[kind]]
     for window in LIFT_WINDOWS
 )
 # fmt: on

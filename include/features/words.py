@@ -112,6 +112,15 @@ def about(count: float) -> str:
     return f"about {count:,.0f}" if count >= 1.5 else f"about {number(count)}"
 
 
+def days(window: int) -> str:
+    """A window of closed days.
+
+    >>> days(1), days(7)
+    ('on the day before', 'in the last 7 days')
+    """
+    return "on the day before" if window == 1 else f"in the last {window} days"
+
+
 def short(text: str | None) -> str:
     """The text, cut to `LONGEST_NAME` characters; empty for None.
 
@@ -260,7 +269,7 @@ def many(what: str) -> Words:
 
 
 def new(text: Callable[[ScoredPayment], str]) -> Words:
-    """Words of n / (n + 3) after n payments without this value; told in payments.
+    """Words of n / (n + 3) after n payments without this value; the unit is payments.
 
     >>> words = new(lambda payment: "first payment with this device")
     >>> words(ScoredPayment({}, None), 0.75), words(ScoredPayment({}, None), 0.0)
@@ -386,12 +395,6 @@ def distance(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     return distance, f"{number(distance)} km from the position of the last payment"
 
 
-def new_merchants_1d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
-    """Payments at new merchants within a day."""
-    n = float(np.expm1(value))
-    return (n, f"{about(n)} payments at new merchants within a day") if n >= TIMES_MORE else None
-
-
 def new_merchants_7d(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
     """Payments at new merchants against the customer's usual number of them."""
     if value < 1:
@@ -459,14 +462,13 @@ def frauds(kind: str, of: Callable[[ScoredPayment], str], window: int, against_s
     >>> frauds("country", lambda payment: "from Kenya", 7, against_share=True)(payment, 0.0)[1]
     '2 payments from Kenya were reported as fraud in the last 7 days, 4 times as many as its share of all payments'
     """
-    when = "on the day before" if window == 1 else f"in the last {window} days"
 
     def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
         n = round(float(np.expm1(payment.values[f"{kind}_frauds_{window}d"])))
         if n < 1:
             return None
         payments = f"1 payment {of(payment)} was" if n == 1 else f"{n:,} payments {of(payment)} were"
-        text = f"{payments} reported as fraud {when}"
+        text = f"{payments} reported as fraud {days(window)}"
         if not against_share:
             return n, text
         factor = times(payment.values[f"{kind}_fraud_lift_{max(window, 7)}d"])

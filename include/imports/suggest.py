@@ -1,4 +1,4 @@
-"""Suggests a mapping for a sample of rows: a line for each field, with what it was told from.
+"""Suggests a mapping for a sample of rows: a line for each field, with what it was recognised by.
 
 What the sample leaves open, such as the order of day and month, is a question; without an answer the mapping has no
 line for it and cannot be used.

@@ -2,7 +2,7 @@
 
 A reason is {"feature", "value", "text"}: the feature that raised the score, its value in the unit that the text
 speaks of, and a sentence that says what is unusual, with what is usual beside it. At most one reason comes from a
-topic, so that an unusual amount is not told three times, and none from a value that is ordinary or only says that
+topic, so that an unusual amount is not named three times, and none from a value that is ordinary or only says that
 nothing is known (include.features.definitions). When no value of an alert is unusual in itself, its one reason names
 the topics of their combination. Texts name countries, device, merchant and category of the payment, never a person.
 """
@@ -73,10 +73,7 @@ def reasons(
                 break
             if DEFINITIONS[j].topic not in by_topic and (given := reason(payment, DEFINITIONS[j])):
                 by_topic[DEFINITIONS[j].topic] = given
-        result.append(list(by_topic.values()))
-    ordinary = [row for row, given in enumerate(result) if not given]
-    for row, attributions in zip(ordinary, scorer.attributions(X[ordinary]), strict=True):
-        result[row] = combination(attributions)
+        result.append(list(by_topic.values()) or combination(scorer.attributions(vector[None])[0]))
     return result
 
 

@@ -4,7 +4,7 @@ After PaySim (E. A. Lopez-Rojas, A. Elmir and S. Axelsson, "PaySim: A financial 
 fraud detection", EMSS 2016): steps are hours of a month, five kinds of transactions, many customers with few
 of them each. A thief takes an account over, moves its balance to a mule by one or more transfers, and the
 mule draws it out at an agent. Unlike the published data, honest customers empty their accounts too, thieves
-do not always take everything, and nothing but the balance before is told.
+do not always take everything, and only the balance before is known.
 """
 
 from __future__ import annotations
