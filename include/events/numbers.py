@@ -5,6 +5,7 @@ A text that could be meant a thousand times larger or smaller is never taken: it
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class NumberForm:
 class Reading(NamedTuple):
     """What a text may mean, and the options of a mapping that read it so."""
 
-    digits: str
+    value: Decimal
     options: dict[str, str]
 
     def __str__(self) -> str:
@@ -49,7 +50,7 @@ class Reading(NamedTuple):
             f'{name}: "{value}"' if name != "three_decimals" else f"{name}: {value}"
             for name, value in self.options.items()
         )
-        return f"if it means {self.digits}, add `{options}`"
+        return f"if it means {self.value:f}, add `{options}`"
 
 
 class NotANumber(ValueError):
@@ -79,21 +80,24 @@ def read_number(text: str, form: NumberForm) -> Decimal:
         NotANumber: it spells none, or one that could be meant a thousand times larger.
     """
     if form.decimal == "." and is_plain(text) and (form.three_decimals or text[-4:-3] != "."):
-        return _in_bounds(Decimal(text))  # the usual form
+        return _number(False, text)  # the usual form
     negative, body = _unwrap(text.translate(_SPACES), form.symbols)
     digits = _digits(body, form.decimal, form.thousands)
     if digits is None:
         raise NotANumber("is no number", tuple(_other_readings(text.translate(_SPACES), form)))
     if not form.three_decimals and _unclear(body, form.decimal):
         raise NotANumber("may be thousands or decimals", tuple(_both_readings(negative, body, digits, form)))
-    value = _in_bounds(Decimal(digits))
-    return -value if negative else value
+    return _number(negative, digits)
 
 
-def _in_bounds(value: Decimal) -> Decimal:
-    if value and abs(value.adjusted()) > LARGEST_EXPONENT:
+def _number(negative: bool, digits: str) -> Decimal:
+    """The number with all its digits; zero has no sign."""
+    value = Decimal(digits)
+    if not value:
+        return value.copy_abs()
+    if abs(value.adjusted()) > LARGEST_EXPONENT:
         raise NotANumber("is too large or too small a number")
-    return value
+    return value.copy_negate() if negative else value
 
 
 def _unwrap(text: str, symbols: tuple[str, ...]) -> tuple[bool, str]:
@@ -138,11 +142,11 @@ def _unclear(body: str, decimal: str) -> bool:
 
 def _both_readings(negative: bool, body: str, digits: str, form: NumberForm) -> Iterator[Reading]:
     """Those of a text with three decimals, or with one thousands sign."""
-    sign = "-" if negative else ""
-    yield Reading(sign + digits, {"three_decimals": "true"})
+    yield Reading(_number(negative, digits), {"three_decimals": "true"})
     if not form.thousands:
         decimal = "," if form.decimal == "." else "."
-        yield Reading(sign + digits.replace(".", ""), {"decimal": decimal, "thousands": form.decimal})
+        value = _number(negative, digits.replace(".", ""))
+        yield Reading(value, {"decimal": decimal, "thousands": form.decimal})
 
 
 def _other_readings(text: str, form: NumberForm) -> Iterator[Reading]:
@@ -164,7 +168,8 @@ def _other_readings(text: str, form: NumberForm) -> Iterator[Reading]:
         if thousands != form.thousands:
             options["thousands"] = thousands
         if options:
-            yield Reading(("-" if negative else "") + digits, options)
+            with contextlib.suppress(NotANumber):  # it would be too large
+                yield Reading(_number(negative, digits), options)
             return
 
 

@@ -52,6 +52,12 @@ def amount(text: object, options: str = "", csv: str = "{}") -> str:
         ("−12.50", "", "-12.50"),
         (12.345, "", "12.345"),
         (12.345, 'decimal: ","', "12.345"),
+        ("-0", "", "0"),
+        ("-0.00", "", "0.00"),
+        ("(0,0)", 'decimal: ","', "0.0"),
+        ("-0e5", "", "0"),
+        (-0.0, "", "0"),
+        ("(12.3456789012345678901234567890123)", "", "-12.3456789012345678901234567890123"),
     ],
 )
 def test_numbers_as_files_spell_them(text, options, digits):
@@ -119,6 +125,7 @@ def spelled(value: Decimal, decimals: int, decimal: str, thousands: str, symbol:
 )
 @example(value=Decimal(1200), decimals=0, form=(".", ","), symbol="", given_options="")
 @example(value=Decimal(12345), decimals=0, form=(",", "."), symbol="", given_options='decimal: ","')
+@example(value=Decimal(0), decimals=1, form=(",", ""), symbol="-", given_options="")
 def test_a_text_is_read_right_or_refused_and_each_hint_that_is_followed_gives_the_value_that_it_names(
     value, decimals, form, symbol, given_options
 ):
@@ -152,6 +159,8 @@ def test_a_text_is_read_right_or_refused_and_each_hint_that_is_followed_gives_th
         ("12,50", "", [("12.50", 'decimal: ","')]),
         ("$12.72", "", [("12.72", 'symbol: "$"')]),
         ("1.234.567", "", [("1234567", 'decimal: ",", thousands: "."')]),
+        ("-0,0", "", [("0.0", 'decimal: ","')]),
+        ("1.000.000.000.000.000.000", "", []),
         ("12.50 CR", "", []),
         ("noon", "", []),
     ],
