@@ -19,7 +19,8 @@ from include.platform import secrets
 from include.settings import Settings
 from include.streams import STREAMS
 from tests.builders import event_bytes
-from tests.stream_runs import produce, until
+from tests.stream_runs import produce
+from tests.waiting import until
 
 _LEDGER = "select stream, partition, epoch, next_offset from shop.stream_offsets where topic = '{}'"
 _STALE = """

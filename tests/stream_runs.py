@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import psutil
 import psycopg
@@ -26,9 +25,9 @@ from include.platform import jars, spark
 from include.settings import Settings
 from include.streams import current_model, ingest, known_labels, runner
 from include.streams.checkpoint import Checkpoint
+from tests.waiting import PATIENCE, Result, until
 
 ANY_PARTITION = -1  # by the key, in librdkafka's words
-Result = TypeVar("Result")
 
 
 def own(settings: Settings, home: Path, **more: object) -> Settings:
@@ -160,18 +159,6 @@ def lease(settings: Settings, name: str) -> tuple[str, str]:
     return row
 
 
-def until(
-    condition: Callable[[], Result], seconds: float = 90.0, alive: Callable[[], object] = lambda: True
-) -> Result:
-    """Waits until the condition holds and returns what it gave; fails when `alive` no longer holds."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert alive(), "it ended before that happened"
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
-    return result
-
-
 class Running:
     """A stream in a thread of this process."""
 
@@ -184,20 +171,27 @@ class Running:
     def _run(self, settings: Settings, definition: runner.StreamDefinition, spark: SparkSession) -> None:
         try:
             runner.run_stream(settings, definition, self.stopping, lambda *_: spark)
-        except runner.StreamFailed as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test that waits for the stream raises it
             self.error = error
 
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def ended(self, seconds: float = 90.0) -> Exception | None:
+    def works(self) -> bool:
+        """Whether it still runs; raises the error that it ended with."""
+        if not self.alive() and self.error is not None:
+            raise self.error
+        return self.alive()
+
+    def ended(self, seconds: float = PATIENCE) -> Exception | None:
         """Waits for its end; the error that it ended with."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the stream did not end"
         return self.error
 
     def until(self, condition: Callable[[], Result]) -> Result:
-        return until(condition, alive=self.alive)
+        """Waits until the condition holds; raises the stream's own error as soon as it ends with one."""
+        return until(condition, alive=self.works)
 
     def reaches(self, condition: Callable[[], object]) -> bool:
         """Waits until the condition holds; False when the stream ended before."""
@@ -216,13 +210,22 @@ def running(
     finally:
         active.stopping.set()
         error = active.ended()
-    if error:
-        raise error
+        if error:
+            raise error
+
+
+class Waiting(Protocol):
+    """Waits until a condition holds and returns what it gave."""
+
+    def __call__(self, condition: Callable[[], Result]) -> Result: ...
 
 
 @contextmanager
-def both_streams(settings: Settings, spark: SparkSession) -> Iterator[None]:
-    """transaction_stream and fraud_stream, until the block ends."""
+def both_streams(settings: Settings, spark: SparkSession) -> Iterator[Waiting]:
+    """transaction_stream and fraud_stream, until the block ends.
+
+    Gives `until(condition)`, which raises a stream's own error as soon as it ends with one.
+    """
     handlers = {settings.transactions_topic: ingest.transactions, settings.labels_topic: ingest.labels}
     storing = runner.StreamDefinition("transaction_stream", tuple(handlers), lambda spark: handlers)
     model = current_model.CurrentModel(settings)
@@ -235,8 +238,12 @@ def both_streams(settings: Settings, spark: SparkSession) -> Iterator[None]:
         read_ahead={settings.labels_topic: known_labels.labels},
     )
     try:
-        with running(settings, storing, spark), running(settings, scoring, spark):
-            yield
+        with running(settings, storing, spark) as store, running(settings, scoring, spark) as score:
+
+            def wait(condition: Callable[[], Result]) -> Result:
+                return until(condition, alive=lambda: store.works() and score.works())
+
+            yield wait
     finally:
         model.close()
 

@@ -27,7 +27,8 @@ from include.features.entities import FIELDS as ENTITIES
 from include.settings import PROJECT_ROOT, Settings
 from tests.builders import transaction
 from tests.payments import keep_champion
-from tests.stream_runs import books, both_streams, own, until
+from tests.stream_runs import Waiting, books, both_streams, own
+from tests.waiting import PATIENCE
 
 PAGE = PROJECT_ROOT / "docs" / "architecture.md"
 RECORD = re.compile(r"(<!-- record: ([a-z_]+) -->\n```json\n)(.*?)(\n```)", re.DOTALL)
@@ -119,17 +120,17 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
 @pytest.fixture
 def records(shop: Settings, session: SparkSession) -> Iterator[dict[str, dict[str, object]]]:
     """The records of the payment at each stage, by the name that the page gives them."""
-    with both_streams(shop, session):
+    with both_streams(shop, session) as until:
         send(shop, shop.transactions_topic, [encode(earlier) for earlier in ordinary_payments()])
         send(shop, shop.transactions_topic, [encode(the_payment())])
-        yield collect(shop)
+        yield collect(until, shop)
 
 
 def send(settings: Settings, topic: str, values: list[bytes]) -> None:
     producer = Producer(kafka.writer_config(settings))
     for value in values:
         producer.produce(topic, value, key=b"user-0007")
-    assert producer.flush(60) == 0
+    assert producer.flush(PATIENCE) == 0
 
 
 def last_record(settings: Settings, topic: str) -> dict[str, object]:
@@ -137,7 +138,7 @@ def last_record(settings: Settings, topic: str) -> dict[str, object]:
     try:
         end = kafka.end_offsets(settings, topic)[0]
         consumer.assign([TopicPartition(topic, 0, end - 1)])
-        message = consumer.poll(30)
+        message = consumer.poll(PATIENCE)
         assert message is not None and message.error() is None
         return {
             "key": message.key().decode(),
@@ -149,7 +150,7 @@ def last_record(settings: Settings, topic: str) -> dict[str, object]:
         consumer.close()
 
 
-def collect(settings: Settings) -> dict[str, dict[str, object]]:
+def collect(until: Waiting, settings: Settings) -> dict[str, dict[str, object]]:
     """Waits until both streams have written the payment, sends its label, and reads what there is of it."""
     payments = len(ordinary_payments()) + 1
     until(lambda: books(settings, "transaction_stream")[1] == payments == books(settings, "fraud_stream")[1])

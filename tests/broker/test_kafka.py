@@ -35,6 +35,7 @@ from include.broker.kafka import (
 )
 from include.platform import ports
 from include.settings import Settings
+from tests.waiting import PATIENCE
 
 PASSWORD = 'ca"na\\ry'
 
@@ -102,10 +103,10 @@ def sent_at(settings: Settings, topic: str, at: datetime) -> tuple[int, datetime
     """Kind and time of a record that a producer whose clock shows `at` sends."""
     producer = Producer(client_config(settings))
     producer.produce(topic, b"value", partition=0, timestamp=int(at.timestamp() * 1000))
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE) == 0
     consumer = Consumer(client_config(settings, group_id="test"))
     consumer.assign([TopicPartition(topic, 0, end_offsets(settings, topic)[0] - 1)])
-    kind, milliseconds = consumer.poll(30).timestamp()
+    kind, milliseconds = consumer.poll(PATIENCE).timestamp()
     consumer.close()
     return kind, datetime.fromtimestamp(milliseconds / 1000, UTC)
 
@@ -127,7 +128,7 @@ def test_topics_of_others_are_left_as_they_are_until_they_are_asked_to_change(fr
     topics = [fresh.transactions_topic, fresh.labels_topic]
     admin = AdminClient(client_config(fresh))
     for future in admin.create_topics([NewTopic(name, 1) for name in topics]).values():
-        future.result(30)
+        future.result(PATIENCE)
     ensure_topics(fresh)
     assert topics_with_producer_time(fresh) == topics
     use_broker_time(fresh, topics[:1])
@@ -216,7 +217,7 @@ def test_a_consumer_and_a_producer_use_the_same_configuration(fresh):
     producer.flush()
     consumer = Consumer(client_config(fresh, group_id="test"))
     consumer.assign([TopicPartition(fresh.labels_topic, 0, 0)])
-    assert consumer.poll(10).value() == b"value"
+    assert consumer.poll(PATIENCE).value() == b"value"
     consumer.close()
 
 

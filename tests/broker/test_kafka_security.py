@@ -41,6 +41,7 @@ from tests import canaries
 from tests.builders import event_bytes, label_bytes
 from tests.payments import keep_champion
 from tests.stream_runs import Submitted, query
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -140,7 +141,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory):
         granted = list(permissions())
         assert granted
         for done in admin.create_acls(granted).values():
-            done.result(30)
+            done.result(PATIENCE)
         ensure_topics(settings)
         yield settings
 
@@ -148,7 +149,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory):
 def produce(settings: Settings) -> None:
     producer = Producer(writer_config(settings))
     producer.produce(settings.transactions_topic, b"value", b"key")
-    assert producer.flush(20) == 0
+    assert producer.flush(PATIENCE) == 0
 
 
 def test_the_right_password_and_certificate_open_the_door(secure):
@@ -222,7 +223,7 @@ def test_the_user_who_reads_cannot_write(secure):
     producer = Producer(client_config(secure))
     producer.produce(secure.transactions_topic, b"forged", on_delivery=raise_refusal)
     with pytest.raises(Refused, match="TOPIC_AUTHORIZATION_FAILED"):
-        producer.flush(20)
+        producer.flush(PATIENCE)
 
 
 def test_the_user_who_writes_cannot_read_nor_delete(secure):
@@ -234,14 +235,14 @@ def test_the_user_who_writes_cannot_read_nor_delete(secure):
     }
     consumer = Consumer(writer | {"group.id": "fraudstream-any", "auto.offset.reset": "earliest"})
     consumer.subscribe([secure.transactions_topic])
-    refused = consumer.poll(20)
+    refused = consumer.poll(PATIENCE)
     consumer.close()
     assert refused.error().name() in ("TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED")
     for config in (writer, client_config(secure)):
         admin = AdminClient(config)
         (deleted,) = admin.delete_topics([secure.transactions_topic]).values()
         with pytest.raises(KafkaException, match="AUTHORIZATION"):
-            deleted.result(20)
+            deleted.result(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_a_writer_who_is_not_known_ends_with_the_setting_to_check(secure, change
     publisher = Publisher(Settings(_env_file=None, **values), Event())
     publisher.send(secure.transactions_topic, b"key", b"value")
     with pytest.raises(DeliveryFailed, match=WRITER) as caught:
-        publisher.flush(20)
+        publisher.flush(PATIENCE)
     assert "canary" not in str(caught.value)
 
 
@@ -271,7 +272,7 @@ def test_both_streams_and_a_replay_need_no_more_than_the_table_says(secure, clea
     publisher.send(settings.transactions_topic, b"user", event_bytes(transaction_id="secured"))
     publisher.send(settings.labels_topic, b"secured", label_bytes(transaction_id="secured"))
     publisher.send(settings.transactions_topic, b"user", b"neither JSON nor anything else")
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
     with (
         Submitted(settings, "transaction_stream", tmp_path / "transactions.log") as storing,
         Submitted(settings, "fraud_stream", tmp_path / "scores.log") as scoring,

@@ -16,6 +16,7 @@ from include.broker.publish import DeliveryFailed, Publisher
 from include.platform import ports, temporary
 from include.settings import Settings
 from tests.generator.topics import own_topics, read_all
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -37,7 +38,7 @@ def values(settings: Settings) -> list[int]:
 def test_everything_sent_is_acknowledged_and_lies_in_order_of_each_user(topics):
     publisher = Publisher(topics, threading.Event())
     send(publisher, topics.transactions_topic, range(2_000))
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
     assert publisher.sent == publisher.acknowledged == 2_000
     by_user: dict[bytes, list[int]] = {}
     for message in read_all(topics, topics.transactions_topic):
@@ -64,7 +65,7 @@ def murmur2(key: bytes) -> int:
 def test_a_user_gets_the_partition_that_java_producers_would_use(topics):
     publisher = Publisher(topics, threading.Event())
     send(publisher, topics.transactions_topic, range(50))
-    publisher.flush(20)
+    publisher.flush(PATIENCE)
     for message in read_all(topics, topics.transactions_topic):
         assert message.partition() == murmur2(message.key()) % 2
 
@@ -73,14 +74,14 @@ def test_a_record_that_the_broker_refuses_is_raised(topics):
     publisher = Publisher(topics, threading.Event())
     publisher.send(topics.transactions_topic, b"k", b"x" * 2_000_000)
     with pytest.raises(DeliveryFailed, match=topics.transactions_topic):
-        publisher.flush(20)
+        publisher.flush(PATIENCE)
 
 
 def test_a_full_queue_waits_and_drops_nothing(topics, monkeypatch):
     monkeypatch.setattr(publish, "QUEUE", 50)
     publisher = Publisher(topics, threading.Event())
     send(publisher, topics.transactions_topic, range(1_000))
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
     assert values(topics) == list(range(1_000))
 
 
@@ -93,7 +94,7 @@ def test_a_missing_topic_is_waited_for(kafka, monkeypatch):
     publisher.poll(1)
     assert publisher.waiting == 20
     ensure_topics(topics)
-    assert publisher.flush(60) == 0
+    assert publisher.flush(PATIENCE) == 0
     assert values(topics) == list(range(20))
 
 
@@ -101,9 +102,9 @@ def test_a_client_that_lost_its_place_starts_anew_and_sends_what_it_had(topics):
     publisher = Publisher(topics, threading.Event())
     send(publisher, topics.transactions_topic, range(500))
     publisher._on_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "injected", fatal=True))
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
     send(publisher, topics.transactions_topic, range(500, 600))
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
     assert sorted(set(values(topics))) == list(range(600))  # a record may have been there already
 
 
@@ -129,7 +130,7 @@ def test_no_record_is_lost_or_doubled_when_the_broker_is_killed(kafka, tmp_path)
             publisher.poll(0.1)
         assert str(settings.kafka_port) in publisher.problem and publisher.waiting >= 1_000
     with temporary.kafka(settings):
-        assert publisher.flush(60) == 0
+        assert publisher.flush(PATIENCE) == 0
         assert publisher.acknowledged == 4_000 and publisher.problem is None
         assert values(settings) == list(range(4_000))
 

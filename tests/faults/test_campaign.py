@@ -25,7 +25,7 @@ from include.faults.stack import JOBS, BareStack
 from include.settings import PROJECT_ROOT
 from include.streams import TRANSACTION_STREAM
 from tests.faults.bugs import BUGS
-from tests.stream_runs import until
+from tests.waiting import PATIENCE, until
 
 BUGS_FOLDER = Path(__file__).parent / "bugs"
 ONE_STREAM = partial(BareStack, jobs={TRANSACTION_STREAM: JOBS[TRANSACTION_STREAM]})
@@ -118,8 +118,8 @@ def test_a_campaign_that_is_ended_leaves_no_process(tmp_path):
         until(lambda: len(psutil.Process(campaign.pid).children()) >= 4, 120)  # servers, producer, a stream
         started = psutil.Process(campaign.pid).children(recursive=True)
         campaign.terminate()
-        assert campaign.wait(60) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
-        until(lambda: not any(process.is_running() for process in started), 10)
+        assert campaign.wait(PATIENCE) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
+        until(lambda: not any(process.is_running() for process in started))
     finally:
         campaign.kill()
         send(started, signal.SIGKILL)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from include.faults.children import Child, Keeper, send
-from tests.stream_runs import until
+from tests.waiting import PATIENCE, until
 
 # A process with a child in its session and one in a session of its own, which ignores SIGTERM.
 FAMILY = """
@@ -35,7 +35,7 @@ def family(tmp_path):
     kept = child(tmp_path, FAMILY)
     with Keeper([kept]) as keeper:
         kept.start()
-        until(lambda: len(kept.members()) == 3, 30)
+        until(lambda: len(kept.members()) == 3)
         yield kept, keeper
     assert kept.members() == []
 
@@ -45,7 +45,7 @@ def test_it_is_started_again_when_it_was_killed(family):
     first, at = kept.process, time.time()
     members = kept.members()
     first.kill()
-    until(lambda: kept.process is not first, 30)
+    until(lambda: kept.process is not first)
     send(members, signal.SIGKILL)  # which the dead one left behind
     (end,) = kept.ends
     assert end.status == -signal.SIGKILL and end.at >= at
@@ -58,7 +58,7 @@ def test_members_are_found_when_their_parent_is_dead(family):
         before = kept.members()
         in_session = [member for member in before if os.getsid(member.pid) == kept.process.pid]
         os.kill(kept.process.pid, signal.SIGKILL)
-        kept.process.wait(10)
+        kept.process.wait(PATIENCE)
         assert len(in_session) == 2 and [member.pid for member in kept.members()] == [in_session[1].pid]
         send(before, signal.SIGKILL)
 
@@ -74,7 +74,7 @@ def test_a_stop_is_for_good_and_says_when_something_had_to_be_killed(family):
 def test_a_process_that_got_the_number_of_an_ended_child_is_left_alone(tmp_path):
     kept = child(tmp_path, "print('done')", once=True)
     kept.start()
-    kept.process.wait(30)
+    kept.process.wait(PATIENCE)
     stranger = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
     )
@@ -98,7 +98,7 @@ def test_work_that_is_done_is_not_started_again(tmp_path):
     kept = child(tmp_path, "print('done')", once=True)
     with Keeper([kept]):
         kept.start()
-        until(lambda: kept.finished, 30)
+        until(lambda: kept.finished)
         time.sleep(0.2)
     assert kept.log.read_text() == "done\n" and kept.ends == []
 
@@ -110,7 +110,7 @@ def test_work_that_failed_is_started_again(tmp_path):
     kept = child(tmp_path, code, once=True)
     with Keeper([kept]):
         kept.start()
-        until(lambda: kept.finished, 30)
+        until(lambda: kept.finished)
     assert [end.status for end in kept.ends] == [1]
 
 
@@ -121,7 +121,7 @@ def test_an_adopted_process_takes_the_place_of_the_first(tmp_path):
         first, second = kept.process, kept.spawn()
         with keeper.lock:
             first.kill()
-            first.wait(10)
+            first.wait(PATIENCE)
             kept.adopt(second)
         time.sleep(0.2)
         assert kept.process is second and second.poll() is None and kept.ends == []

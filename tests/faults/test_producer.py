@@ -16,7 +16,8 @@ from include.faults import producer
 from include.faults.acknowledged import ABORTED, ALLOWED, DIE_IN_TRANSACTION, LIST, Reader
 from include.faults.events import Events
 from include.settings import PROJECT_ROOT, Settings
-from tests.stream_runs import own, until
+from tests.stream_runs import own
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.services
 
@@ -80,11 +81,11 @@ def test_a_killed_one_goes_on_and_sends_no_further_than_allowed(shop, tmp_path):
     command = [sys.executable, "-m", "include.faults.producer", str(tmp_path), "1", START.isoformat(), "400"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)} | shop.as_environment()
     with subprocess.Popen(command, env=environment) as first:
-        until(lambda: len(acknowledged(tmp_path)) == 200, 60)
+        until(lambda: len(acknowledged(tmp_path)) == 200)
         first.send_signal(signal.SIGKILL)
     assert len(committed(shop)) == 200
     (tmp_path / ALLOWED).write_text("400")
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, timeout=PATIENCE, check=False).returncode == 0
     assert sorted(acknowledged(tmp_path)) == list(range(400))
 
 
@@ -93,8 +94,10 @@ def test_one_that_dies_within_a_transaction_has_sent_nothing_of_it_and_the_next_
     (tmp_path / DIE_IN_TRANSACTION).touch()
     command = [sys.executable, "-m", "include.faults.producer", str(tmp_path), "1", START.isoformat(), "200"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)} | shop.as_environment()
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run(command, env=environment, timeout=PATIENCE, check=False).returncode == -signal.SIGKILL
+    )
     assert set(acknowledged(tmp_path)) <= set(range(producer.GROUP))
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, env=environment, timeout=PATIENCE, check=False).returncode == 0
     assert sorted(acknowledged(tmp_path)) == list(range(200))
     assert committed(shop) >= positions(shop, tmp_path / LIST)

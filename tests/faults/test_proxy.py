@@ -10,6 +10,7 @@ import pytest
 from include.faults.proxy import Proxy
 from include.platform import ports
 from include.settings import Settings
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -54,7 +55,7 @@ def test_silence_holds_the_answer_back_and_breaks_nothing(postgres, proxy):
                 answer.result(0.5)
         finally:
             proxy.silence(False)
-        assert answer.result(10).fetchone() == (1,)
+        assert answer.result(PATIENCE).fetchone() == (1,)
 
 
 def test_a_lost_reply_to_a_commit_leaves_the_row_and_no_news_of_it(postgres, proxy):
@@ -65,7 +66,7 @@ def test_a_lost_reply_to_a_commit_leaves_the_row_and_no_news_of_it(postgres, pro
             proxy.lose_next_commit_reply()
             with pytest.raises(psycopg.OperationalError), connection.transaction():
                 connection.execute("insert into shop.lost_reply values (1)")
-            assert proxy.reply_lost.wait(10)
+            assert proxy.reply_lost.wait(PATIENCE)
             assert direct.execute("select count(*) from shop.lost_reply").fetchone() == (1,)
             with connect(postgres, proxy) as other, other.transaction():
                 other.execute("insert into shop.lost_reply values (2)")

@@ -9,6 +9,7 @@ import pytest
 
 from include.generator.heartbeat import Heartbeat
 from include.platform import ports
+from tests.waiting import until
 
 pytestmark = pytest.mark.services
 
@@ -30,13 +31,6 @@ def ask(settings, statement: str, role: str = "owner") -> None:
 
 def beating(settings, stopped: list, report=lambda: ("running", "5 acknowledged")) -> Heartbeat:
     return Heartbeat(settings, report, stopped.append, seconds=0.05)
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_it_reports_and_says_how_it_ended(clean_postgres):

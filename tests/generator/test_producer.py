@@ -11,7 +11,8 @@ from include.generator.config import Config
 from include.generator.producer import ProducerRun
 from include.generator.resume import HEADER
 from include.settings import Settings
-from tests.generator.topics import WORLD, ids, own_topics, read_all, sent, until
+from tests.generator.topics import WORLD, ids, own_topics, read_all, sent
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.services
 
@@ -132,7 +133,7 @@ def test_a_machine_that_slept_goes_on_from_the_present(shop, monkeypatch, caplog
     until(lambda: run.publisher.sent >= 10)
     run.stop("test")
     thread.join()
-    assert run.publisher.flush(10) == 0
+    assert run.publisher.flush(PATIENCE) == 0
     assert "clock jumped" in caplog.text
     first = json.loads(read_all(shop, shop.transactions_topic)[0].value())
     assert (datetime.now(UTC) - datetime.fromisoformat(first["timestamp"])).total_seconds() < 60

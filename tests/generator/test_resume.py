@@ -9,6 +9,7 @@ from include.generator.config import Config
 from include.generator.resume import Mark, PublishedHistory, fingerprint, published_history
 from include.settings import Settings
 from tests.generator.topics import own_topics
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -25,7 +26,7 @@ def put(settings: Settings, *records: tuple[int, Mark | None]) -> None:
     for partition, mark in records:
         headers = mark.headers() if mark else None
         publisher.send(settings.transactions_topic, KEYS[partition], b"{}", headers)
-    assert publisher.flush(20) == 0
+    assert publisher.flush(PATIENCE) == 0
 
 
 def test_an_empty_topic_has_nothing(topics):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from include.broker.kafka import client_config, end_offsets, ensure_topics
 from include.settings import Settings
+from tests.waiting import PATIENCE
 
 
 def own_topics(settings: Settings, **changed: Any) -> Settings:
@@ -34,7 +34,7 @@ def _read(settings: Settings, topic: str) -> Iterator[Message[bytes, bytes]]:
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     left = sum(ends.values())
     while left:
-        message = consumer.poll(10)
+        message = consumer.poll(PATIENCE)
         assert message is not None and message.error() is None
         left -= 1
         yield message
@@ -57,10 +57,3 @@ def ids(settings: Settings) -> list[str]:
 
 def sent(settings: Settings) -> int:
     return sum(end_offsets(settings, settings.transactions_topic).values())
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -27,6 +27,7 @@ from include.imports import external_sort, importer
 from include.imports.importer import BadRow, import_events
 from include.settings import PROJECT_ROOT, Settings
 from tests.generator.topics import own_topics, read_all
+from tests.waiting import PATIENCE
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -261,11 +262,11 @@ def appended(shop):
     for future in client.create_topics(
         [NewTopic(name, 1, 1, config=stamped) for name in names.values()]
     ).values():
-        future.result(30)
+        future.result(PATIENCE)
     ensure_topics(shop.settings)
     yield shop
     for future in client.delete_topics(list(names.values())).values():
-        future.result(30)
+        future.result(PATIENCE)
 
 
 @pytest.mark.services

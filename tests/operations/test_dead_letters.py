@@ -16,6 +16,7 @@ from include.settings import Settings
 from include.streams import ingest, store
 from include.streams.store import Range, Record, Writer
 from tests.builders import event_bytes
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -34,7 +35,7 @@ class Shop:
     def produce(self, *values: bytes | None, key: bytes | None = b"user-0001", partition: int = 0) -> None:
         for value in values:
             self.producer.produce(self.topic, key=key, value=value, partition=partition)
-        assert self.producer.flush(10) == 0
+        assert self.producer.flush(PATIENCE) == 0
 
     def records(self, partition: int = 0) -> list[Record]:
         """All that lies in a partition."""
@@ -43,7 +44,7 @@ class Shop:
         consumer.assign([TopicPartition(self.topic, partition, 0)])
         records = []
         while len(records) < end:
-            message = consumer.poll(10)
+            message = consumer.poll(PATIENCE)
             assert message is not None and message.error() is None
             at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
             records.append(Record(message.offset(), at, message.key(), message.value()))

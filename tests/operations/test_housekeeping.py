@@ -19,6 +19,7 @@ from include.streams.store import Range, Record, Summary, Writer
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector
 from tests.stream_runs import query
+from tests.waiting import PATIENCE
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 TOPIC, LABELS, TOPIC_ID = "transactions-data", "transaction-labels", "id-1"
@@ -378,7 +379,7 @@ def test_a_stream_that_writes_all_the_time_is_not_stopped(shop, streams, monkeyp
         done = housekeeping.maintain(shop, now)
     finally:
         stopping.set()
-        thread.join(60)
+        thread.join(PATIENCE)
     assert failures == [] and written and not thread.is_alive()
     assert "made shop.transactions_2025_01" in str(done)
     housekeeping.maintain(shop, now)

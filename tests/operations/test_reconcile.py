@@ -21,6 +21,7 @@ from include.streams.store import Range, Record, Writer
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector
 from tests.stream_runs import own, produce, query, use_producer_time
+from tests.waiting import PATIENCE
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 LIMIT = timedelta(minutes=10)
@@ -48,7 +49,7 @@ class Streams:
         for value in values:
             at = int((datetime.now(UTC) - age).timestamp() * 1000)
             producer.produce(self.settings.transactions_topic, value, partition=partition, timestamp=at)
-        assert producer.flush(30) == 0
+        assert producer.flush(PATIENCE) == 0
 
     def write(self, stream: str, values: list[bytes], first: int = 0, partition: int = 0, **more) -> None:
         topic = more.get("topic", self.settings.transactions_topic)
@@ -193,7 +194,7 @@ def test_records_that_the_broker_deleted_unread_are_named(shop, streams):
     streams.produce(events(10))
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, 0, 12)]).values():
-        future.result(30)
+        future.result(PATIENCE)
     for open_range in reconcile.reconcile(shop):
         assert _fields(open_range)[1:] == (
             shop.transactions_topic,

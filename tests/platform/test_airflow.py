@@ -15,6 +15,7 @@ import pytest
 
 from include.platform import airflow
 from include.platform.airflow import AirflowError, Client
+from tests.waiting import PATIENCE
 
 
 class Server:
@@ -86,7 +87,7 @@ def worker():
     for process in started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(PATIENCE)
         process.stdout.close()
 
 

@@ -13,6 +13,7 @@ from include.cli import main, platform
 from include.platform import doctor
 from include.platform.temporary import temporary_settings
 from include.settings import Settings
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def topics_of_others(kafka) -> Settings:
     names = {f"{topic}_topic": f"{topic}-{uuid.uuid4().hex[:8]}" for topic in ("transactions", "labels")}
     admin = AdminClient(client_config(kafka))
     for future in admin.create_topics([NewTopic(name, 1) for name in names.values()]).values():
-        future.result(30)
+        future.result(PATIENCE)
     return kafka.model_copy(update=names)
 
 

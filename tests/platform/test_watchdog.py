@@ -22,7 +22,7 @@ from include.platform import postgres as postgres_server
 from include.platform.http import answers
 from include.platform.watch import Answer, Hang
 from include.settings import PROJECT_ROOT, Settings
-from tests.stream_runs import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.services
 
@@ -48,7 +48,7 @@ def small(tmp_path_factory) -> Iterator[Settings]:
         yield settings
     finally:
         supervisor.shutdown(settings)
-        until(lambda: not processes.ours(settings), 60)
+        until(lambda: not processes.ours(settings))
 
 
 def suspended(settings: Settings, name: str) -> list[psutil.Process]:
@@ -76,7 +76,7 @@ def test_postgres_starts_though_its_number_from_before_a_reboot_is_another_proce
         supervisor.start(small, "postgres", timeout=60)
     finally:
         other.kill()
-        other.wait(10)
+        other.wait(PATIENCE)
 
 
 def test_a_watchdog_that_runs_as_a_service_restarts_what_hangs_and_says_so(small):
@@ -84,13 +84,13 @@ def test_a_watchdog_that_runs_as_a_service_restarts_what_hangs_and_says_so(small
     supervisor.start(small, "postgres", "streamlit", services.WATCHDOG, timeout=120)
     postgres_server.provision(small)
     assert watch.works(small)
-    until(lambda: {"postgres", "streamlit"} <= watch.read(small)["silent_seconds"].keys(), 60)
+    until(lambda: {"postgres", "streamlit"} <= watch.read(small)["silent_seconds"].keys())
     time.sleep(3 * watchdog.LOOK_SECONDS)  # they are seen to live: a start would be given more time
     victims = {name: suspended(small, name) for name in ("postgres", "streamlit")}
     assert not services.SERVICES["postgres"].ready(small) and not services.SERVICES["streamlit"].ready(small)
     for name, members in victims.items():
         until(lambda name=name, members=members: restarted(small, name, members), 240)
-        until(lambda members=members: not any(member.is_running() for member in members), 30)
+        until(lambda members=members: not any(member.is_running() for member in members))
     parts = [restart["part"] for restart in watch.read(small)["restarts"]]
     assert parts == ["postgres", "streamlit"]
     with psycopg.connect(small.conninfo("owner")) as connection:
@@ -108,14 +108,14 @@ def test_a_supervisor_that_hangs_is_noticed(small, monkeypatch):
         assert supervisor.processes(small) == {}
     finally:
         daemon.resume()
-    until(lambda: supervisor.running(small), 30)
+    until(lambda: supervisor.running(small))
 
 
 def test_a_watchdog_that_hangs_itself_is_ended_by_up(small, monkeypatch):
     supervisor.start(small, services.WATCHDOG, timeout=60)
     (hung,) = suspended(small, services.WATCHDOG)
     monkeypatch.setattr(watch, "STALE_SECONDS", 4.0)
-    until(lambda: not watch.works(small), 30)
+    until(lambda: not watch.works(small))
     up.start_watchdog(small)
     assert watch.works(small) and not hung.is_running()
     pid = supervisor.processes(small)[services.WATCHDOG]
@@ -185,7 +185,7 @@ def test_a_job_is_known_by_its_report_and_ended_with_the_jvm_that_launched_it(cl
             report(connection, holder, state)
             assert watchdog.ask_database(clean_postgres).keys() == {"postgres"}, (holder, state)
     watchdog.end(Hang("fraud_stream", driver.pid, 30.0, 0))
-    until(lambda: not driver.is_running() and jvm.status() == psutil.STATUS_ZOMBIE, 10)
+    until(lambda: not driver.is_running() and jvm.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_database_that_refuses_lives_and_one_that_is_down_or_hangs_does_not(postgres, monkeypatch):
@@ -201,7 +201,7 @@ def test_an_answer_that_is_late_holds_up_no_other_and_counts_when_it_comes(setti
     come = threading.Event()
 
     def late(_: Settings) -> dict[str, Answer]:
-        come.wait(30)
+        come.wait(PATIENCE)
         return {"late": Answer(1)}
 
     asker = watchdog.Asker(settings, {"late": late, "other": lambda _: {"other": Answer(1)}})
@@ -238,14 +238,14 @@ def kept(postgres) -> Iterator[tuple[subprocess.Popen, psutil.Process]]:
     process = subprocess.Popen([sys.executable, "-c", KEEP, SERVER], env=environment)
     try:
         url = f"http://127.0.0.1:{postgres.streamlit_port}/_stcore/health"
-        until(lambda: answers(url), 60, lambda: process.poll() is None)
+        until(lambda: answers(url), alive=lambda: process.poll() is None)
         (child,) = psutil.Process(process.pid).children()
         yield process, child
     finally:
         for member in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
             member.kill()
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_a_service_that_hangs_ends_its_container(kept):
@@ -253,17 +253,17 @@ def test_a_service_that_hangs_ends_its_container(kept):
     time.sleep(5)  # it is seen to live; so is PostgreSQL, which it needs
     assert process.poll() is None
     child.suspend()
-    assert process.wait(60) == 128 + signal.SIGKILL
+    assert process.wait(PATIENCE) == 128 + signal.SIGKILL
     assert not child.is_running()
 
 
 def test_a_container_that_is_asked_to_stop_lets_its_service_stop(kept):
     process, _ = kept
     process.terminate()
-    assert process.wait(30) == 7
+    assert process.wait(PATIENCE) == 7
 
 
 def test_a_container_whose_service_ends_by_itself_ends_with_its_status(kept):
     process, child = kept
     child.kill()
-    assert process.wait(30) == 128 + signal.SIGKILL
+    assert process.wait(PATIENCE) == 128 + signal.SIGKILL

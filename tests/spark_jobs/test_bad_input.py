@@ -34,6 +34,7 @@ from tests.builders import NOW, label_event
 from tests.fuzz_messages import messages
 from tests.payments import keep_champion
 from tests.stream_runs import Submitted, books, own, query, use_producer_time
+from tests.waiting import PATIENCE
 
 TRANSACTIONS, SCORES = "transaction_stream", "fraud_stream"
 PARTITIONS = 2
@@ -55,7 +56,7 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
     ]
     admin = AdminClient(broker.client_config(settings))
     for changed in admin.incremental_alter_configs(topics).values():
-        changed.result(30)
+        changed.result(PATIENCE)
     for topic in (settings.transactions_topic, settings.labels_topic):
         use_producer_time(settings, topic)
     keep_champion(settings)
@@ -116,7 +117,7 @@ def send(settings: Settings, topic: str, records: Iterator[Sent]) -> int:
                 producer.poll(0.1)
         producer.poll(0)
         number += 1
-    assert producer.flush(120) == 0 and not failures, failures[:3]
+    assert producer.flush(PATIENCE) == 0 and not failures, failures[:3]
     return number
 
 

@@ -14,7 +14,8 @@ from include.platform import ports
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 from spark_jobs import producer
 from tests.generator.test_producer import produce
-from tests.generator.topics import WORLD, ids, own_topics, sent, until
+from tests.generator.topics import WORLD, ids, own_topics, sent
+from tests.waiting import until
 
 pytestmark = pytest.mark.services
 

@@ -13,7 +13,8 @@ import pytest
 from include.settings import Settings
 from include.streams import store
 from tests.builders import event_bytes
-from tests.stream_runs import Submitted, books, lease, own, produce, query, until
+from tests.stream_runs import Submitted, books, lease, own, produce, query
+from tests.waiting import until
 
 NAME = "transaction_stream"
 

@@ -15,7 +15,8 @@ from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
 from include.training.evaluation import evaluate
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import keep_champion
-from tests.stream_runs import books, both_streams, own, produce, query, until
+from tests.stream_runs import Waiting, books, both_streams, own, produce, query
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -27,7 +28,7 @@ def shop(clean_postgres: Settings, kafka: Settings, tmp_path: Path) -> Settings:
     return settings
 
 
-def read_all(shop: Settings, offsets: int) -> None:
+def read_all(until: Waiting, shop: Settings, offsets: int) -> None:
     """Waits until each stream has read so many offsets of the two topics."""
     until(lambda: books(shop, TRANSACTION_STREAM)[0] == offsets == books(shop, FRAUD_STREAM)[0])
 
@@ -51,12 +52,12 @@ def test_a_second_event_of_an_id_keeps_its_alert_and_its_label_to_itself(shop, s
     ordinary = event_bytes(user_id="customer-a", transaction_id="x-7", amount=11, merchant_id="merchant-a")
     label = label_bytes(transaction_id="x-7", user_id="customer-b", timestamp=time, known_at=NOW + timedelta(hours=1),
                         merchant_id=None)  # fmt: skip
-    with both_streams(shop, session):
+    with both_streams(shop, session) as until:
         produce(shop, shop.transactions_topic, [ordinary], partition=0)
-        read_all(shop, 1)
+        read_all(until, shop, 1)
         produce(shop, shop.labels_topic, [label])
         produce(shop, shop.transactions_topic, [*small, *tiny, large], partition=1)
-        read_all(shop, 69)
+        read_all(until, shop, 69)
 
     assert query(shop, "select user_id, amount from shop.transactions where transaction_id = 'x-7'") == [
         ("customer-a", 11)
@@ -81,7 +82,7 @@ def test_a_second_event_of_an_id_keeps_its_alert_and_its_label_to_itself(shop, s
     assert (result["transactions"], result["frauds"]) == (67, 0)
 
     use(shop)
-    app = AppTest.from_file(str(PROJECT_ROOT / "streamlit_app/views/alerts.py"), default_timeout=60)
+    app = AppTest.from_file(str(PROJECT_ROOT / "streamlit_app/views/alerts.py"), default_timeout=PATIENCE)
     app.query_params["transaction"] = "x-7"
     app.run()
     assert not app.exception
@@ -111,11 +112,11 @@ label: {column: fraud, fraud: ["1"], honest: ["0"]}
 def test_files_of_two_shops_that_count_their_rows_do_not_share_labels(shop, session, tmp_path):
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(MAPPING)
-    with both_streams(shop, session):
+    with both_streams(shop, session) as until:
         for name, text, offsets in (("a.csv", SHOP_A, 8), ("b.csv", SHOP_B, 16)):
             (tmp_path / name).write_text(text)
             importer.import_events(shop, tmp_path / name, mapping)
-            read_all(shop, offsets)
+            read_all(until, shop, offsets)
 
     owners = query(shop, "select transaction_id, left(user_id, 1) from shop.transactions order by 1")
     assert owners == [(f"shop-{row}", "a") for row in (2, 3, 4, 5)]

@@ -17,6 +17,7 @@ from include.registry import deletion
 from include.settings import PROJECT_ROOT, Settings
 from streamlit_app import judging
 from tests import canaries, sample_data
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.services
 
@@ -25,7 +26,7 @@ PAGES = ["app.py", "views/live.py", "views/performance.py", "views/alerts.py"]
 
 
 def opened(page: str, **query: str) -> AppTest:
-    app = AppTest.from_file(str(APP / page), default_timeout=60)
+    app = AppTest.from_file(str(APP / page), default_timeout=PATIENCE)
     for name, value in query.items():
         app.query_params[name] = value
     app.run()

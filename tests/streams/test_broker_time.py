@@ -11,6 +11,7 @@ from include.streams import ingest
 from include.streams.runner import StreamDefinition
 from tests.builders import event_bytes, label_bytes
 from tests.stream_runs import books, own, query, running, use_producer_time
+from tests.waiting import PATIENCE
 
 NAME = "transaction_stream"
 LAST_OF_PYTHON, LAST_OF_SPARK = 253_402_300_799_999, 9_223_372_036_854_775  # milliseconds
@@ -24,7 +25,7 @@ def send(shop: Settings, topic: str, values: list[bytes]) -> None:
     for value, at in zip(values, TIMES, strict=True):
         note = {"on_delivery": lambda error, _: error and failures.append(error)}
         producer.produce(topic, value, partition=0, timestamp=at, **note)
-    assert producer.flush(30) == 0 and failures == []
+    assert producer.flush(PATIENCE) == 0 and failures == []
 
 
 def test_no_time_of_a_record_stops_a_stream(clean_postgres, kafka, tmp_path, session):

@@ -12,7 +12,7 @@ from include.registry.loading import Loaded, Refused
 from include.settings import Settings
 from include.streams.current_model import CurrentModel
 from tests.payments import detector
-from tests.stream_runs import until
+from tests.waiting import until
 
 
 def scorer(version: int):

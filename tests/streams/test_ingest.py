@@ -20,6 +20,7 @@ from include.streams.store import Range, Record, Writer
 from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, cases
 from tests.builders import ABSENT, NOW, event_bytes, label_bytes
 from tests.conftest import read
+from tests.waiting import PATIENCE
 
 STREAM = "transaction_stream"
 BROKER_TIME = NOW + timedelta(minutes=1)
@@ -180,7 +181,7 @@ def test_two_partitions_with_the_same_ids_in_opposite_order_do_not_lock_each_oth
     summaries, together = [], threading.Barrier(2)
 
     def handle(*arguments):
-        together.wait(30)
+        together.wait(PATIENCE)
         return ingest.transactions(*arguments)
 
     def write(partition: int, values: list[bytes]) -> None:

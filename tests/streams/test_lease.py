@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import contextmanager
 
 import psycopg
@@ -12,6 +11,7 @@ import pytest
 from include.settings import Settings
 from include.streams import store
 from include.streams.lease import Lease
+from tests.waiting import PATIENCE, until
 
 STREAM = "fraud_stream"
 
@@ -32,15 +32,6 @@ def row(shop: Settings) -> dict:
     with store.connect(shop) as connection:
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
         return cursor.execute("select * from shop.stream_leases where stream = %s", (STREAM,)).fetchone()
-
-
-def until(condition, seconds: float = 10.0):
-    """Waits until the condition holds and returns what it gave."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-    return result
 
 
 def execute(shop: Settings, statement: str) -> None:
@@ -75,7 +66,7 @@ def test_a_second_driver_waits_and_the_holder_says_so(clean_postgres):
         thread.start()
         until(lambda: "another driver waits" in row(clean_postgres)["detail"])
         assert not taken.is_set() and first.lost is None and row(clean_postgres)["epoch"] == 1
-    assert taken.wait(10)
+    assert taken.wait(PATIENCE)
     thread.join()
     assert row(clean_postgres)["epoch"] == 2
     until(lambda: row(clean_postgres)["detail"] == "")
@@ -96,7 +87,7 @@ def test_a_stop_request_reaches_the_holder_and_stands_until_it_is_taken_back(cle
     with held(clean_postgres) as lease:
         assert not lease.stop_requested.is_set()
         execute(clean_postgres, "update shop.stream_leases set stop_requested = true")
-        assert lease.stop_requested.wait(10)
+        assert lease.stop_requested.wait(PATIENCE)
     next_one = Lease(clean_postgres, STREAM)
     assert not next_one.take(threading.Event())
     next_one.release()
@@ -114,8 +105,8 @@ def test_a_driver_that_waits_while_the_stream_is_asked_to_stop_does_not_take_ove
         thread.start()
         until(lambda: "another driver waits" in row(clean_postgres)["detail"])
         execute(clean_postgres, "update shop.stream_leases set stop_requested = true")
-        assert first.stop_requested.wait(10)
-    thread.join(10)
+        assert first.stop_requested.wait(PATIENCE)
+    thread.join(PATIENCE)
     second.release()
     assert answers == [False] and row(clean_postgres)["epoch"] == 1
 

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from include.streams.orphan import ORPHANED, ancestors, died
+from tests.waiting import PATIENCE
 
 JOB = """
 import sys, threading, time
@@ -47,7 +48,7 @@ def family(request):
     for process in started:
         try:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE)
         except psutil.NoSuchProcess:
             pass
     started[0].stdout.close()

@@ -23,6 +23,7 @@ from include.training import parity
 from tests.builders import event_bytes, label_bytes, transaction
 from tests.payments import detector
 from tests.stream_runs import Running, own, produce, query, running
+from tests.waiting import PATIENCE
 
 NAME = "fraud_stream"
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -148,7 +149,7 @@ def test_labels_alone_are_read_too_and_once(shop, definition, session):
         active.until(lambda: read(shop, shop.labels_topic) == 35)
         admin = AdminClient(kafka.client_config(shop))
         for future in admin.create_partitions([NewPartitions(shop.labels_topic, 6)]).values():
-            future.result(30)
+            future.result(PATIENCE)
         kafka.ensure_topics(shop)
         produce(shop, shop.labels_topic, [label_bytes() for _ in range(3)], partition=5)
         active.until(lambda: read(shop, shop.labels_topic) == 38)
@@ -171,7 +172,7 @@ def test_labels_that_the_broker_deleted_unread_stop_it_with_the_remedy(shop, def
     produce(shop, shop.labels_topic, [label_bytes() for _ in range(10)], partition=0)
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.labels_topic, 0, 15)]).values():
-        future.result(30)
+        future.result(PATIENCE)
     error = str(Running(shop, definition, session).ended())
     assert "offsets 10 to 14 of partition 0" in error and "update shop.stream_offsets" in error
 

@@ -12,12 +12,14 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from include.broker import kafka
+from include.platform import ports
 from include.settings import Settings
 from include.streams import ingest, runner, store
 from include.streams.checkpoint import Checkpoint
-from include.streams.runner import MixedRange, StreamDefinition
+from include.streams.runner import MixedRange, StreamDefinition, StreamFailed
 from tests.builders import event_bytes, label_bytes
-from tests.stream_runs import Running, books, lease, own, produce, query, recreate, running
+from tests.stream_runs import Running, books, both_streams, lease, own, produce, query, recreate, running
+from tests.waiting import PATIENCE
 
 NAME = "transaction_stream"
 
@@ -159,7 +161,7 @@ def test_records_that_retention_deleted_before_they_were_read_are_said(shop, def
     produce(shop, shop.transactions_topic, [event_bytes() for _ in range(40)], partition=0)
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, 0, 30)]).values():
-        future.result(30)
+        future.result(PATIENCE)
     error = str(Running(shop, definition, session).ended())
     assert f"offsets 10 to 29 of partition 0 of {shop.transactions_topic} are missing" in error
     query(shop, error[error.index("update shop.stream_offsets") :])
@@ -174,7 +176,7 @@ def test_partitions_that_are_added_while_it_runs_are_read(shop, definition, sess
         active.until(lambda: books(shop, NAME)[0] == 10)
         admin = AdminClient(kafka.client_config(shop))
         for future in admin.create_partitions([NewPartitions(shop.transactions_topic, 4)]).values():
-            future.result(30)
+            future.result(PATIENCE)
         produce(shop, shop.transactions_topic, [event_bytes() for _ in range(7)], partition=3)
         active.until(lambda: books(shop, NAME)[0] == 17)
 
@@ -255,3 +257,9 @@ def test_explain_finds_the_error_of_the_worker():
     text = "Job aborted\nTraceback\n  File x\ninclude.store.OffsetGap: a gap here\n\nDriver stacktrace: more"
     assert runner.explain(RuntimeError(text)) == "a gap here"
     assert runner.explain(store.Fenced("words\nmore")) == "words more"
+
+
+def test_a_test_that_waits_for_streams_ends_with_the_error_of_the_one_that_died(settings, tmp_path):
+    away = settings.model_copy(update={"postgres_port": ports.free(1)[0], "home": tmp_path})
+    with pytest.raises(StreamFailed, match="PostgreSQL cannot be reached"), both_streams(away, None) as until:
+        until(lambda: False)

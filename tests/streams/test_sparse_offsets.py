@@ -35,8 +35,8 @@ from tests.stream_runs import (
     query,
     running,
     transaction,
-    until,
 )
+from tests.waiting import PATIENCE, until
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 
@@ -95,7 +95,7 @@ def read_all(shop: Settings, definition: runner.StreamDefinition, session) -> No
 def delete_records(shop: Settings, before: int, partition: int = 0) -> None:
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_records([TopicPartition(shop.transactions_topic, partition, before)]).values():
-        future.result(30)
+        future.result(PATIENCE)
 
 
 def test_committed_transactions_are_stored_and_the_ledger_passes_their_markers(shop, stores, session):
@@ -196,18 +196,18 @@ def compacted(shop: Settings) -> Settings:
     """The transactions' topic keeps the last record of each key only, and the broker soon deletes the others."""
     admin = AdminClient(kafka.client_config(shop))
     for future in admin.delete_topics([shop.transactions_topic]).values():
-        future.result(30)
+        future.result(PATIENCE)
     often = ConfigEntry("log.cleaner.backoff.ms", "100", incremental_operation=AlterConfigOpType.SET)
     brokers = map(str, admin.list_topics(timeout=30).brokers)
     changes = [ConfigResource(ResourceType.BROKER, name, incremental_configs=[often]) for name in brokers]
     for future in admin.incremental_alter_configs(changes).values():
-        future.result(30)
+        future.result(PATIENCE)
     config = {"cleanup.policy": "compact", "segment.ms": "50", "min.cleanable.dirty.ratio": "0.001"}
     topic = NewTopic(shop.transactions_topic, 1, 1, config=config)
 
     def created() -> bool:
         try:
-            next(iter(admin.create_topics([topic]).values())).result(30)
+            next(iter(admin.create_topics([topic]).values())).result(PATIENCE)
         except kafka.KafkaException:  # the old one is still being deleted
             return False
         return True

@@ -25,6 +25,7 @@ from include.streams.store import (
 )
 from tests.conftest import read
 from tests.stream_runs import query
+from tests.waiting import PATIENCE
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 STREAM = "transaction_stream"
@@ -186,7 +187,7 @@ def test_a_new_epoch_waits_for_the_writer_but_a_heartbeat_does_not(connection, w
 
     thread = threading.Thread(target=bump)
     store.write(connection, writer, span(0, 10), handle)
-    assert bumped.wait(10)
+    assert bumped.wait(PATIENCE)
     thread.join()
     with pytest.raises(Fenced):
         store.write(connection, writer, span(10, 20), Keep())

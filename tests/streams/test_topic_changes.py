@@ -17,6 +17,7 @@ from include.training import promotion
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector, payments
 from tests.stream_runs import Running, follow, own, produce, query, recreate
+from tests.waiting import PATIENCE
 
 STORES, SCORES = "transaction_stream", "fraud_stream"
 
@@ -100,7 +101,7 @@ def test_partitions_added_after_the_topics_were_looked_up_are_read(
     def topics_before_it_grew(self: broker._Admin) -> dict[str, TopicMetadata]:
         before = topics(self)
         if looks and looks.pop(0) == topic:
-            admin.create_partitions([NewPartitions(topic, 5)])[topic].result(30)
+            admin.create_partitions([NewPartitions(topic, 5)])[topic].result(PATIENCE)
         return before
 
     monkeypatch.setattr(broker._Admin, "topics", topics_before_it_grew)
