@@ -1,6 +1,6 @@
 """`python -m include.faults.producer FOLDER SEED START COUNT` sends the campaign's events until all are acknowledged.
 
-Every second group of events is one transaction, for events and labels; after every second one of these comes a
+Every second group of events is sent in transactions, for events and labels; after every second one of these comes a
 transaction with events of its own that is aborted. The process may be killed at any time, within a transaction, too:
 started again, it sends what its list of acknowledged events does not have.
 """
@@ -35,6 +35,7 @@ from include.settings import Settings, load
 
 SYNC_SECONDS = 0.05
 GROUP = 50  # events: numbers that follow one another
+TRANSACTION_SECONDS = 1.0  # a transaction is committed then at the latest: readers wait for an open one
 
 
 def main(argv: list[str]) -> int:
@@ -99,9 +100,16 @@ class TransactionalClient(Client):
     def __init__(self, settings: Settings):
         super().__init__(settings, transactional_id=f"faults-{settings.transactions_topic}")
         self._producer.init_transactions(30)  # aborts the transaction that a killed process left open
+        self._began: float | None = None
 
     def begin(self) -> None:
         self._producer.begin_transaction()
+        self._began = time.monotonic()
+
+    @property
+    def seconds_open(self) -> float:
+        """How long the transaction has been open; 0 without one."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def commit(self) -> list[Acknowledged]:
         """The transaction's events; `at` is the time of the commit."""
@@ -120,6 +128,7 @@ class TransactionalClient(Client):
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise
+        self._began = None
         now = time.time()
         return [event._replace(at=now) for event in self.acknowledged()]
 
@@ -141,19 +150,27 @@ def send(settings: Settings, folder: Path, events: Events, count: int) -> None:
             acknowledged.sync()
             synced = time.monotonic()
 
+    def commit() -> None:
+        _die_if_asked(folder, transactions)
+        acknowledged.add(transactions.commit())
+
+    def wait() -> None:
+        if transactions.seconds_open > TRANSACTION_SECONDS:
+            commit()
+        serve(0.02)
+
     while missing := _missing(folder / LIST, count):
         for group, members in groupby(missing, lambda number: number // GROUP):
             numbers = list(members)
             is_transaction = group % 2 == 1
-            if is_transaction:
-                transactions.begin()
             client = transactions if is_transaction else plain
-            for number in _paced(numbers, folder / ALLOWED, serve):
+            for number in _paced(numbers, folder / ALLOWED, wait):
+                if is_transaction and not transactions.seconds_open:
+                    transactions.begin()
                 client.send(events.event(number))
                 serve()
-            if is_transaction:
-                _die_if_asked(folder, transactions)
-                acknowledged.add(transactions.commit())
+            if transactions.seconds_open:
+                commit()
             if group % 4 == 1:
                 transactions.begin()
                 for number in numbers:
@@ -195,12 +212,12 @@ def _missing(path: Path, count: int) -> list[int]:
     return [number for number in range(count) if not known[number]]
 
 
-def _paced(numbers: list[int], allowed: Path, serve: Callable[[float], None]) -> Iterator[int]:
+def _paced(numbers: list[int], allowed: Path, wait: Callable[[], None]) -> Iterator[int]:
     """The numbers, each as soon as the campaign allows it."""
     limit = -1
     for number in numbers:
         while number >= limit:
-            serve(0.02)
+            wait()
             limit = int(allowed.read_text() or 0)
         yield number
 

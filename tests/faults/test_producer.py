@@ -89,6 +89,18 @@ def test_a_killed_one_goes_on_and_sends_no_further_than_allowed(shop, tmp_path):
     assert sorted(acknowledged(tmp_path)) == list(range(400))
 
 
+def test_readers_do_not_wait_for_a_transaction_whose_next_event_is_not_allowed_yet(shop, tmp_path):
+    (tmp_path / ALLOWED).write_text(str(producer.GROUP + 5))  # the second group is sent in transactions
+    command = [sys.executable, "-m", "include.faults.producer", str(tmp_path), "1", START.isoformat(), "100"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)} | shop.as_environment()
+    with subprocess.Popen(command, env=environment) as process:
+        alive = lambda: process.poll() is None  # noqa: E731
+        until(lambda: len(acknowledged(tmp_path)) == producer.GROUP + 5, alive=alive)
+        assert committed(shop) == positions(shop, tmp_path / LIST)
+        (tmp_path / ALLOWED).write_text("100")
+    assert process.returncode == 0 and sorted(acknowledged(tmp_path)) == list(range(100))
+
+
 def test_one_that_dies_within_a_transaction_has_sent_nothing_of_it_and_the_next_one_sends_it(shop, tmp_path):
     (tmp_path / ALLOWED).write_text("200")
     (tmp_path / DIE_IN_TRANSACTION).touch()
