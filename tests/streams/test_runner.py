@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -245,6 +247,34 @@ def test_a_task_with_records_of_two_partitions_is_refused():
         runner.to_range(NAME, {"t": "id"}, batch)
     span = runner.to_range(NAME, {"t": "id"}, batch.slice(0, 1))
     assert span.partition == 0 and span.records[0].broker_time == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_pauses_while_a_range_is_written(shop, fails):
+    enabled = []
+
+    def handle(*_: object) -> store.Outcome:
+        enabled.append(gc.isenabled())
+        if fails:
+            raise ValueError("the handler fails")
+        return store.Outcome(stored=1)
+
+    topic = shop.transactions_topic
+    columns = {
+        "topic": [topic],
+        "partition": pa.array([0], pa.int32()),
+        "offset": [0],
+        "timestamp": pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC")),
+        "key": [b""],
+        "value": [b""],
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    writing = runner.write_partition(
+        store.Writer(shop, NAME, 0), {topic: "id"}, {topic: handle}, {(topic, 0): 0}, [batch]
+    )
+    with pytest.raises(ValueError, match="fails") if fails else nullcontext():
+        next(writing)
+    assert enabled == [False] and gc.isenabled()
 
 
 def test_without_a_database_it_says_so(shop, definition):
