@@ -5,7 +5,7 @@ set -eu
 folder="${1:-$(dirname "$0")/secrets}"
 mkdir -p "$folder"
 chmod 700 "$folder"
-for name in postgres owner stream_writer trainer app personal grafana airflow mlflow \
+for name in postgres owner stream_writer trainer app personal grafana relay airflow mlflow \
     airflow_admin airflow_api_secret airflow_jwt airflow_fernet streamlit_cookie spark_secret grafana_admin \
     mlflow_admin
 do

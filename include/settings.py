@@ -21,7 +21,9 @@ MLFLOW_USER = "admin"
 Address = Annotated[str, Field(pattern=r"^(https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?)?$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Days = Annotated[int, Field(ge=0, le=36_500)]  # a hundred years: a date so long ago exists
-Role = Literal["owner", "stream_writer", "trainer", "app", "personal", "grafana", "airflow", "mlflow"]
+Role = Literal[
+    "owner", "stream_writer", "trainer", "app", "personal", "grafana", "relay", "airflow", "mlflow"
+]
 
 
 class SettingsError(ValueError):
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
         description="a task's token for Airflow's API; renewed before it ends, unless the API is away that long",
     )
     streamlit_port: Port = 8501
+    relay_port: Port = Field(9108, description="health and metrics of the relay, which sends alarms")
     app_show_personal_data: bool = Field(
         False, description="the app asks for customers' names and e-mail, as the role personal"
     )

@@ -162,7 +162,10 @@ def test_only_pages_are_published_and_only_on_this_machine():
 
 def test_what_publishes_nothing_has_no_way_out():
     assert load()["networks"]["backend"] == {"internal": True}
-    assert {name for name, service in SERVICES.items() if service["networks"] != ["backend"]} == PAGES
+    assert {name for name, service in SERVICES.items() if service["networks"] != ["backend"]} == PAGES | {
+        "relay"
+    }
+    assert SERVICES["relay"]["networks"] == ["backend", "outside"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -310,6 +313,7 @@ def test_each_secret_goes_only_where_it_is_needed():
         "app": {"provision", "streamlit"},
         "personal": {"provision"},
         "grafana": {"provision", "grafana"},
+        "relay": {"provision", "relay"},
         "mlflow": {"provision", "mlflow"},
         "airflow": {"provision", *airflow},
         "airflow_api_secret": {"provision", *airflow},
@@ -425,7 +429,7 @@ def test_grafana_is_told_what_its_provisioning_asks_for():
 def test_an_external_kafka_is_spoken_to_encrypted_and_by_password():
     external = load(EXTERNAL)
     users = {name for name, service in external["services"].items() if "environment" in service}
-    assert users == {"provision", "start", "airflow-scheduler", "spark-worker"}
+    assert users == {"provision", "start", "airflow-scheduler", "spark-worker", "relay"}
     for name in users:
         environment = external["services"][name]["environment"]
         assert environment["FRAUDSTREAM_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
 
 COMMAND = str(Path(sys.prefix) / "bin" / "fraudstream")
 SERVICES = {
-    "postgres", "kafka", "mlflow", "streamlit", "watchdog",
+    "postgres", "kafka", "mlflow", "streamlit", "relay", "watchdog",
     "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer",
 }  # fmt: skip
 

@@ -129,6 +129,7 @@ def _ports(settings: Settings) -> Iterator[Check]:
         "MLFLOW_PORT": lambda s: s.mlflow_port,
         "AIRFLOW_PORT": lambda s: s.airflow_port,
         "STREAMLIT_PORT": lambda s: s.streamlit_port,
+        "RELAY_PORT": lambda s: s.relay_port,
     }
     for name, port_of in names.items():
         port = port_of(settings)

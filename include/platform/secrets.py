@@ -10,7 +10,7 @@ from pathlib import Path
 
 from include.settings import Settings
 
-SHOP_ROLES = ("owner", "stream_writer", "trainer", "app", "personal", "grafana")
+SHOP_ROLES = ("owner", "stream_writer", "trainer", "app", "personal", "grafana", "relay")
 DATABASE_ROLES = ("postgres", *SHOP_ROLES, "airflow", "mlflow")
 KEYS = ("airflow_admin", "airflow_api_secret", "airflow_jwt", "streamlit_cookie")
 

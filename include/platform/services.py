@@ -13,6 +13,7 @@ from include.platform.http import answers
 from include.settings import PROJECT_ROOT, Settings
 
 WATCHDOG = "watchdog"
+RELAY = "relay"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Service:
 
 def _watchdog(settings: Settings) -> list[str]:
     return [sys.executable, "-m", "include.platform.watchdog"]
+
+
+def _relay(settings: Settings) -> list[str]:
+    return [sys.executable, "-m", "include.platform.relay"]
 
 
 def _streamlit(settings: Settings) -> list[str]:
@@ -105,6 +110,12 @@ SERVICES: dict[str, Service] = {
             lambda s: str(s.streamlit_public_url),
             environment=lambda s: {"STREAMLIT_SERVER_COOKIE_SECRET": secrets.ensure(s)["streamlit_cookie"]},
             needs=("postgres",),
+        ),
+        Service(
+            RELAY,
+            _relay,
+            lambda s: answers(f"http://127.0.0.1:{s.relay_port}/health"),
+            lambda s: f"http://127.0.0.1:{s.relay_port}/health",
         ),
         Service(WATCHDOG, _watchdog, watch.works, lambda s: ""),
     )

@@ -28,6 +28,7 @@ PORTS = (
     "mlflow_port",
     "airflow_port",
     "streamlit_port",
+    "relay_port",
 )
 
 

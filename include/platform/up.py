@@ -96,7 +96,7 @@ def start_services(settings: Settings, progress: Progress, pages: Iterable[str] 
     with ThreadPoolExecutor() as pool:
         broker = pool.submit(_start_kafka, settings, progress)
         _start_postgres(settings, progress)
-        others = [pool.submit(_start, settings, progress, name) for name in pages]
+        others = [pool.submit(_start, settings, progress, name) for name in (services.RELAY, *pages)]
         _start_airflow(settings, progress)
         for other in (broker, *others):
             other.result()

@@ -112,7 +112,7 @@ def ask(name: str, settings: Settings) -> dict[str, Answer]:
 PROBES: Mapping[str, Probe] = {
     "postgres": ask_database,
     "airflow": ask_airflow,
-    **{name: partial(ask, name) for name in ("kafka", "mlflow", "streamlit")},
+    **{name: partial(ask, name) for name in ("kafka", "mlflow", "streamlit", "relay")},
 }
 
 

@@ -4,8 +4,8 @@ do $$
 declare
     role_name text;
 begin
-    foreach role_name in array array['owner', 'stream_writer', 'trainer', 'app', 'personal', 'grafana', 'airflow',
-        'mlflow'] loop
+    foreach role_name in array array['owner', 'stream_writer', 'trainer', 'app', 'personal', 'grafana', 'relay',
+        'airflow', 'mlflow'] loop
         if not exists (select from pg_roles where rolname = role_name) then
             execute format('create role %I login nosuperuser nocreatedb nocreaterole', role_name);
         end if;
