@@ -7,17 +7,21 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 from include.events.strict_json import Reason
 from include.generator.config import Config
 from include.models.families import AUTO, CHOICES
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
+from include.registry import aliases, promotions
 from include.settings import PREFIX, PROJECT_ROOT, Settings
-from include.training import retraining
+from include.training import promotion, retraining
 from include.training.retraining import retrain as real_retrain
 from spark_jobs.producer import arguments
+from tests.registered import register
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 
@@ -129,6 +133,29 @@ def test_the_fraud_rate_is_the_profiles_own_unless_one_is_entered(dags, monkeypa
     asked = arguments([str(argument) for argument in rendered], settings)
     config = Config.from_settings(settings, fraud_rate=asked.fraud_rate, profile=asked.profile)
     assert (config.profile, config.fraud_rate) == (profile, rate)
+
+
+@pytest.mark.services
+def test_the_previous_champion_comes_back_and_the_ledger_names_who_asked(
+    dags, clean_postgres, mlflow_server, tmp_path, monkeypatch
+):
+    name = f"model-{uuid4().hex}"
+    shop = clean_postgres.model_copy(update={"model_name": name, "home": tmp_path})
+    for _ in range(2):
+        promotion.promote(shop, register(shop).version)
+    (task,) = dags["roll_back_model"].tasks
+    context = {
+        "params": {"reason": "too many alerts"},
+        "dag_run": SimpleNamespace(triggering_user_name="ada"),
+    }
+    monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: context)
+    monkeypatch.setitem(task.python_callable.__globals__, "load", lambda: shop)
+    assert task.python_callable() == 1 == aliases.champion(shop).version
+    with psycopg.connect(shop.conninfo("app")) as connection:
+        newest = promotions.read(connection, 1)[0]
+    assert (newest.kind, newest.actor, newest.reason, newest.mode) == (
+        "rollback", "ada with roll_back_model", "too many alerts", "human",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

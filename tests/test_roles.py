@@ -33,6 +33,7 @@ STATEMENTS = ("select", "insert", "update", "delete", "truncate")
 
 READ = {"app": "select", "grafana": "select"}
 STATES = {"stream_writer": "select insert update", "app": "select"}
+LEDGER = {"stream_writer": "select some columns", "trainer": "select some columns", "app": "select"}
 REGISTER = {"stream_writer": "select insert"}
 
 # The owner may do everything to its own; nobody has rights on a partition itself.
@@ -70,6 +71,8 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.incidents": {"relay": "select insert update", "app": "select"},
     "shop.outbox": {"relay": "select insert update", "app": "some columns"},
     "shop.alert_cursor": {"relay": "select insert update"},
+    "shop.promotions": LEDGER,
+    "shop.promotion_outcomes": LEDGER,
     **dict.fromkeys(
         (
             "monitoring.transactions",
@@ -82,6 +85,7 @@ RELATIONS: dict[str, dict[str, str]] = {
             "monitoring.streams",
             "monitoring.leases",
             "monitoring.models",
+            "monitoring.promotions",
             "monitoring.verdicts",
             "monitoring.incidents",
             "monitoring.outbox",
@@ -121,6 +125,14 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     ): "reason detail topic partition offset at replayed_at topic_id event generation",
     ("relay", "select", "shop.dead_letters"): "reason topic partition offset at replayed_at",
     ("app", "insert", "shop.outbox"): "channel key value",
+    **{
+        (role, "insert", table): columns
+        for role in ("trainer", "stream_writer")
+        for table, columns in (
+            ("shop.promotions", "kind version from_version actor reason mode parity evidence"),
+            ("shop.promotion_outcomes", "promotion_id done"),
+        )
+    },
     ("app", "insert", "shop.verdicts"): "transaction_id is_fraud analyst note topic partition offset",
 }
 FUNCTIONS: dict[str, set[str]] = {

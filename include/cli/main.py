@@ -11,7 +11,7 @@ from include.settings import SettingsError
 COMMANDS: tuple[click.Command, ...] = (
     *(platform.up, platform.down, platform.status, platform.doctor, platform.logs),
     *(mapping.mapping, data.import_, data.replay, data.reconcile),
-    *(models.train, models.evaluate),
+    *(models.train, models.evaluate, models.model),
     faults.faults,
     bench.bench,
 )

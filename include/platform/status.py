@@ -19,6 +19,8 @@ from include.operations import reconcile
 from include.platform import supervisor, watch
 from include.platform.airflow import PRODUCER_DAG, AirflowError, Client
 from include.platform.services import SERVICES, WATCHDOG
+from include.registry import promotions
+from include.registry.promotions import Promotion
 from include.settings import Settings
 from include.sql import one_row, statement
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM
@@ -60,6 +62,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
             ).fetchall()
             result["counts"] = _counts(connection, settings, rows)
             result["champion"] = _champion(connection, settings, rows)
+            problems += promotion_problems(promotions.read(connection))
             state = awaited(connection, settings.training_window_days)
             result["first_champion"] = state and state._asdict()
     except psycopg.Error as error:
@@ -218,6 +221,24 @@ def stream_problems(
             f"and {restart} restarts what does not work"
         )
     return problems
+
+
+def promotion_problems(ledger: Sequence[Promotion]) -> list[str]:
+    """That the champion was changed in MLflow itself, as long as nobody took that on or back.
+
+    Args:
+        ledger: newest first.
+    """
+    row = next((row for row in ledger if row.done), None)
+    if row is None or row.kind != "by hand":
+        return []
+    took_back = "`fraudstream model rollback` takes it back"
+    if row.version is None:
+        return [f"the alias champion was removed in MLflow at {row.at:%Y-%m-%d %H:%M} UTC: {took_back}"]
+    return [
+        f"version {row.version} was made champion in MLflow itself, noticed at {row.at:%Y-%m-%d %H:%M} UTC, and the "
+        f"parity gate was not asked: `fraudstream model promote {row.version}` takes it on, {took_back}"
+    ]
 
 
 def _lag(row: dict[str, Any], bounds: dict[str, dict[int, kafka.Bounds]]) -> int:

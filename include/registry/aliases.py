@@ -10,11 +10,13 @@ from contextlib import contextmanager
 
 import psycopg
 
-from include.registry import rest
+from include.registry import promotions, rest
 from include.registry.errors import ModelRejected
 from include.registry.loading import load_scorer
 from include.registry.versions import CHALLENGER, CHAMPION, ModelVersion, read_version, read_versions
 from include.settings import Role, Settings
+
+UNNAMED = promotions.Cause("code", "set by include.registry.aliases")
 
 
 def champion(settings: Settings, role: Role = "stream_writer") -> ModelVersion | None:
@@ -41,21 +43,47 @@ def versions(settings: Settings, role: Role = "stream_writer") -> list[ModelVers
     return read_versions(settings, role, rest.version_by_alias(settings))
 
 
-def set_champion(settings: Settings, version: int, role: Role = "trainer") -> None:
+def set_champion(
+    settings: Settings, version: int, role: Role = "trainer", cause: promotions.Cause = UNNAMED
+) -> None:
     """Makes a version the champion, after verifying it as a scorer would; it is no longer the challenger.
+
+    The ledger (`include.registry.promotions`) gets a row before the alias changes, and its outcome after.
 
     Raises:
         RegistryUnavailable, ModelRejected: as `load_scorer`; the alias is unchanged then.
     """
-    _set(settings, CHAMPION, version, role)
-    if rest.version_by_alias(settings).get(CHALLENGER) == version:
-        former = {"name": settings.model_name, "alias": CHALLENGER}
-        rest.call(settings, "DELETE", "registered-models/alias", json=former)
+    load_scorer(settings, version, role)
+    with held(settings, role), psycopg.connect(settings.conninfo(role), autocommit=True) as ledger:
+        before = rest.version_by_alias(settings)
+        promotions.reconcile(ledger, before.get(CHAMPION))
+        promotion = promotions.intend(ledger, version, before.get(CHAMPION), cause)
+        try:
+            _point(settings, CHAMPION, version)
+        except ModelRejected:
+            promotions.close(ledger, promotion, done=False)
+            raise
+        promotions.close(ledger, promotion, done=True)
+        if before.get(CHALLENGER) == version:
+            former = {"name": settings.model_name, "alias": CHALLENGER}
+            rest.call(settings, "DELETE", "registered-models/alias", json=former)
 
 
 def set_challenger(settings: Settings, version: int, role: Role = "trainer") -> None:
-    """Makes a version the challenger; otherwise as `set_champion`."""
-    _set(settings, CHALLENGER, version, role)
+    """Makes a version the challenger; otherwise as `set_champion`, without the ledger."""
+    load_scorer(settings, version, role)
+    with held(settings, role):
+        _point(settings, CHALLENGER, version)
+
+
+def notice(settings: Settings, role: Role) -> None:
+    """Enters into the ledger what became of interrupted promotions, and a champion that was changed in MLflow itself.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    with held(settings, role), psycopg.connect(settings.conninfo(role), autocommit=True) as ledger:
+        promotions.reconcile(ledger, rest.version_by_alias(settings).get(CHAMPION))
 
 
 @contextmanager
@@ -71,10 +99,8 @@ def _with_alias(settings: Settings, alias: str, role: Role) -> ModelVersion | No
     return None if version is None else read_version(settings, version, role, (alias,))
 
 
-def _set(settings: Settings, alias: str, version: int, role: Role) -> None:
-    load_scorer(settings, version, role)
+def _point(settings: Settings, alias: str, version: int) -> None:
     wanted = {"name": settings.model_name, "alias": alias, "version": str(version)}
-    with held(settings, role):
-        rest.call(settings, "POST", "registered-models/alias", json=wanted)
-        if rest.version_by_alias(settings).get(alias) != version:  # its bytes were kept here
-            raise ModelRejected(f"version {version}: {rest.GONE}")
+    rest.call(settings, "POST", "registered-models/alias", json=wanted)
+    if rest.version_by_alias(settings).get(alias) != version:  # its bytes were kept here
+        raise ModelRejected(f"version {version}: {rest.GONE}")

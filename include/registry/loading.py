@@ -36,11 +36,15 @@ class Refused:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What to score with, if anything; why it is not the champion of the registry, if it is not; who was refused."""
+    """What to score with, if anything; why it is not the champion of the registry, if it is not; who was refused.
+
+    `champion` is the version that MLflow named, None where it named none or was not reached.
+    """
 
     scorer: Scorer | None
     problem: str | None = None
     refused: Refused | None = None
+    champion: int | None = None
 
 
 def load_champion(
@@ -57,13 +61,13 @@ def load_champion(
     that a stream which restarts while MLflow is down goes on, after verifying them like any others. Without a
     champion there is no scorer, and `problem` says so. PostgreSQL's errors are the caller's.
     """
-    scorer, raw, problem = None, b"", ""
+    scorer, raw, problem, version = None, b"", "", None
     try:
         version = rest.version_by_alias(settings).get(CHAMPION)
         if version is None:
             return Loaded(None, f"no version of {settings.model_name} is champion: run a retraining first")
         if current is not None and current.version == version:
-            return Loaded(current)
+            return Loaded(current, champion=version)
         registered = read_version(settings, version, role)
         if refused is None or (refused.version, refused.sha256) != (registered.version, registered.sha256):
             refused = None
@@ -78,12 +82,12 @@ def load_champion(
         problem = str(error)
     if scorer is not None:
         _keep(settings, scorer.version, raw)
-        return Loaded(scorer)
+        return Loaded(scorer, champion=version)
     fallback = current or _last_good(settings, role)
     consequence = (
         f"scoring goes on with version {fallback.version}" if fallback else "there is no earlier champion"
     )
-    return Loaded(fallback, f"{problem} - {consequence}", refused)
+    return Loaded(fallback, f"{problem} - {consequence}", refused, version)
 
 
 def load_scorer(settings: Settings, version: int, role: Role = "stream_writer") -> Scorer:

@@ -7,8 +7,11 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from include.models.scorer import Scorer
-from include.registry import loading
+from include.registry import aliases, loading
+from include.registry.errors import RegistryUnavailable
 from include.settings import Settings
 from include.streams import scoring
 from include.streams.store import Handler
@@ -35,6 +38,7 @@ class CurrentModel:
         self.problem = "waiting for a champion model"
         self._settings = settings
         self._refused: loading.Refused | None = None
+        self._champion: int | None = None  # whose place the ledger of promotions knows
         self._sent: tuple[Scorer, Broadcast[Scorer]] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="current-model", daemon=True)
@@ -65,18 +69,29 @@ class CurrentModel:
     def _watch(self) -> None:
         while not self._closed.is_set():
             try:
-                self._use(*self._load())
+                loaded = self._load()
+                self._use(loaded.scorer or self.scorer, loaded.problem or "")
+                self._notice(loaded.champion)
             # Without this thread an old model would score for ever, and nobody would know.
             except Exception as error:  # noqa: BLE001
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 self._use(self.scorer, f"the champion cannot be loaded: {reason}", error)
             self._closed.wait(self._settings.champion_poll_seconds)
 
-    def _load(self) -> tuple[Scorer | None, str]:
-        """The registry's champion or the last good model, and why it is not the champion."""
+    def _load(self) -> loading.Loaded:
         loaded = loading.load_champion(self._settings, self.scorer, refused=self._refused)
         self._refused = loaded.refused
-        return loaded.scorer or self.scorer, loaded.problem or ""
+        return loaded
+
+    def _notice(self, champion: int | None) -> None:
+        """Has the ledger of promotions learn of another champion than before, whoever made it champion."""
+        if champion is None or champion == self._champion:
+            return
+        try:
+            aliases.notice(self._settings, "stream_writer")
+            self._champion = champion
+        except (psycopg.Error, RegistryUnavailable) as error:
+            log.warning("the ledger of promotions was not compared with the champion: %s", error)
 
     def _use(self, scorer: Scorer | None, problem: str, error: Exception | None = None) -> None:
         if scorer is None:

@@ -1,11 +1,14 @@
-"""Whether a model may become champion now, and the way by which it does."""
+"""Whether a model may become champion now, the way by which it does, and the way back."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import psycopg
 
 from include.features.behaviour import FEATURE_SET
-from include.registry import aliases
+from include.registry import aliases, promotions
+from include.registry.promotions import Cause
 from include.settings import Role, Settings
 from include.sql import one_row, statement
 from include.training.parity import FeatureDifference
@@ -16,20 +19,49 @@ class PromotionRefused(RuntimeError):
 
 
 def promote(
-    settings: Settings, version: int, role: Role = "trainer", *, despite_parity: bool = False
+    settings: Settings,
+    version: int,
+    role: Role = "trainer",
+    *,
+    cause: Cause = aliases.UNNAMED,
+    despite_parity: bool = False,
 ) -> None:
     """Makes a version the champion, after verifying it as a scorer would; it is no longer the challenger.
 
     Args:
+        cause: for the ledger; what it says of parity is filled in here.
         despite_parity: also when logged features were found to differ, or were never compared; for an emergency.
 
     Raises:
         RegistryUnavailable, ModelRejected: as `include.registry.loading.load_scorer`; the alias is unchanged then.
         PromotionRefused: see `obstacle`; likewise.
     """
-    if not despite_parity and (reason := obstacle(settings, role)):
+    reason = obstacle(settings, role)
+    if reason and not despite_parity:
         raise PromotionRefused(f"version {version} does not become champion: {reason}")
-    aliases.set_champion(settings, version, role)
+    aliases.set_champion(settings, version, role, replace(cause, parity="passed over" if reason else "clean"))
+
+
+def roll_back(settings: Settings, actor: str, reason: str, role: Role = "trainer") -> int:
+    """Makes the previous champion the champion again and returns its version; parity is not asked.
+
+    The previous champion is the one before the present one that was not rolled back itself: two rollbacks go back by
+    two champions.
+
+    Raises:
+        RegistryUnavailable, ModelRejected: as `promote`.
+        PromotionRefused: the ledger has no earlier champion.
+    """
+    aliases.notice(settings, role)
+    with psycopg.connect(settings.conninfo(role)) as connection:
+        version = promotions.previous(promotions.read(connection))
+    if version is None:
+        raise PromotionRefused(
+            "there is no earlier champion to go back to; `fraudstream model list` shows the versions, and "
+            "`fraudstream model promote VERSION` makes one champion"
+        )
+    aliases.set_champion(settings, version, role, Cause(actor, reason, kind="rollback", mode="human"))
+    return version
 
 
 def obstacle(settings: Settings, role: Role = "trainer") -> str:

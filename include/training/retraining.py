@@ -22,6 +22,7 @@ from include.models import calibration, families
 from include.registry import aliases, registration
 from include.registry.errors import ModelRejected
 from include.registry.loading import load_scorer
+from include.registry.promotions import Cause
 from include.registry.versions import CHALLENGER, CHAMPION, MEASURED_BY, ModelVersion, read_version
 from include.settings import Settings
 from include.sql import one_row
@@ -132,12 +133,14 @@ def retrain(
     maturity: timedelta | None = None,
     seed: int = 0,
     wait_seconds: float = 600,
+    actor: str = "a retraining",
 ) -> TrainingResult:
     """Trains on the `window_days` before `as_of`, registers the model, and makes it champion or challenger.
 
     Everything counts in event time: `as_of` is the newest transaction's time unless given, and labels that became
     known later do not exist. `None` takes the setting, the family's own number of trees, or the maturity that the
-    labels' delays show. The family `auto` takes the best of all on the later time.
+    labels' delays show. The family `auto` takes the best of all on the later time. `actor` is who or what retrains, for
+    the ledger of promotions.
 
     Raises:
         split.NotEnoughData: too few transactions, or too few known frauds for a family that learns from labels.
@@ -175,7 +178,7 @@ def retrain(
             version = _register(settings, candidate, data, facts | {"role": "not measured"})
         lock.execute("select 1")  # the session with the lock is alive: nobody else promotes now
         if decision.alias == CHAMPION:
-            promotion.promote(settings, version)
+            promotion.promote(settings, version, cause=Cause(actor, decision.reason))
         else:
             aliases.set_challenger(settings, version)
     return TrainingResult(

@@ -276,7 +276,7 @@ def test_a_retraining_that_dies_before_promotion_leaves_the_old_champion(shop, m
     )  # the lock is free again
 
 
-def interrupt(*_):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -293,7 +293,7 @@ def with_alias(*arguments):
     set_alias(*arguments)
     die()
 
-client, set_alias = library._client, aliases._set
+client, set_alias = library._client, aliases._point
 def client_that_dies(settings):
     made = client(settings)
     made.set_terminated = die
@@ -302,7 +302,7 @@ def client_that_dies(settings):
 if sys.argv[1] == "before shop.models":
     library._client = client_that_dies
 else:
-    aliases._set = die if sys.argv[1] == "before the alias" else with_alias
+    aliases._point = die if sys.argv[1] == "before the alias" else with_alias
 retraining.decide = lambda *_: retraining.Decision("champion", "it is better")
 retraining.retrain(load(), family="isolation_forest", trees=3)
 """
