@@ -19,6 +19,8 @@ MLFLOW_USER = "admin"
 
 # A site's address without a path, since its pages name their own paths; empty: the default.
 Address = Annotated[str, Field(pattern=r"^(https?://([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?/?)?$")]
+# Where messages are sent; may have a path.
+Receiver = Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Days = Annotated[int, Field(ge=0, le=36_500)]  # a hundred years: a date so long ago exists
 Role = Literal[
@@ -142,6 +144,33 @@ class Settings(BaseSettings):
     training_window_days: int = Field(30, ge=1, le=3_650)
     retrain_schedule: str = "@daily"
 
+    alarm_webhook_url: Receiver = Field("", description="who is told of incidents and alerts; empty: nobody")
+    alarm_webhook_secret: SecretStr | None = Field(
+        None, description="signs what the webhook gets; default: the mounted alarm_webhook_secret"
+    )
+    alarm_slack_url: SecretStr | None = Field(
+        None,
+        description="a hook as Slack has it; its address is the secret; default: the mounted alarm_slack_url",
+    )
+    alarm_mail_to: str = Field("", description="addresses with commas between them")
+    alarm_mail_from: str = "fraudstream@localhost"
+    alarm_smtp_host: str = "127.0.0.1"
+    alarm_smtp_port: Port = 587
+    alarm_smtp_security: Literal["none", "starttls", "tls"] = "starttls"
+    alarm_smtp_username: str | None = None
+    alarm_smtp_password: SecretStr | None = Field(
+        None, description="default: the mounted alarm_smtp_password"
+    )
+    alarm_messages_per_hour: int = Field(
+        20, ge=1, le=3600, description="at most, to each receiver: of incidents, and as many of alerts"
+    )
+    fraud_alerts_topic: str = Field(
+        "", description="every alert as a record, such as fraud-alerts; empty: none"
+    )
+    runbook_url: str = Field(
+        "docs/operations.md", description="what a link to an entry of the runbook starts with"
+    )
+
     mapping: Path | None = Field(
         None, description="for a topic with other field names: the mapping file of docs/import.md"
     )
@@ -209,6 +238,13 @@ class Settings(BaseSettings):
             self.kafka_writer_sasl_password = self._mounted("kafka_writer_sasl_password")
         if self.mlflow_password is None:
             self.mlflow_password = self._mounted("mlflow_admin")
+        self.alarm_webhook_secret = self.alarm_webhook_secret or self._mounted("alarm_webhook_secret")
+        self.alarm_slack_url = self.alarm_slack_url or self._mounted("alarm_slack_url")
+        self.alarm_smtp_password = self.alarm_smtp_password or self._mounted("alarm_smtp_password")
+        if self.alarm_webhook_url and not self.alarm_webhook_secret and not self.in_containers:
+            raise ValueError(
+                "alarm_webhook_url is set, and nothing signs what it gets: set FRAUDSTREAM_ALARM_WEBHOOK_SECRET"
+            )
         if self.kafka_security_protocol.startswith("SASL") and self.kafka_reader is None:
             raise ValueError(
                 "kafka_security_protocol asks for SASL: set FRAUDSTREAM_KAFKA_SASL_USERNAME and "
@@ -244,7 +280,8 @@ class Settings(BaseSettings):
 
     def _mounted(self, name: str) -> SecretStr | None:
         path = self.mounted_secrets / name if self.mounted_secrets else None
-        return SecretStr(path.read_text().strip()) if path and path.exists() else None
+        secret = path.read_text().strip() if path and path.exists() else ""
+        return SecretStr(secret) if secret else None
 
     def as_environment(self) -> dict[str, str]:
         """These settings as variables, for a process that is to have the same ones: what `.env` says no longer counts.
@@ -271,6 +308,13 @@ class Settings(BaseSettings):
             f"{database or self.postgres_database}?sslmode={self.postgres_sslmode}"
             f"&passfile={self.postgres_passfile}"
         )
+
+
+@lru_cache(maxsize=1)
+def secret_variables() -> frozenset[str]:
+    """The variables whose values nobody else may see."""
+    secret = (name for name, field in Settings.model_fields.items() if field.annotation == SecretStr | None)
+    return frozenset(f"{PREFIX}{name.upper()}" for name in secret)
 
 
 def limits(name: str) -> dict[str, Any]:
@@ -317,7 +361,7 @@ def load() -> Settings:
                 if item["loc"]
                 else PREFIX + "*"
             )
-            shown = "" if not item["loc"] or "password" in name.lower() else f" (is {item['input']!r})"
+            shown = "" if not item["loc"] or name in secret_variables() else f" (is {item['input']!r})"
             problems.append(f"{name}: {item['msg']}{shown}")
         raise SettingsError(
             "unusable settings, change them in the environment or in .env:\n  " + "\n  ".join(problems)

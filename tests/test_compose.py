@@ -26,6 +26,7 @@ from include.settings import PREFIX, PROJECT_ROOT, Settings
 
 BASE = PROJECT_ROOT / "docker-compose.yaml"
 EXTERNAL = PROJECT_ROOT / "docker-compose.external-kafka.yaml"
+ALARMS = PROJECT_ROOT / "docker-compose.alarms.yaml"
 DOCKERFILE = PROJECT_ROOT / "Dockerfile"
 
 # Web pages that a person opens: the only ports that are published, and on this machine only.
@@ -89,7 +90,9 @@ def compose() -> list[str] | None:
 
 
 @pytest.mark.skipif(compose() is None, reason="no Docker Compose on this machine")
-@pytest.mark.parametrize("files", [(BASE,), (BASE, EXTERNAL)], ids=["alone", "external-kafka"])
+@pytest.mark.parametrize(
+    "files", [(BASE,), (BASE, EXTERNAL), (BASE, ALARMS)], ids=["alone", "external-kafka", "alarms"]
+)
 def test_compose_itself_accepts_the_files(files):
     arguments = [part for file in files for part in ("--file", str(file))]
     needed = {
@@ -102,7 +105,7 @@ def test_compose_itself_accepts_the_files(files):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
-    assert ("kafka" in json.loads(done.stdout)["services"]) is (len(files) == 1)
+    assert ("kafka" in json.loads(done.stdout)["services"]) is (EXTERNAL not in files)
 
 
 def test_only_known_keys():
@@ -242,7 +245,7 @@ def settings_of(name: str, variables: Mapping[str, str] = MappingProxyType({}), 
 
 
 def test_secrets_are_files_that_git_and_the_image_do_not_get():
-    declared = {**load()["secrets"], **load(EXTERNAL)["secrets"]}
+    declared = {**load()["secrets"], **load(EXTERNAL)["secrets"], **load(ALARMS)["secrets"]}
     assert declared == {name: {"file": f"docker/secrets/{name}"} for name in declared}
     ignored = subprocess.run(
         ["git", "check-ignore", "--quiet", "docker/secrets/postgres"], cwd=PROJECT_ROOT, check=False
@@ -449,6 +452,17 @@ def test_nothing_waits_for_our_broker_when_there_is_another():
     replaced = {name for name, service in external.items() if "depends_on" in service}
     assert waiting == replaced
     assert all("kafka" not in external[name]["depends_on"] for name in replaced)
+
+
+def test_the_relay_reads_the_mounted_secrets_of_receivers_and_empty_files_are_none(tmp_path):
+    mounted = load(ALARMS)["services"]["relay"]["secrets"]
+    assert mounted == ["relay", *load(ALARMS)["secrets"]]
+    for name in mounted:
+        (tmp_path / name).write_text("" if name == "alarm_slack_url" else f"{name}\n")
+    settings = Settings(_env_file=None, home=tmp_path / "home", mounted_secrets=tmp_path)
+    assert settings.alarm_slack_url is None
+    for name in ("alarm_webhook_secret", "alarm_smtp_password"):
+        assert getattr(settings, name).get_secret_value() == name
 
 
 def test_a_mounted_kafka_password_is_used(tmp_path):

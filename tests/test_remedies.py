@@ -38,6 +38,7 @@ FOLLOWED = {
     "test_a_database_of_a_newer_version_is_refused_until_that_version_is_back",
     "restore the file and put the change into a new migration": "platform/test_postgres.py::"
     "test_an_edited_migration_is_refused_until_its_change_is_a_new_one",
+    "set FRAUDSTREAM_ALARM_WEBHOOK_SECRET": "test_settings.py::test_a_webhook_without_a_secret_is_refused",
     "the watchdog hangs, and nothing else that hangs is restarted": "platform/test_watchdog.py::"
     "test_a_watchdog_that_hangs_itself_is_ended_by_up",
     "`make up` starts it": "test_end_to_end.py::test_up_heals_what_a_crash_left",

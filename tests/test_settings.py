@@ -39,6 +39,12 @@ def test_sasl_without_credentials_is_refused():
         Settings(_env_file=None, kafka_security_protocol="SASL_SSL")
 
 
+def test_a_webhook_without_a_secret_is_refused():
+    with pytest.raises(ValidationError, match="FRAUDSTREAM_ALARM_WEBHOOK_SECRET"):
+        Settings(_env_file=None, alarm_webhook_url="https://hook.example.com/a")
+    Settings(_env_file=None, alarm_webhook_url="https://hook.example.com/a", alarm_webhook_secret="s")
+
+
 def test_a_password_is_not_shown(monkeypatch):
     monkeypatch.setenv("FRAUDSTREAM_KAFKA_SASL_PASSWORD", "canary")
     assert "canary" not in repr(Settings(_env_file=None))

@@ -156,7 +156,7 @@ def spark_options(settings: Settings) -> dict[str, str]:
 
 
 def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
-    """Create the transactions and labels topics where missing, and wait until each partition has a leader.
+    """Create the topics of transactions, labels and alerts where missing, and wait until each partition has a leader.
 
     Records of a topic that is made here carry the broker's time: no sender can set the clock by which its events are
     judged. An existing topic is left as it is.
@@ -166,7 +166,9 @@ def ensure_topics(settings: Settings, timeout: float = 30.0) -> None:
         KafkaRefused: the brokers refuse this user.
     """
     broker = _Admin(settings, timeout)
-    topics = [settings.transactions_topic, settings.labels_topic]
+    topics = list(
+        filter(None, (settings.transactions_topic, settings.labels_topic, settings.fraud_alerts_topic))
+    )
     present = broker.topics()
     config = {TIME_OF_RECORDS: BROKERS_TIME}
     if settings.kafka_replication_factor >= 3:

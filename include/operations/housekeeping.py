@@ -108,6 +108,10 @@ EXPIRING = (
     ),
     Expiring("known_frauds", "keep_labels_days", "greatest(reported + 30, counts_from) < %(before)s"),
     Expiring("fraud_alerts", "keep_alerts_days", "created_at < %(before)s"),
+    Expiring("incidents", "keep_alerts_days", "closed_at < %(before)s"),
+    Expiring(
+        "outbox", "keep_logs_days", "created_at < %(before)s and (sent_at is not null or undeliverable)"
+    ),
     Expiring("dead_letters", "keep_dead_letters_days", "at < least(%(before)s, %(checked)s::timestamptz)"),
     # A letter about an id says which score does not count.
     Expiring(

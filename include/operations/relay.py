@@ -1,108 +1,79 @@
-"""The relay sends what is in the outbox: a thread for each channel, so that one that is slow holds up no other.
+"""The relay does what is to be told to others: a thread for each kind of work, so that a slow one holds up no other.
 
 It is a service of its own, outside Airflow, and tells of a dead Airflow, too.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from threading import Event
+from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaError, KafkaException, Producer
 
-from include.broker.kafka import QUIET, writer_config
-from include.operations import incidents, outbox
-from include.operations.outbox import Message, Sender, SendFailed, SendRefused
-from include.settings import Settings
+from include.operations import notices, outbox
+from include.operations.receivers import Mail, Slack, Topic, Webhook
+from include.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
 LABELS = "labels"
-IDLE_SECONDS = 1.0  # between two looks at a channel without messages
+IDLE_SECONDS = 1.0  # between two looks when there was nothing to do
 AWAY_SECONDS = 2.0  # between two attempts to reach PostgreSQL
 BEAT_SECONDS = 90.0  # a thread that was silent for longer hangs
-KAFKA_SECONDS = 15.0  # for the acknowledgement of a batch
-ID_HEADER = "idempotency-key"
+
+Work = Callable[[psycopg.Connection[Any]], int]
+"""Does some of what waits; returns how much, 0 when nothing waits."""
 
 
-class Topic:
-    """Sends a channel's messages to a Kafka topic: the value as JSON, the message's id as a header."""
-
-    batch = 500
-    patience: timedelta | None = None
-
-    def __init__(self, settings: Settings, topic: str):
-        self._topic = topic
-        self._producer = Producer(
-            writer_config(
-                settings,
-                client_id="fraudstream-relay",
-                partitioner="murmur2_random",
-                message_timeout_ms=int(KAFKA_SECONDS * 1000),
-            ),
-            logger=QUIET,
-        )
-
-    def send(self, messages: Sequence[Message]) -> None:
-        errors: list[KafkaError] = []
-
-        def note(error: KafkaError | None, _: object) -> None:
-            if error is not None:
-                errors.append(error)
-
-        for message in messages:
-            value = json.dumps(message.value, separators=(",", ":")).encode()
-            header: list[tuple[str, str | bytes | None]] = [(ID_HEADER, str(message.id))]
-            try:
-                self._producer.produce(
-                    self._topic, value, message.key.encode() or None, headers=header, on_delivery=note
-                )
-            except (KafkaException, BufferError) as error:
-                problem = error.args[0]
-                errors.append(problem if isinstance(problem, KafkaError) else KafkaError(KafkaError._FAIL))
-        left = self._producer.flush(KAFKA_SECONDS + 5)
-        if errors or left:
-            text = f"topic {self._topic}: {errors[0].str() if errors else 'not acknowledged in time'}"
-            final = any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in errors)
-            raise SendRefused(text) if final else SendFailed(text)
-
-
-class Nobody:
-    """Takes alarms where nobody is to be told: they are seen on the pages."""
-
-    batch = 500
-    patience: timedelta | None = None
-
-    def send(self, messages: Sequence[Message]) -> None:
-        pass
-
-
-def senders(settings: Settings) -> dict[str, Sender]:
+def senders(settings: Settings) -> dict[str, outbox.Sender]:
     """Who sends the messages of which channel."""
-    return {LABELS: Topic(settings, settings.labels_topic), incidents.CHANNEL: Nobody()}
+    chosen: dict[str, outbox.Sender] = {LABELS: Topic(settings, settings.labels_topic)}
+    if settings.fraud_alerts_topic:
+        chosen[notices.ALERT_RECORDS] = Topic(settings, settings.fraud_alerts_topic)
+    if settings.alarm_webhook_url:
+        if not settings.alarm_webhook_secret:
+            raise SettingsError(
+                "FRAUDSTREAM_ALARM_WEBHOOK_URL is set: FRAUDSTREAM_ALARM_WEBHOOK_SECRET is missing"
+            )
+        secret = settings.alarm_webhook_secret.get_secret_value()
+        chosen[notices.WEBHOOK] = Webhook(settings.alarm_webhook_url, secret)
+    if settings.alarm_slack_url:
+        chosen[notices.SLACK] = Slack(settings.alarm_slack_url.get_secret_value())
+    if settings.alarm_mail_to:
+        chosen[notices.MAIL] = Mail(settings)
+    return chosen
+
+
+def work(settings: Settings) -> dict[str, Work]:
+    """All that a relay does, by name."""
+    sending: dict[str, Work] = {
+        channel: partial(outbox.deliver, channel=channel, sender=sender)
+        for channel, sender in senders(settings).items()
+    }
+    telling = (notices.tell_of_incidents, notices.tell_of_alerts, notices.record_alerts)
+    return sending | {tell.__name__: partial(tell, settings=settings) for tell in telling}
 
 
 @dataclass
 class Relay:
-    """Sends until `stopping` is set.
+    """Works until `stopping` is set.
 
     Args:
-        senders: by channel.
+        work: by name; each has a thread and a connection of its own.
     """
 
     settings: Settings
-    senders: Mapping[str, Sender]
+    work: Mapping[str, Work]
     stopping: Event
 
     def __post_init__(self) -> None:
-        self._beats = dict.fromkeys(self.senders, time.monotonic())
+        self._beats = dict.fromkeys(self.work, time.monotonic())
 
     @property
     def works(self) -> bool:
@@ -111,25 +82,25 @@ class Relay:
 
     def run(self) -> None:
         """Returns when `stopping` is set and each thread has finished its batch; raises what ended a thread."""
-        with ThreadPoolExecutor(len(self.senders)) as pool:
-            threads = [pool.submit(self._serve, channel) for channel in self.senders]
+        with ThreadPoolExecutor(len(self.work)) as pool:
+            threads = [pool.submit(self._serve, name) for name in self.work]
             done, _ = wait(threads, return_when=FIRST_COMPLETED)
             self.stopping.set()
         for thread in done:
             thread.result()
 
-    def _serve(self, channel: str) -> None:
+    def _serve(self, name: str) -> None:
         while not self.stopping.is_set():
             try:
-                self._send(channel)
+                self._work(name)
             except psycopg.OperationalError as error:
-                log.warning("%s: PostgreSQL: %s", channel, str(error).strip())
-                self._beats[channel] = time.monotonic()
+                log.warning("%s: PostgreSQL: %s", name, str(error).strip())
+                self._beats[name] = time.monotonic()
                 self.stopping.wait(AWAY_SECONDS)
 
-    def _send(self, channel: str) -> None:
+    def _work(self, name: str) -> None:
         with psycopg.connect(self.settings.conninfo("relay"), autocommit=True) as connection:
             while not self.stopping.is_set():
-                self._beats[channel] = time.monotonic()
-                if not outbox.deliver(connection, channel, self.senders[channel]):
+                self._beats[name] = time.monotonic()
+                if not self.work[name](connection):
                     self.stopping.wait(IDLE_SECONDS)

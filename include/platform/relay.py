@@ -8,7 +8,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
-from include.operations.relay import Relay, senders
+from include.operations.relay import Relay, work
 from include.settings import load
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    relay = Relay(settings, senders(settings), stopping)
+    relay = Relay(settings, work(settings), stopping)
     server = ThreadingHTTPServer((settings.listen_address, settings.relay_port), handler(relay))
     server.daemon_threads = True
     Thread(target=server.serve_forever, daemon=True).start()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from include.platform import airflow, broker, mlflow, postgres, processes, secrets, watch
 from include.platform.http import answers
-from include.settings import PROJECT_ROOT, Settings
+from include.settings import PROJECT_ROOT, Settings, secret_variables
 
 WATCHDOG = "watchdog"
 RELAY = "relay"
@@ -131,7 +131,7 @@ def environment(settings: Settings, service: Service | None = None) -> dict[str,
     ours["SPT_NOENV"] = "1"  # Airflow's processes that rename themselves keep what the mark is read from
     complete = inherited | ours | (service.environment(settings) if service else {})
     if service is SERVICES["postgres"]:  # may run as another user, who reads its environment
-        complete = {name: value for name, value in complete.items() if not name.endswith("PASSWORD")}
+        complete = {name: value for name, value in complete.items() if name not in secret_variables()}
     return complete
 
 

@@ -15,6 +15,7 @@ from include.broker import kafka as broker
 from include.operations import outbox, relay
 from include.operations.incidents import SEVERITIES, Kind, close_incident, open_incident
 from include.operations.outbox import FIRST_PAUSE, LONGEST_PAUSE, SendFailed, SendRefused, deliver, pause, put
+from include.operations.receivers import ID_HEADER
 
 pytestmark = pytest.mark.services
 ROWS = "select sent_at is not null, undeliverable, attempts, last_error from shop.outbox order by id"
@@ -144,7 +145,7 @@ def test_a_label_arrives_in_its_topic_under_its_key_and_id(connection, kafka):
     before = broker.bounds(kafka, kafka.labels_topic)
     put(connection, relay.LABELS, {"transaction_id": "t1"}, key="user-1")
     stopping = Event()
-    running = relay.Relay(kafka, {relay.LABELS: relay.Topic(kafka, kafka.labels_topic)}, stopping)
+    running = relay.Relay(kafka, relay.work(kafka), stopping)
     thread = Thread(target=running.run)
     thread.start()
     while thread.is_alive() and not sent(connection):
@@ -162,7 +163,7 @@ def test_a_label_arrives_in_its_topic_under_its_key_and_id(connection, kafka):
     consumer.close()
     ((id,),) = connection.execute("select id from shop.outbox").fetchall()
     assert (record.key(), json.loads(record.value())) == (b"user-1", {"transaction_id": "t1"})
-    assert dict(record.headers())[relay.ID_HEADER] == str(id).encode()
+    assert dict(record.headers())[ID_HEADER] == str(id).encode()
 
 
 def sent(connection):
