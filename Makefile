@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test test-containers bench faults audit lint lock jars-lock
+.PHONY: help up down status test test-containers bench faults audit lint dashboards lock jars-lock
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -47,6 +47,9 @@ audit: $(INSTALLED)  ## Known vulnerabilities of the locked packages
 
 lint: $(INSTALLED)  ## Check the code's style and its types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+dashboards: $(INSTALLED)  ## Write grafana/dashboards and grafana/provisioning/alerting anew from include/grafana
+	@$(BIN)/python -m include.grafana.build
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra test \

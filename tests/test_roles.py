@@ -75,6 +75,25 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.promotion_outcomes": LEDGER,
     **dict.fromkeys(
         (
+            "shop.rolled_up",
+            "shop.rollup_state",
+            "shop.activity",
+            "shop.score_counts",
+            "shop.delay_counts",
+            "shop.flagged",
+            "shop.pages",
+            "monitoring.not_rolled_up",
+        ),
+        {},
+    ),
+    **dict.fromkeys(
+        (
+            "monitoring.activity",
+            "monitoring.score_counts",
+            "monitoring.delay_counts",
+            "monitoring.flagged",
+            "monitoring.settled",
+            "monitoring.pages",
             "monitoring.transactions",
             "monitoring.scores",
             "monitoring.alerts",
@@ -140,6 +159,8 @@ FUNCTIONS: dict[str, set[str]] = {
     "shop.event_key": {"trainer"},
     "monitoring.labels_settled_until": {"app", "grafana"},
     "monitoring.daily_performance": {"app", "grafana"},
+    "monitoring.grain": {"app", "grafana"},
+    "monitoring.first_cell": {"app", "grafana"},
 }
 # role: what it may do in which database.
 DATABASES: dict[str, dict[str, set[str]]] = {

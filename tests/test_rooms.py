@@ -16,7 +16,7 @@ FLOORS = (
     {"settings"},
     {"events", "broker"},
     {"sql"},
-    {"features", "generator", "queries"},
+    {"features", "generator", "grafana", "queries"},
     {"imports", "models"},
     {"registry"},
     {"streams", "training"},

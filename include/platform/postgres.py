@@ -154,6 +154,17 @@ def provision(settings: Settings) -> None:
         connection.execute(sql.SQL("grant connect, temporary on database {} to stream_writer").format(shop))
         connection.execute(sql.SQL("grant connect on database {} to {}").format(shop, members))
     migrate(settings)
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        record_pages(connection, settings)
+
+
+def record_pages(connection: psycopg.Connection, settings: Settings) -> None:
+    """Writes where browsers reach the pages, for links in Grafana's dashboards."""
+    connection.execute(
+        "insert into shop.pages (page, address) values ('streamlit', %s)"
+        " on conflict (page) do update set address = excluded.address",
+        (str(settings.streamlit_public_url).rstrip("/"),),
+    )
 
 
 def _verifier(connection: psycopg.Connection, role: str, password: str) -> str:

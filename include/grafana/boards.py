@@ -1,0 +1,123 @@
+"""What the three dashboards have in common: variables, links, annotations."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import table
+from grafana_foundation_sdk.models import dashboard
+
+from include.grafana.panels import BLUE, GREY, rows
+from include.grafana.query import (
+    CATEGORY,
+    COUNTRY,
+    EVENTS,
+    VERSION,
+    address_variable,
+    annotation,
+    fields,
+    variable,
+)
+
+# The newest flagged events with a link to their page; both dashboards of transactions have it.
+LATEST_ALERTS = f"""
+select f.timestamp as "time of payment", f.transaction_id as transaction, f.amount::float8 as amount, f.currency,
+       f.country, f.category, f.score, f.model_version as version, f.is_fraud as "known as fraud",
+       (select string_agg(reason ->> 'text', ' · ')
+        from monitoring.alerts a, jsonb_array_elements(a.reasons) reason
+        where a.transaction_id = f.transaction_id and a.timestamp = f.timestamp) as reasons
+from (
+    select * from monitoring.flagged
+    where {EVENTS} and is_alert
+      and {COUNTRY}
+      and {CATEGORY}
+      and {VERSION}
+    order by timestamp desc
+    limit 50
+) f
+order by f.timestamp desc
+"""
+ALERT_PAGE = {
+    "title": "Open in Streamlit",
+    "url": "${streamlit:raw}/alerts?transaction=${__data.fields.transaction:percentencode}",
+    "targetBlank": True,
+}
+CHOICES = """
+select {column} from monitoring.activity where grain = 86400 and at >= now() - interval '400 days'
+group by {column} order by sum(transactions) desc limit 500
+"""
+
+
+def board(uid: str, title: str, description: str, since: str, refresh: str) -> build.Dashboard:
+    """A dashboard without panels."""
+    return (
+        build.Dashboard(title)
+        .uid(f"fraudstream-{uid}")
+        .description(description)
+        .tags(["fraudstream"])
+        .readonly()
+        .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+        .time(since, "now")
+        .timezone("utc")
+        .refresh(refresh)
+        .timepicker(build.TimePicker().refresh_intervals(["5s", "10s", "30s", "1m", "5m", "15m"]))
+        .with_variable(variable("country", "Country", CHOICES.format(column="country").strip()))
+        .with_variable(variable("category", "Category", CHOICES.format(column="category").strip()))
+        .with_variable(
+            variable(
+                "version",
+                "Model version",
+                "select version::text from monitoring.models order by version desc",
+            )
+        )
+        .with_variable(address_variable("streamlit"))
+        .link(
+            build.DashboardLink("fraudstream")
+            .type(dashboard.DashboardLinkType.DASHBOARDS)
+            .tags(["fraudstream"])
+            .icon("external link")
+            .keep_time(False)
+            .include_vars(True)
+        )
+        .annotation(
+            annotation(
+                "Registered versions",
+                "select created_at as time, 'model version ' || version || ' registered' as text\n"
+                "from monitoring.models\nwhere $__timeFilter(created_at)",
+                GREY,
+            )
+        )
+        .annotation(
+            annotation(
+                "Champion changes",
+                """
+select min(at) as time, 'model version ' || model_version || ' scores from here on' as text
+from (select at, model_version, lag(model_version) over (order by at, model_version) as previous
+      from (select at, max(model_version) as model_version from monitoring.score_counts
+            where grain = 86400 group by at) days) changes
+where model_version is distinct from previous and $__timeFilter(at)
+group by at, model_version
+""",
+                BLUE,
+            )
+        )
+    )
+
+
+def latest_alerts() -> table.Panel:
+    """The table of the newest alerts, each with a link to its page."""
+    return (
+        rows(
+            "Latest alerts",
+            "The newest alerts of the chosen time with what raised them. The link of a transaction opens its page in "
+            "Streamlit, which takes verdicts.",
+            LATEST_ALERTS,
+            width=24,
+            height=9,
+            empty="no alert in this time",
+        )
+        .override_by_name("time of payment", fields(unit="dateTimeAsIso", custom_width=170))
+        .override_by_name("transaction", fields(links=[ALERT_PAGE]))
+        .override_by_name("amount", fields(decimals=2, custom_width=90))
+        .override_by_name("score", fields(decimals=3, custom_width=70))
+        .override_by_name("version", fields(custom_width=70))
+    )
