@@ -54,6 +54,10 @@ select v, md5('run' || v), md5('a' || v) || md5('b' || v), 'isolation_forest', 0
        now() - (%(days)s * (3 - v) / 3.0) * interval '1 day'
 from generate_series(1, 2) v;
 
+insert into shop.promotions (at, kind, version, from_version, actor, reason, mode, parity)
+select created_at, 'promotion', version, nullif(version - 1, 0), 'sample', 'better', 'auto', 'clean' from shop.models;
+insert into shop.promotion_outcomes (promotion_id, done) select id, true from shop.promotions;
+
 insert into shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set,
     features, topic, partition, "offset", broker_time, scored_at)
 select transaction_id, user_id, timestamp, score, score >= m.threshold, m.version, 1,

@@ -90,12 +90,9 @@ def board(uid: str, title: str, description: str, since: str, refresh: str) -> b
             annotation(
                 "Champion changes",
                 """
-select min(at) as time, 'model version ' || model_version || ' scores from here on' as text
-from (select at, model_version, lag(model_version) over (order by at, model_version) as previous
-      from (select at, max(model_version) as model_version from monitoring.score_counts
-            where grain = 86400 group by at) days) changes
-where model_version is distinct from previous and $__timeFilter(at)
-group by at, model_version
+select at as time, kind || ': ' || coalesce('model version ' || version, 'none') || ' is champion' as text
+from monitoring.promotions
+where done and $__timeFilter(at)
 """,
                 BLUE,
             )
