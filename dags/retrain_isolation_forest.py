@@ -42,8 +42,10 @@ with DAG(
                         description="auto: all that the known labels allow, the best on later time"),
         "trees": Param(None, type=["null", "integer"], minimum=FEWEST_TREES, maximum=MOST_TREES, title="Trees",
                        description="empty: the family's own number"),
-        "alert_rate": Param(settings.alert_rate, type="number", title="Share of transactions to alert on",
-                            **limits("alert_rate")),
+        "alerts_per_day": Param(settings.alerts_per_day, type="integer", title="Alerts that the team can read in a day",
+                                **limits("alerts_per_day")),
+        "alert_rate": Param(settings.alert_rate, type="number", title="A fixed share of transactions to alert on",
+                            description="0: what costs and capacity give", **limits("alert_rate")),
     },
 ):  # fmt: skip
 
@@ -52,7 +54,7 @@ with DAG(
         from include.training.retraining import retrain
 
         params = get_current_context()["params"]
-        names = ("family", "window_days", "trees", "alert_rate")
+        names = ("family", "window_days", "trees", "alerts_per_day", "alert_rate")
         result = retrain(load(), **{name: params[name] for name in names})
         return result.summary()
 

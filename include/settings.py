@@ -138,8 +138,20 @@ class Settings(BaseSettings):
         150_000, ge=0, le=1_000_000_000, description="size of that history, spread over its days"
     )
 
+    alerts_per_day: int = Field(
+        2_000, ge=1, le=10_000_000, description="alerts that the team can read in a day"
+    )
+    review_cost: float = Field(
+        5.0, gt=0, le=1_000_000, description="of reading an alert, in the currency of the amounts"
+    )
+    decline_cost: float = Field(
+        50.0, gt=0, le=1_000_000, description="of an honest customer whose payment is declined, likewise"
+    )
     alert_rate: float = Field(
-        0.01, gt=0, lt=0.5, description="share of transactions that the threshold flags"
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="a fixed share of transactions as alerts; 0: what costs and capacity give",
     )
     training_window_days: int = Field(30, ge=1, le=3_650)
     retrain_schedule: str = "@daily"

@@ -93,7 +93,7 @@ def test_a_second_run_of_a_stream_gets_another_logical_date(dags, name):
 def test_forms_start_from_the_settings(dags):
     params = dags[PRODUCER_DAG].params
     assert {"rate", "fraud_rate", "profile", "seed"} <= params.keys()
-    assert {"window_days", "trees", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
+    assert {"window_days", "trees", "alerts_per_day", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
 
 
 def test_every_family_can_be_trained_from_the_form(dags, monkeypatch):

@@ -62,6 +62,7 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.stream_leases": {"stream_writer": "select update", "app": "select", "relay": "select"},
     "shop.reconciled": {"app": "select", "relay": "select"},
     "shop.parity_checks": {"trainer": "select some columns", "app": "select", "relay": "select"},
+    "shop.decision_diffs": {"trainer": "select some columns", "app": "select"},
     "shop.models": {
         "stream_writer": "select",
         "trainer": "select insert",
@@ -108,6 +109,8 @@ RELATIONS: dict[str, dict[str, str]] = {
             "monitoring.verdicts",
             "monitoring.incidents",
             "monitoring.outbox",
+            "monitoring.alert_days",
+            "monitoring.held_back_alerts",
         ),
         READ,
     ),
@@ -137,6 +140,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
         "insert",
         "shop.parity_checks",
     ): "feature_set rows merchants left_out share seconds mismatches",
+    ("trainer", "insert", "shop.decision_diffs"): "version threshold starts ends result",
     (
         "app",
         "select",

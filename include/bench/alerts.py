@@ -14,7 +14,7 @@ from include.bench.worlds import WORLDS
 from include.bench.worlds.history import History
 from include.features.behaviour import FEATURE_SET
 from include.models.explain import reasons
-from include.training.retraining import threshold_at
+from include.training.thresholds import threshold_at
 
 
 class Alert(NamedTuple):

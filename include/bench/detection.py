@@ -33,8 +33,8 @@ from include.models.isolation_forest import IsolationForestDetector
 from include.training import evaluation, stored_rows
 from include.training.evaluation import LabelledScores
 from include.training.parity import recompute
-from include.training.retraining import threshold_at
 from include.training.split import LATER_SHARE, MIN_FRAUDS
+from include.training.thresholds import threshold_at
 
 SEEDS = (21, 22, 23)  # nothing was chosen on them
 WARM, SPLIT = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from include import __version__
-from include.cli import bench, data, faults, mapping, models, platform
+from include.cli import bench, data, diff, faults, mapping, models, platform
 from include.settings import SettingsError
 
 COMMANDS: tuple[click.Command, ...] = (
     *(platform.up, platform.down, platform.status, platform.doctor, platform.logs),
     *(mapping.mapping, data.import_, data.replay, data.reconcile),
-    *(models.train, models.evaluate, models.model),
+    *(models.train, models.evaluate, models.model, diff.diff),
     faults.faults,
     bench.bench,
 )

@@ -44,7 +44,12 @@ SWITCH_SECONDS = 10  # that loading a champion takes at most, beside the pause b
 @click.option(
     "--alert-rate",
     type=bounded("alert_rate"),
-    help="Share of transactions to alert on; FRAUDSTREAM_ALERT_RATE unless given.",
+    help="A fixed share of transactions to alert on, whatever it brings; FRAUDSTREAM_ALERT_RATE unless given.",
+)
+@click.option(
+    "--alerts-per-day",
+    type=bounded("alerts_per_day"),
+    help="Alerts that the team can read in a day; FRAUDSTREAM_ALERTS_PER_DAY unless given.",
 )
 @click.option("--as-of", type=Time(), help="End of the window; the newest event's time unless given.")
 @JSON

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def _print_status(result: dict[str, Any]) -> None:
     champion = result["champion"]
     if champion:
         output.print(f"champion: {champion['name']} version {champion['version']}")
+        for line in _decisions(champion):
+            output.print(line)
     elif state := result["first_champion"]:
         output.print(
             f"champion: none yet, {state['stored']:,} of {state['needed']:,} transactions to train it"
@@ -165,6 +168,27 @@ def _print_status(result: dict[str, Any]) -> None:
         )
     for problem in result["problems"]:
         output.print(problem, style="red", markup=False)
+
+
+def _decisions(champion: dict[str, Any]) -> Iterator[str]:
+    """From which scores on the champion decides, what was expected of it, and the newest day's alerts."""
+    if champion["threshold"] is None:
+        return
+    block = champion["block_threshold"]
+    line = f"alerts from a score of {champion['threshold']:.4f} on"
+    if block is not None:
+        line += f", payments to decline from {block:.4f} on"
+    if rule := champion["decision_rule"]:
+        money = rule["expected_money_a_day"]
+        line += f"; expected a day: {rule['expected_alerts_a_day']:,.0f} alerts"
+        line += "" if money is None else f" worth {money:,.0f}"
+        line += f"; the team can read {rule['alerts_per_day']:,}"
+    yield line
+    if day := champion["alerts_today"]:
+        yield (
+            f"alerts of {day['day']}: {day['alerts']:,}, {day['blocks']:,} of them to decline, "
+            f"{day['held_back']:,} held back"
+        )
 
 
 @click.command()

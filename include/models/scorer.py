@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SESSIONS: dict[tuple[int, str], InferenceSession] = {}
 ORDINARY = 0.05  # share of the training values beyond a value, from which on it is no longer unusual
+Band = Literal["alert", "block"]
 _KEPT_SESSIONS = 4  # champion, challenger, and the ones they replace
 
 
@@ -27,6 +28,8 @@ class Scorer:
         onnx: graph from float32 (N, F) to scores (N, 1).
         reference: (2 Q, F) quantiles of the training vectors (include.models.reference).
         threshold: scores at or above it are alerts.
+        block_threshold: alerts at or above it are payments to decline; None for none.
+        capacity: alerts that the team can read in a day; None where nothing says so.
         version: of the registered model.
         feature_set: `include.features.behaviour.FEATURE_SET` that it was trained on.
         family: kind of detector.
@@ -47,6 +50,8 @@ class Scorer:
     version: int
     feature_set: int
     family: str
+    block_threshold: float | None = None
+    capacity: int | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,6 +72,13 @@ class Scorer:
     def is_alert(self, scores: np.ndarray) -> np.ndarray:
         """Which scores reach the threshold."""
         return scores >= self.threshold
+
+    def bands(self, scores: np.ndarray) -> list[Band]:
+        """What alerts with these scores (N,) ask for: to be read, or to decline the payment."""
+        blocked = (
+            np.zeros(len(scores), bool) if self.block_threshold is None else scores >= self.block_threshold
+        )
+        return ["block" if block else "alert" for block in blocked.tolist()]
 
     def attributions(self, X: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         """How much each feature raises the score of each vector: (N, F) log odds, positive = more suspicious.

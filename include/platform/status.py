@@ -276,12 +276,17 @@ def _counts(
 def _champion(
     connection: psycopg.Connection[dict[str, Any]], settings: Settings, rows: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """The version that the scorer uses now."""
+    """The version that the scorer uses now, from which scores on it decides, and what that was expected to bring."""
     version = next(row["model_version"] for row in rows if row["stream"] == FRAUD_STREAM)
     if version is None:
         return None
-    run = connection.execute("select run_id from shop.models where version = %s", [version]).fetchone()
-    return {"name": settings.model_name, "version": version, "run_id": run and run["run_id"]}
+    model = connection.execute(statement("status_champion"), [version]).fetchone() or {}
+    return {
+        "name": settings.model_name,
+        "version": version,
+        **dict.fromkeys(("run_id", "threshold", "block_threshold", "decision_rule", "alerts_today")),
+        **model,
+    }
 
 
 def _up_record(settings: Settings) -> dict[str, Any]:

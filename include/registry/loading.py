@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,9 +133,10 @@ def _verified(registered: ModelVersion, raw: bytes) -> Scorer:
         )
     detector = _detector(name, families.detector_class(registered.family), raw)
     try:
-        return detector.scorer(
+        scorer = detector.scorer(
             threshold=registered.threshold, version=registered.version, feature_set=registered.feature_set
         )
+        return replace(scorer, block_threshold=registered.block_threshold, capacity=registered.capacity)
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise ModelRejected(f"{name} holds an unusable {registered.family}: {error}") from error
 

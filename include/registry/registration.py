@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 METRICS_A_REQUEST = 1_000  # MLflow takes no more
 
 INSERT = """
-insert into shop.models (version, run_id, sha256, family, threshold, feature_set, trained_from, trained_to, metrics)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+insert into shop.models (version, run_id, sha256, family, threshold, block_threshold, capacity, feature_set,
+    trained_from, trained_to, metrics)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 
 
 def register(
@@ -39,6 +40,8 @@ def register(
     detector: Detector,
     *,
     threshold: float,
+    block_threshold: float | None = None,
+    capacity: int | None = None,
     metrics: Mapping[str, Any],
     params: Mapping[str, Any],
     figures: Mapping[str, Figure],
@@ -58,6 +61,8 @@ def register(
     described = {
         "family": detector.family,
         "threshold": threshold,
+        "block_threshold": block_threshold,
+        "alerts_per_day": capacity,
         "feature_set": FEATURE_SET,
         "features": " ".join(FEATURES),
         "trained_from": trained_from.isoformat(),
@@ -65,6 +70,7 @@ def register(
         "code_version": code_version(),
         **params,
     }
+    tags = {"family": detector.family, "feature_set": str(FEATURE_SET), **_decision_tags(described, metrics)}
     with library.connected(settings) as client:
         experiment_id = _experiment(client, settings.model_name)
         name = f"{detector.family} {trained_from:%Y-%m-%d} to {trained_to:%Y-%m-%d}"
@@ -74,12 +80,13 @@ def register(
             for name, figure in figures.items():
                 client.log_figure(run_id, figure, f"plots/{name}.png")
             model, digest = _upload(client, experiment_id, run_id, detector)
-            version = _create_version(settings, client, run_id, model, detector.family, digest)
+            version = _create_version(settings, client, run_id, model, tags | {"sha256": digest})
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id, "FINISHED")
-    described_by = (run_id, digest, detector.family, threshold, FEATURE_SET, trained_from, trained_to)
+    decides = (threshold, block_threshold, capacity)
+    described_by = (run_id, digest, detector.family, *decides, FEATURE_SET, trained_from, trained_to)
     try:
         with psycopg.connect(settings.conninfo("trainer")) as connection:
             connection.execute(INSERT, (version, *described_by, Jsonb(dict(metrics))))
@@ -105,6 +112,18 @@ def code_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return released
     return f"{released}+{commit}"
+
+
+def _decision_tags(described: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
+    """From which scores on the version decides, and what that is expected to bring, as tags."""
+    rule = metrics.get("decision_rule", {})
+    expected = {name: rule.get(name) for name in ("rule", "expected_alerts_a_day", "expected_money_a_day")}
+    decides = {name: described[name] for name in ("threshold", "block_threshold", "alerts_per_day")}
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in (decides | expected).items()
+        if value is not None
+    }
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
@@ -179,7 +198,7 @@ def _save(detector: Detector, model: LoggedModel, run_id: str, folder: Path) -> 
 
 
 def _create_version(
-    settings: Settings, client: MlflowClient, run_id: str, model: LoggedModel, family: str, digest: str
+    settings: Settings, client: MlflowClient, run_id: str, model: LoggedModel, tags: dict[str, str]
 ) -> int:
     """The number of the version that MLflow makes from a logged model."""
     if not rest.registered_model(settings):
@@ -188,7 +207,7 @@ def _create_version(
         settings.model_name,
         f"models:/{model.model_id}",
         run_id,
-        tags={"sha256": digest, "family": family, "feature_set": str(FEATURE_SET)},
+        tags=tags,
         await_creation_for=0,
         model_id=model.model_id,
     )

@@ -28,6 +28,8 @@ class ModelVersion:
     sha256: str
     family: str
     threshold: float
+    block_threshold: float | None
+    capacity: int | None
     feature_set: int
     trained_from: datetime
     trained_to: datetime

@@ -57,6 +57,8 @@ _ALERTS = {
     "score": "float8",
     "threshold": "float8",
     "model_version": "int4",
+    "band": "text",
+    "capacity": "int4",
     "reasons": "jsonb",
     **_LOG_POSITION,
 }
@@ -253,8 +255,10 @@ def _write_alerts(
 ) -> None:
     rows = []
     log = span.topic, span.partition, span.generation
-    for at, t, value, why in alerts:
-        decision = Decimal(str(t.amount)), value, scorer.threshold, scorer.version, Jsonb(why)
+    bands = scorer.bands(np.array([value for _, _, value, _ in alerts]))
+    for (at, t, value, why), band in zip(alerts, bands, strict=True):
+        by = scorer.threshold, scorer.version, band, scorer.capacity
+        decision = Decimal(str(t.amount)), value, *by, Jsonb(why)
         rows.append((t.transaction_id, t.user_id, t.timestamp, *decision, *log, at.offset))
     copy(connection, writer, "shop.fraud_alerts", _ALERTS, rows)
 

@@ -26,7 +26,8 @@ from include.registry.promotions import Cause
 from include.registry.versions import CHALLENGER, CHAMPION, MEASURED_BY, ModelVersion, read_version
 from include.settings import Settings
 from include.sql import one_row
-from include.training import evaluation, plots, promotion, split
+from include.training import evaluation, plots, promotion, split, thresholds
+from include.training.thresholds import threshold_at
 
 if TYPE_CHECKING:
     from include.models.base import Detector
@@ -58,6 +59,8 @@ class TrainingResult:
     reason: str
     family: str
     threshold: float
+    block_threshold: float | None
+    decision_rule: Mapping[str, Any]
     vectors: str
     rows: dict[str, int]
     trained_from: datetime
@@ -103,7 +106,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted detector with its fast form and threshold, its decisions on the later rows, and what they measure.
+    """A fitted detector with its fast form and thresholds, its decisions on the later rows, and what they measure.
 
     `rows` counts the rows of each part, and as `fit` those that were really learned from. `probable` are later rows
     with the probabilities that two constants from the rows before them give (include.models.calibration).
@@ -114,6 +117,7 @@ class Candidate:
     later: evaluation.LabelledScores
     metrics: Mapping[str, Any]
     rows: dict[str, int]
+    choice: thresholds.Choice
     probable: evaluation.LabelledScores | None = None
 
     @property
@@ -128,6 +132,7 @@ def retrain(
     window_days: int | None = None,
     trees: int | None = None,
     alert_rate: float | None = None,
+    alerts_per_day: int | None = None,
     family: str = families.AUTO,
     as_of: datetime | None = None,
     maturity: timedelta | None = None,
@@ -138,7 +143,7 @@ def retrain(
     """Trains on the `window_days` before `as_of`, registers the model, and makes it champion or challenger.
 
     Everything counts in event time: `as_of` is the newest transaction's time unless given, and labels that became
-    known later do not exist. `None` takes the setting, the family's own number of trees, or the maturity that the
+    known later do not exist. `None` takes the settings, the family's own number of trees, or the maturity that the
     labels' delays show. The family `auto` takes the best of all on the later time. `actor` is who or what retrains, for
     the ledger of promotions.
 
@@ -153,24 +158,23 @@ def retrain(
     options = {"seed": seed, **({"trees": trees} if trees else {})}
     detectors = [families.detector_class(name)(**options) for name in names]
     window_days = window_days or settings.training_window_days
-    alert_rate = alert_rate or settings.alert_rate
+    limits = thresholds.Limits.of(settings, alerts_per_day=alerts_per_day, alert_rate=alert_rate)
     rng = np.random.default_rng(seed)
     with _only_one(settings, wait_seconds) as lock:
         incumbent, refused = _incumbent(settings)
         data = split.read(settings, window_days=window_days, as_of=as_of, maturity=maturity)
-        candidates, left_out = fit_all(detectors, data, alert_rate, maturity, rng)
+        candidates, left_out = fit_all(detectors, data, limits, maturity, rng)
         candidate = best(candidates)
         decision = _unless_parity_is_broken(settings, decide(data, candidate.later, incumbent, refused, rng))
         logger.info("%s: %s", decision.alias, decision.reason)
         compared = {fitted.detector.family: fitted.average_precision for fitted in candidates}
         facts = _facts(data, decision, candidate, compared, left_out) | {
             "window_days": window_days,
-            "alert_rate": alert_rate,
         }
         final, trained_to, measured_by = candidate.scorer, data.trained_to, None
         if data.measured:
             measured_by = _register(settings, candidate, data, facts | {"role": "measured on later time"})
-            detector, final, trained_to = refit(candidate, data, alert_rate)
+            detector, final, trained_to = refit(candidate, data)
             again = replace(candidate, detector=detector, scorer=final)
             facts |= {"role": "the measured recipe, fitted again", MEASURED_BY: measured_by}
             version = _register(settings, again, data, facts, trained_to, measured_by)
@@ -188,6 +192,8 @@ def retrain(
         reason=decision.reason,
         family=candidate.detector.family,
         threshold=final.threshold,
+        block_threshold=final.block_threshold,
+        decision_rule=candidate.choice.described(),
         vectors=data.source,
         rows=candidate.rows,
         trained_from=data.trained_from,
@@ -204,7 +210,7 @@ def retrain(
 def fit_all(
     detectors: Sequence[Detector],
     data: split.TrainingData,
-    alert_rate: float,
+    limits: thresholds.Limits,
     maturity: timedelta | None,
     rng: np.random.Generator,
 ) -> tuple[list[Candidate], dict[str, str]]:
@@ -216,7 +222,7 @@ def fit_all(
     candidates, left_out = [], {}
     for detector in detectors:
         try:
-            candidates.append(fit(detector, data, alert_rate, maturity, rng))
+            candidates.append(fit(detector, data, limits, maturity, rng))
         except split.NotEnoughData as error:
             if len(detectors) == 1:
                 raise
@@ -238,11 +244,11 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 def fit(
     detector: Detector,
     data: split.TrainingData,
-    alert_rate: float,
+    limits: thresholds.Limits,
     maturity: timedelta | None,
     rng: np.random.Generator,
 ) -> Candidate:
-    """Fits the detector on the earlier part, and measures it on the later one at the threshold of `alert_rate`.
+    """Fits the detector on the earlier part, and measures it on the later one at the thresholds that pay most there.
 
     A supervised family's scores become probabilities by the labels of the later part.
 
@@ -253,54 +259,69 @@ def fit(
     detector.fit(X, y)
     learned = int((y >= 0).sum()) if detector.supervised else len(X)
     scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
-    probable = None
+    uncalibrated = None
     if detector.supervised and data.measured:
         uncalibrated = data.later(scorer)
-        probable = _calibrated_by_the_first_half(uncalibrated, alert_rate)
         detector.calibrate(*calibration.learn(uncalibrated.score, uncalibrated.fraud))
         scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
-    scorer = replace(scorer, threshold=threshold_at(scorer.score(data.after_fit()), alert_rate))
+    choice = thresholds.choose(data.later(scorer), data.transactions_a_day(), limits, data.share)
+    scorer = _with_thresholds(scorer, scorer.score(data.after_fit()), choice)
     later = data.later(scorer)
     metrics: Mapping[str, Any] = {"transactions": len(later)}
+    probable = None
     if later.fraud.any():
         metrics = evaluation.metrics(later, rng=rng)
-        if probable is not None:
+        if uncalibrated is not None:
+            probable = _calibrated_by_the_first_half(uncalibrated, choice.alert_share)
             metrics = {**metrics, "reliability": evaluation.reliability(probable)}
+    metrics = {**metrics, "decision_rule": choice.described()}
     rows = data.parts.sizes() | {"fit": learned}
-    return Candidate(detector, scorer, later, metrics, rows, probable)
+    return Candidate(detector, scorer, later, metrics, rows, choice, probable)
+
+
+def _with_thresholds(
+    scorer: Scorer, score: np.ndarray, choice: thresholds.Choice, least: float = 0.0
+) -> Scorer:
+    """The scorer with the thresholds that the chosen shares of these scores (N,) reach.
+
+    Args:
+        least: the lowest score to decline payments from.
+    """
+    threshold = threshold_at(score, choice.alert_share)
+    return replace(
+        scorer,
+        threshold=threshold,
+        block_threshold=thresholds.block_threshold_at(score, choice.block_share, max(least, threshold)),
+        capacity=choice.alerts_per_day,
+    )
 
 
 def _calibrated_by_the_first_half(
-    later: evaluation.LabelledScores, alert_rate: float
+    later: evaluation.LabelledScores, alert_share: float
 ) -> evaluation.LabelledScores:
     """The second half of the later rows, with probabilities that the labels of the first half give."""
     half = len(later) // 2
     first, second = later[slice(0, half)], later[slice(half, None)]
     constants = calibration.learn(first.score, first.fraud)
     score = calibration.apply(second.score, constants)
-    return replace(second, score=score, alert=score >= threshold_at(score, alert_rate))
+    return replace(second, score=score, alert=score >= threshold_at(score, alert_share))
 
 
-def refit(
-    candidate: Candidate, data: split.TrainingData, alert_rate: float
-) -> tuple[Detector, Scorer, datetime]:
+def refit(candidate: Candidate, data: split.TrainingData) -> tuple[Detector, Scorer, datetime]:
     """The candidate's recipe fitted on all settled rows but the newest ones, and the end of the time it has seen.
 
-    The newest rows set its threshold, which no row that it was fitted on may do: a model is surer of those.
+    The newest rows set its thresholds, which no row that it was fitted on may do: a model is surer of those.
     """
-    X, y = data.to_refit(alert_rate)
+    choice = candidate.choice
+    X, y = data.to_refit(choice.alert_share)
     detector: Detector = clone(candidate.detector).fit(X, y)
     if detector.supervised:
         detector.calibrate(*candidate.detector.calibration_)
     scorer = detector.scorer(threshold=0.0, version=0, feature_set=FEATURE_SET)
-    held = data.held_from(alert_rate)
-    threshold = threshold_at(scorer.score(data.rows.features[held:]), alert_rate)
-    return detector, replace(scorer, threshold=threshold), split.from_seconds(data.rows.timestamp[held])
-
-
-def threshold_at(score: np.ndarray, alert_rate: float) -> float:
-    """The score that the share `alert_rate` of these scores (N,) reaches."""
-    return float(np.quantile(score, 1 - alert_rate, method="higher"))
+    held = data.held_from(choice.alert_share)
+    least = candidate.scorer.block_threshold or 0.0
+    scorer = _with_thresholds(scorer, scorer.score(data.rows.features[held:]), choice, least)
+    return detector, scorer, split.from_seconds(data.rows.timestamp[held])
 
 
 def decide(
@@ -369,6 +390,7 @@ def _facts(
         "settled_until": split.from_seconds(data.settled_until).isoformat(),
         "vectors": data.source,
         "customers_share": data.share,
+        "decision_rule": candidate.choice.rule,
         "compared": ", ".join(results + [f"{family} left out: {why}" for family, why in left_out.items()]),
         "decision": f"{decision.alias}: {decision.reason}",
     }
@@ -393,6 +415,8 @@ def _register(
         settings,
         candidate.detector,
         threshold=threshold,
+        block_threshold=candidate.scorer.block_threshold,
+        capacity=candidate.scorer.capacity,
         metrics=candidate.metrics if measured_by is None else {**candidate.metrics, MEASURED_BY: measured_by},
         params={**own, **facts},
         figures=figures,

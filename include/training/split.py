@@ -19,7 +19,7 @@ import psycopg
 
 from include.features.behaviour import FEATURE_SET, FEATURES
 from include.settings import Settings
-from include.training import evaluation, stored_rows
+from include.training import evaluation, stored_rows, thresholds
 from include.training.recompute import recomputed_rows
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 LATER_SHARE = 0.4  # of the settled rows, to measure on
 UNMEASURED_SHARE = 0.2  # of all rows, for the threshold, while none is settled
 MIN_FIT, MIN_AFTER = 500, 100  # rows
+LEAST_SHARE = 0.001  # of alerts, that the rows for the threshold are counted for
 HELD_ALERTS = 20  # expected among the rows that set the threshold of the model that is fitted again
 MIN_FRAUDS = 20  # for a family that learns from labels
 LOGGED_SHARE = 0.9  # of the window's transactions: with fewer logged vectors all are recomputed
@@ -80,17 +81,22 @@ class TrainingData:
         """There are settled rows after the split."""
         return bool(self.parts.later.start < self.parts.later.stop)
 
-    def held_from(self, alert_rate: float) -> int:
+    def transactions_a_day(self) -> float:
+        """How many come now, of all customers."""
+        return thresholds.transactions_a_day(self.rows.timestamp, self.as_of.timestamp(), self.share)
+
+    def held_from(self, alert_share: float) -> int:
         """The first row that no model is fitted on: the newest ones, and as many as `HELD_ALERTS` alerts need."""
         rows = len(self.rows)
-        first = min(self.parts.later.stop, rows - max(MIN_AFTER, round(HELD_ALERTS / alert_rate)))
+        needed = round(HELD_ALERTS / max(alert_share, LEAST_SHARE))
+        first = min(self.parts.later.stop, rows - max(MIN_AFTER, needed))
         if first <= self.parts.fit.stop:
             return int(self.parts.fit.stop)
         return int(np.searchsorted(self.rows.timestamp, self.rows.timestamp[first]))
 
-    def to_refit(self, alert_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    def to_refit(self, alert_share: float) -> tuple[np.ndarray, np.ndarray]:
         """As `to_fit`, of all rows before `held_from`, with the labels known at `as_of`."""
-        rows = self.rows[: self.held_from(alert_rate)]
+        rows = self.rows[: self.held_from(alert_share)]
         _, fraud, _ = self.labels.of(rows.key)
         return rows.features, np.where(rows.timestamp <= self.settled_until, fraud, -1).astype(np.int8)
 

@@ -11,7 +11,7 @@ import streamlit as st
 from include.settings import load
 from streamlit_app import charts, data, judging, words
 
-INBOXES = {"open": "Open", "decided": "Decided", "all": "All"}
+INBOXES = {"open": "Open", "held_back": "Held back", "decided": "Decided", "all": "All"}
 LISTED = 200
 CHECK = 10  # seconds: how often new alerts are counted
 EVENT = ["transaction_id", "topic", "partition", "offset"]  # tells an event from others with the same id
@@ -50,6 +50,11 @@ def news(newest: pandas.Timestamp | None) -> None:
         st.caption(
             f"{counts['open']:,} open · {counts['confirmed']:,} confirmed as fraud · {counts['dismissed']:,} dismissed "
             f"· {counts['last_day']:,} raised in the last 24 h"
+            + (
+                f" · {counts['held_back']:,} held back: more than the team can read"
+                if counts["held_back"]
+                else ""
+            )
         )
         if newest is None:
             if counts["alerts"] and "inbox_rows" not in st.session_state:
@@ -67,10 +72,13 @@ def inbox_table(rows: pandas.DataFrame) -> pandas.Series:
             "raised": rows["created_at"],
             "amount": rows["amount"],
             "score": rows["score"],
+            "decline": rows["band"].map({"block": "decline"}).fillna(""),
             "reason": [next(iter(words.reasons(items)), "") for items in rows["reasons"]],
             "verdict": rows["verdict"].map({True: "fraud", False: "legitimate"}).fillna(""),
         }
     )
+    if not shown["decline"].any():
+        shown = shown.drop(columns="decline")
     if not shown["verdict"].any():
         shown = shown.drop(columns="verdict")
     table = st.dataframe(
@@ -86,6 +94,7 @@ def inbox_table(rows: pandas.DataFrame) -> pandas.Series:
             ),
             "amount": st.column_config.NumberColumn(format="%.2f"),
             "score": st.column_config.NumberColumn(format="%.3f", width=55),
+            "decline": st.column_config.TextColumn("block", width=60),
             "reason": st.column_config.TextColumn("first reason", width=250),
             "verdict": st.column_config.TextColumn(width=75),
         },

@@ -48,6 +48,43 @@ def champion_figures(model: pandas.Series, role: str) -> None:
         column.metric(label, value, help=note, border=True, height="stretch")
 
 
+def decision_rule(model: pandas.Series) -> None:
+    """From which scores on the champion decides, why, and what was expected of that."""
+    rule = model["metrics"].get("decision_rule")
+    if not rule:
+        return
+    why = {
+        "money": "where caught fraud is worth most after the costs of reviews and declined honest payments",
+        "capacity": "by what the team can read: too few frauds are known to count money",
+        "fixed share": "by a fixed share of transactions",
+    }[rule["rule"]]
+    money, block = rule["expected_money_a_day"], model["block_threshold"]
+    st.caption(
+        f"The threshold was chosen {why}. Expected a day: **{rule['expected_alerts_a_day']:,.0f} alerts** of "
+        f"{rule['transactions_a_day']:,.0f} transactions"
+        + ("" if money is None else f", worth **{money:,.0f}**")
+        + f"; the team can read {rule['alerts_per_day']:,}. "
+        + (
+            "No score is high enough to decline payments unread."
+            if pandas.isna(block)
+            else f"From {block:.3f} on payments are to be declined, {rule['expected_blocks_a_day']:,.0f} a day."
+        )
+    )
+
+
+def held_back(period: dict[str, datetime]) -> None:
+    """The days on which there were more alerts than the team can read."""
+    days = data.slow("alert_days", **period)
+    over = days[days["held_back"] > 0]
+    for _, day in over.tail(3).iterrows():
+        st.warning(
+            f"**{day['held_back']:,} alerts of {day['day']:%d %b} are held back**: {day['alerts']:,} were raised and "
+            f"the team can read {int(day['capacity']):,}. The most suspicious are in the inbox; the others are under "
+            "*Held back*.",
+            icon=":material/stacks:",
+        )
+
+
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
@@ -160,6 +197,46 @@ def scenarios_and_money(period: dict[str, datetime], version: int | None) -> Non
             )
 
 
+def decision_diff() -> None:
+    """The newest comparison of a version with what was decided."""
+    last = data.slow("decision_diff")
+    if last.empty:
+        return
+    result = last.loc[0, "result"]
+    total, daily = result["total"], result["alerts_a_day"]
+    st.subheader(f"What version {result['version']} would decide otherwise")
+    st.caption(
+        f"At a threshold of {result['threshold']:.4f}, on {total['transactions']:,} transactions from "
+        f"{result['start'][:16]} to {result['end'][:16]} UTC, against what was decided then; compared "
+        f"{words.when(last.loc[0, 'at'])} UTC by the DAG `decision_diff` or `fraudstream diff`."
+    )
+    figures = [
+        ("Alerts gained", f"{total['gained']:,}", "It alerts, and no alert was raised."),
+        ("Alerts lost", f"{total['lost']:,}", "An alert was raised, and it does not alert."),
+        ("Alerts a day", f"{daily['candidate']:,.0f}", f"Instead of {daily['stored']:,.0f}."),
+        ("Frauds caught", f"{total['candidate']['caught']:,}",
+         f"Instead of {total['stored']['caught']:,}, of {total['frauds']:,} that are known."),
+        ("Money", f"{result['net_money']:+,.0f}",
+         f"Amounts of caught fraud {result['money']:+,.0f}, and what more or fewer reviews cost."),
+    ]  # fmt: skip
+    for column, (title, value, note) in zip(st.columns(len(figures)), figures, strict=True):
+        column.metric(title, value, help=note, border=True)
+    left, right = st.columns(2)
+    for column, title, parts in (
+        (left, "kind of fraud", result["per_scenario"]),
+        (right, "customers", result["per_group"]),
+    ):
+        rows = [
+            {title: name, "transactions": part["transactions"], "gained": part["gained"], "lost": part["lost"],
+             "frauds": part["frauds"], "caught": part["stored"]["caught"], "would catch": part["candidate"]["caught"]}
+            for name, part in parts.items()
+        ]  # fmt: skip
+        column.dataframe(pandas.DataFrame(rows), hide_index=True)
+    for title, examples in (("Gained", result["gained"]), ("Lost", result["lost"])):
+        with st.expander(f"{title}: the {len(examples)} largest amounts"):
+            st.dataframe(pandas.DataFrame(examples), hide_index=True)
+
+
 def latest_alerts() -> None:
     st.subheader("Latest alerts")
     alerts = data.live("alerts", inbox="all", limit=10)
@@ -229,6 +306,7 @@ def performance() -> None:
             )
         else:
             champion_figures(model, roles[int(model["version"])])
+            decision_rule(model)
         version_history(models, roles)
         parity()
 
@@ -250,10 +328,12 @@ def performance() -> None:
                 icon=":material/hourglass_top:",
             )
             return
+        held_back(period)
         over_time(daily, models)
         shown = model if chosen is None else models[models["version"] == chosen].iloc[0]
         distribution_and_confusion(period, chosen, None if shown is None else float(shown["threshold"]))
         scenarios_and_money(period, chosen)
+        decision_diff()
         latest_alerts()
 
 

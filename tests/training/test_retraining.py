@@ -17,11 +17,12 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
+from include.cli import training_report
 from include.features.behaviour import FEATURES
-from include.models import calibration
+from include.models import calibration, isolation_forest
 from include.models.families import FAMILIES, UnknownFamily
 from include.models.gradient_boosting import GradientBoostingDetector
-from include.models.isolation_forest import FEWEST_FRAUDS, IsolationForestDetector
+from include.models.isolation_forest import IsolationForestDetector
 from include.operations import parity_check
 from include.registry import aliases, loading, registration
 from include.registry.errors import RegistryUnavailable
@@ -30,15 +31,16 @@ from include.training import promotion, retraining, split
 from include.training.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
 from include.training.parity import ParityBroken
 from include.training.promotion import PromotionRefused
-from include.training.retraining import RetrainingRuns, retrain, threshold_at
+from include.training.retraining import RetrainingRuns, retrain
 from include.training.split import NotEnoughData, read
+from include.training.thresholds import FALLBACK_RATE, FEWEST_DECLINED, FEWEST_FRAUDS, threshold_at
 from tests import stored_world
 
 TREES = 30
 FOREST = "isolation_forest"
 
 
-def test_the_threshold_is_reached_by_the_alert_rate():
+def test_the_threshold_is_reached_by_the_share_of_alerts():
     score = np.random.default_rng(0).random(10_000)
     assert (score >= threshold_at(score, 0.01)).sum() == pytest.approx(100, abs=1)
     assert threshold_at(np.array([0.1, 0.5, 0.9]), 0.01) == 0.9
@@ -54,7 +56,10 @@ def test_the_documentation_names_the_limits_of_the_code():
         f"Above {split.MAX_ROWS:,} transactions",
         f"It needs {split.MIN_FRAUDS} such frauds",
         f"from {split.MIN_FRAUDS} known frauds on",
-        f"at least {FEWEST_FRAUDS} frauds",
+        f"at least {isolation_forest.FEWEST_FRAUDS} frauds",
+        f"fewer than {FEWEST_FRAUDS} known frauds",
+        f"at most {FALLBACK_RATE * 100:.0f} % of the transactions",
+        f"at least {FEWEST_DECLINED} such payments",
         f"{split.HELD_ALERTS} expected alerts",
         f"fewer than {calibration.FEWEST_FRAUDS} frauds in the later time",
         f"at least {LABEL_MATURITY.days} days",
@@ -184,7 +189,8 @@ def test_without_enough_known_fraud_a_new_model_does_not_replace_the_champion(sh
     second = retrain(shop, family=FOREST, trees=TREES)
     assert second.alias == "challenger"
     assert "not comparable" in second.reason and "0 customers with known fraud" in second.reason
-    assert second.metrics == {"transactions": second.rows["later"]}
+    assert second.metrics == {"transactions": second.rows["later"], "decision_rule": second.decision_rule}
+    assert second.decision_rule["rule"] == "capacity" and second.decision_rule["expected_money_a_day"] is None
     assert aliases.champion(shop).version == first.version
 
 
@@ -248,6 +254,27 @@ def test_scores_of_a_labelled_family_are_probabilities(shop):
     run_id = aliases.champion(shop).run_id
     plots = MlflowClient(shop.mlflow_tracking_uri).list_artifacts(run_id, "plots")
     assert "plots/reliability.png" in {file.path for file in plots}
+
+
+@pytest.mark.services
+def test_the_registry_and_the_scorer_have_what_the_threshold_was_chosen_for(shop):
+    result = retrain(shop, alerts_per_day=20)
+    rule = result.decision_rule
+    assert rule["rule"] == "money" and 0 < rule["expected_alerts_a_day"] <= 20 == rule["alerts_per_day"]
+    assert rule["expected_money_a_day"] > 0
+    for version in (result.measured_by, result.version):
+        known = {model.version: model for model in aliases.versions(shop)}[version]
+        assert known.capacity == 20 and known.metrics["decision_rule"] == rule
+        scorer = loading.load_scorer(shop, version)
+        assert (scorer.threshold, scorer.block_threshold, scorer.capacity) == (
+            known.threshold, known.block_threshold, known.capacity)  # fmt: skip
+    client = MlflowClient(shop.mlflow_tracking_uri)
+    tags = client.get_model_version(shop.model_name, str(result.version)).tags
+    assert (tags["rule"], tags["alerts_per_day"]) == ("money", "20")
+    assert float(tags["expected_money_a_day"]) == pytest.approx(rule["expected_money_a_day"], rel=1e-5)
+    run = client.get_run(aliases.champion(shop).run_id)
+    assert run.data.metrics["decision_rule/expected_alerts_a_day"] == rule["expected_alerts_a_day"]
+    assert any("the team can read 20" in line for line in training_report.lines(result))
 
 
 @pytest.mark.services
