@@ -96,6 +96,7 @@ def spark() -> Iterator[SparkSession]:
     """A local Spark session with the Kafka connector on its class path."""
     import sys
 
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
     jars.fetch()
@@ -110,7 +111,12 @@ def spark() -> Iterator[SparkSession]:
         .getOrCreate()
     )
     yield session
+    gateway = SparkContext._gateway
     session.stop()
+    # It would else end with the process and log that to a stream that pytest has closed.
+    assert gateway is not None
+    gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 @pytest.fixture(scope="module")
