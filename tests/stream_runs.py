@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from pyspark.sql import SparkSession
 
 from include.broker import kafka
-from include.platform import jars, spark
+from include.platform import jars, processes, spark
 from include.settings import Settings
 from include.streams import current_model, ingest, known_labels, runner
 from include.streams.checkpoint import Checkpoint
@@ -271,7 +271,12 @@ class Submitted:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=log.parent,
-                env={**os.environ, "PYSPARK_PYTHON": sys.executable, **own_settings},
+                env={
+                    **os.environ,
+                    **processes.mark(settings),
+                    "PYSPARK_PYTHON": sys.executable,
+                    **own_settings,
+                },
             )
 
     def __enter__(self) -> Submitted:

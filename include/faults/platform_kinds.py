@@ -121,6 +121,13 @@ def _hang_driver(stack: PlatformStack, rng: random.Random, stream: PlatformStrea
     return [Injected("driver_hangs", "pause", at, (stream.name,))]
 
 
+def _hang_jvm(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
+    """Stops a stream's JVM for good, while its driver lives."""
+    at = time.time()
+    send([_driver(stack, stream)], signal.SIGSTOP)
+    return [Injected("jvm_hangs", "pause", at, (stream.name,))]
+
+
 def _silence(stack: PlatformStack, rng: random.Random, stream: PlatformStream) -> list[Injected]:
     stack.proxy.silence(True)
     try:
@@ -183,6 +190,7 @@ PLATFORM_KINDS: dict[str, Kind[PlatformStack, PlatformStream]] = {
         _kind("scheduler_hangs", "pause", "the scheduler stopped until it is restarted", partial(_hang, SCHEDULER)),
         _kind("api_server_hangs", "pause", "the API server stopped until it is restarted", partial(_hang, API)),
         _kind("driver_hangs", "pause", "a stream's driver stopped until it is restarted", _hang_driver),
+        _kind("jvm_hangs", "pause", "a stream's JVM stopped until it is restarted", _hang_jvm),
         _kind("sessions_ended", "cut", "PostgreSQL ends all its sessions", _cut_sessions),
         _kind("scheduler_sessions_ended", "cut", "... those of the scheduler", partial(_cut_sessions_of, SCHEDULER)),
         _kind("api_server_sessions_ended", "cut", "... those of the API server", partial(_cut_sessions_of, API)),

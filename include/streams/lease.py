@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -32,10 +33,14 @@ set epoch = epoch + 1, holder = %(holder)s, state = 'starting', detail = '', mod
 where stream = %(stream)s returning epoch"""
 _REPORT = f"""
 update shop.stream_leases
-set state = %(state)s, model_version = %(model_version)s, heartbeat_at = clock_timestamp(),
-    detail = concat_ws('; ', nullif(%(detail)s, ''),
+set state = %(state)s, model_version = %(model_version)s,
+    heartbeat_at = case when %(works)s then clock_timestamp() else heartbeat_at end,
+    detail = concat_ws('; ', nullif(%(detail)s, ''), case when not %(works)s then %(hangs)s end,
         case when exists ({_WAITED_FOR}) then 'another driver waits for this stream' end)
 where stream = %(stream)s and epoch = %(epoch)s returning stop_requested"""
+
+
+HANGS = "Spark's JVM does not respond"
 
 
 class LeaseLost(RuntimeError):
@@ -48,6 +53,10 @@ class Lease:
     While it is held, a thread writes the state that was set to shop.stream_leases every second, and sets
     `stop_requested` when somebody asks the stream to stop, or `lost` with the reason. The request stands, and no
     driver starts, until it is taken back: a scheduler that starts the job again does not defeat it.
+
+    Attributes:
+        works: whether what the holder needs for its work responds. While it does not, the heartbeat stays as it is,
+            by which the watchdog learns of it.
     """
 
     def __init__(self, settings: Settings, stream: str, heartbeat_seconds: float = 1.0):
@@ -56,6 +65,7 @@ class Lease:
         self.epoch = 0
         self.stop_requested = threading.Event()
         self.lost: LeaseLost | None = None
+        self.works: Callable[[], bool] = lambda: True
         self._connection = store.connect(settings)
         self._heartbeat_seconds = heartbeat_seconds
         self._state: dict[str, Any] = {"state": "starting", "detail": "", "model_version": None}
@@ -100,6 +110,7 @@ class Lease:
             self._thread.join()
         if self.epoch and self.lost is None:
             self.set_state(state, detail, self._state["model_version"])
+            self.works = lambda: True  # the end is news, whatever it was
             try:
                 self._report()
             except psycopg.Error as error:
@@ -118,7 +129,13 @@ class Lease:
             self._ended.wait(self._heartbeat_seconds)
 
     def _report(self) -> bool:
-        values = {**self._state, "stream": self.stream, "epoch": self.epoch}
+        values = {
+            **self._state,
+            "stream": self.stream,
+            "epoch": self.epoch,
+            "works": self.works(),
+            "hangs": HANGS,
+        }
         row = self._connection.execute(_REPORT, values).fetchone()
         if row is not None and row[0]:
             self.stop_requested.set()

@@ -38,6 +38,7 @@ from include.streams.checkpoint import Checkpoint, CheckpointDamaged, Offsets
 from include.streams.failpoint import Failpoint
 from include.streams.lease import Lease, LeaseLost
 from include.streams.orphan import exit_when_orphaned
+from include.streams.pulse import Pulse
 from include.streams.read_ahead import ReadAhead
 from include.streams.store import Handler, Range, Record, StoreError, Summary, Writer
 
@@ -157,7 +158,13 @@ def run_stream(
     try:
         if lease.take(stopping):
             log.info("%s: epoch %d", definition.stream, lease.epoch)
-            _Run(settings, definition, lease, stopping, session(settings, definition.stream)).run()
+            spark = session(settings, definition.stream)
+            pulse = Pulse(spark)
+            lease.works = pulse.responds
+            try:
+                _Run(settings, definition, lease, stopping, spark).run()
+            finally:
+                pulse.end()
     except (StreamFailed, *OUR_ERRORS, *SPARK_ERRORS) as error:
         if isinstance(error, SPARK_ERRORS) and stopping.is_set():
             lease.release()  # the signal that asked us to stop has ended Spark's JVM meanwhile

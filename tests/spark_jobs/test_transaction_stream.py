@@ -10,8 +10,10 @@ import psutil
 import psycopg
 import pytest
 
+from include.platform import watchdog
 from include.settings import Settings
 from include.streams import store
+from include.streams.lease import HANGS
 from tests.builders import event_bytes
 from tests.stream_runs import Submitted, books, lease, own, produce, query
 from tests.waiting import until
@@ -105,6 +107,27 @@ def test_it_ends_with_its_database_or_its_jvm_and_goes_on_when_started_again(sho
 
     sent.lot()
     with Submitted(shop, NAME, log) as job:
+        job.until(sent.all_accounted_for)
+    sent.assert_stored_once()
+
+
+def test_a_jvm_that_hangs_is_noticed_though_its_driver_lives(shop, sent, tmp_path):
+    sent.lot()
+    dog = watchdog.Watchdog(
+        shop, [watchdog.Job(NAME, patience=8.0)], {"postgres": watchdog.ask_database}, dict
+    )
+    with Submitted(shop, NAME, tmp_path / "job.log") as job:
+        job.until(sent.all_accounted_for)
+        driver = job.driver()
+        until(lambda: not dog.look() and NAME in dog.silent() and dog.silent()[NAME] < 2)
+        os.kill(job.process.pid, signal.SIGSTOP)  # the JVM
+        (hang,) = until(dog.look)
+        assert (hang.part, hang.pid) == (NAME, driver.pid)
+        assert lease(shop, NAME) == ("running", HANGS)
+        until(lambda: not job.left())
+
+    sent.lot()
+    with Submitted(shop, NAME, tmp_path / "job.log") as job:
         job.until(sent.all_accounted_for)
     sent.assert_stored_once()
 
