@@ -258,6 +258,34 @@ def test_no_figure_counts_its_score_or_its_label(shop, name):
         assert connection.execute(queries.text(name), used(name)).fetchall() == before != []
 
 
+REPEAT = """
+insert into shop.fraud_scores (transaction_id, user_id, timestamp, score, is_alert, model_version, feature_set,
+                               features, topic, partition, "offset", broker_time)
+select transaction_id, user_id, timestamp, 0.99, true, model_version, feature_set, features, topic, partition + 100,
+       "offset", broker_time
+from shop.fraud_scores where transaction_id = %(id)s;
+insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
+                                 duplicates, epoch)
+select stream, topic, partition + 100, topic_id, 0, 10, 10 - repeated, 0, repeated, 1
+from shop.stream_offsets join (values ('transaction_stream', 1), ('fraud_stream', 0)) d (stream, repeated) using (stream)
+where topic = (select topic from shop.transactions where transaction_id = %(id)s) and partition = 0
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["confusion", "score_distribution", "scenarios", "fraud_amounts", "daily_performance"]
+)
+def test_no_figure_counts_an_event_twice_that_was_scored_in_two_partitions(shop, name):
+    with psycopg.connect(shop.conninfo("owner")) as connection, connection.transaction(force_rollback=True):
+        before = connection.execute(queries.text(name), used(name)).fetchall()
+        fraud = "select transaction_id from monitoring.labelled_scores where is_fraud limit 1"
+        (transaction_id,) = connection.execute(fraud).fetchone()
+        psycopg.ClientCursor(connection).execute(REPEAT, {"id": transaction_id})
+        counted = "select partition < 100 from monitoring.labelled_scores where transaction_id = %s"
+        assert connection.execute(counted, [transaction_id]).fetchall() == [(True,)]
+        assert connection.execute(queries.text(name), used(name)).fetchall() == before != []
+
+
 def test_its_label_is_not_that_of_the_stored_one(shop, refused):
     with psycopg.connect(shop.conninfo("owner")) as connection:
         scores = connection.execute(
