@@ -267,7 +267,8 @@ from shop.fraud_scores where transaction_id = %(id)s;
 insert into shop.stream_offsets (stream, topic, partition, topic_id, first_offset, next_offset, stored, dead_letters,
                                  duplicates, epoch)
 select stream, topic, partition + 100, topic_id, 0, 10, 10 - repeated, 0, repeated, 1
-from shop.stream_offsets join (values ('transaction_stream', 1), ('fraud_stream', 0)) d (stream, repeated) using (stream)
+from shop.stream_offsets
+join (values ('transaction_stream', 1), ('fraud_stream', 0)) d (stream, repeated) using (stream)
 where topic = (select topic from shop.transactions where transaction_id = %(id)s) and partition = 0
 """
 

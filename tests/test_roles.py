@@ -60,6 +60,7 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.closed_offsets": {"stream_writer": "select", "trainer": "some columns"},
     "shop.topics": REGISTER,
     "shop.stream_leases": {"stream_writer": "select update", "app": "select", "relay": "select"},
+    "monitoring.repeated_scores": {},
     "shop.reconciled": {"app": "select", "relay": "select"},
     "shop.parity_checks": {"trainer": "select some columns", "app": "select", "relay": "select"},
     "shop.decision_diffs": {"trainer": "select some columns", "app": "select"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -18,8 +20,10 @@ from include.features import behaviour, known_frauds
 from include.features.behaviour import FEATURES
 from include.features.definitions import KNOWN_FRAUD_FEATURES, LIFT_FEATURES
 from include.features.entities import KINDS, Coded, coded
+from include.features.geography import country_of
 from include.features.known_frauds import WINDOWS
 from include.settings import Settings
+from include.sql import statement
 from include.streams import known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
 from include.training import parity
@@ -252,6 +256,59 @@ def test_two_events_with_one_id_have_labels_and_merchants_of_their_own(shop):
         )
         lived = known_frauds.in_time(owner, at(-5), at(9))
     assert merchants(lived, ["stored"] * 2, np.concatenate([micros(1), micros(4)])) == [1, 1]
+
+
+def test_a_label_of_an_event_that_is_not_stored_counts_for_what_it_names_live_and_in_a_recomputation(shop):
+    shop.labels(
+        fraud(0.5, transaction_id="refused", transaction_location="Straße, STRASSE"),
+        fraud(0.6, transaction_id="unnamed", merchant_id=None, user_id=None),
+        fraud(0.7, transaction_id="corrected"),
+        fraud(2.5, transaction_id="corrected", is_fraud=False),
+    )
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(
+            "insert into shop.fraud_transactions (transaction_id, timestamp, is_fraud, known_at)"
+            " select transaction_id, timestamp, is_fraud, known_at from shop.known_labels"
+        )
+    with psycopg.connect(shop.settings.conninfo("trainer")) as trainer:
+        known = known_frauds.as_read(trainer), known_frauds.in_time(trainer, at(-5), at(9))
+    for frauds in known:
+        assert merchants(frauds, ["m"] * 2, np.concatenate([micros(1), micros(3)])) == [2, 1]
+        for kind, entity, number in (("country", "strasse", 1), ("shop", "", 2)):
+            counts = frauds.counts({kind: coded_as(entity)}, micros(3))
+            assert counts[0, KINDS.index(kind), -1] == number, kind
+    assert [shop.known(day) for day in (1, 3)] == [2, 1]
+
+
+def coded_as(entity: str) -> Coded:
+    return Coded([entity], np.zeros(1, int))
+
+
+def test_countries_of_old_labels_are_folded_as_those_of_new_ones(shop):
+    """The migration, on labels as the one that made the column left them."""
+    letters = "abcXYZßẞİıΣςσŁÅ éÉ,\u00a0\t'-ﬁÇŞ"
+    places = ["Nairobi, Kenya", "Straße", "İzmir, TÜRKİYE", "\u00a0Côte d’Ivoire\t", "ΣΑΣ", "a,b, ,", ","]
+    places += ["".join(random.Random(i).choices(letters, k=6)) for i in range(300)]
+    with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
+        for number, place in enumerate(places):
+            owner.execute(
+                "insert into shop.transactions (transaction_id, user_id, timestamp, amount, transaction_location,"
+                " topic, partition, \"offset\", broker_time) values (%s, 'u', %s, 1, %s, 't', 0, %s, now())",
+                (f"p{number}", at(-1), place, number),
+            )
+        owner.execute(
+            "insert into shop.known_labels (transaction_id, timestamp, known_at, is_fraud, counts_from, country)"
+            " select transaction_id, timestamp, %s, true, %s,"
+            " nullif(lower(btrim(regexp_replace(transaction_location, '^.*,', ''))), '') from shop.transactions",
+            (at(0.5), at(1).date()),
+        )
+        owner.execute("insert into shop.known_frauds values ('country', 'straße', %s, %s, 1)", (at(1), at(1)))
+        owner.execute(statement("migrations/0011.countries").replace("%", "%%"), ())
+        owner.execute("drop function pg_temp.last_part")
+    countries = dict(query(shop.settings, "select transaction_id, country from shop.known_labels"))
+    assert [countries[f"p{number}"] or "" for number in range(len(places))] == list(map(country_of, places))
+    sums = query(shop.settings, "select entity, frauds from shop.known_frauds where kind = 'country'")
+    assert dict(sums) == Counter(country for country in map(country_of, places) if country)
 
 
 def test_a_second_write_of_labels_changes_nothing(shop):
