@@ -303,7 +303,7 @@ def test_countries_of_old_labels_are_folded_as_those_of_new_ones(shop):
             (at(0.5), at(1).date()),
         )
         owner.execute("insert into shop.known_frauds values ('country', 'straße', %s, %s, 1)", (at(1), at(1)))
-        owner.execute(statement("migrations/0011.countries").replace("%", "%%"), ())
+        owner.execute(statement("migrations/0015.countries").replace("%", "%%"), ())
         owner.execute("drop function pg_temp.last_part")
     countries = dict(query(shop.settings, "select transaction_id, country from shop.known_labels"))
     assert [countries[f"p{number}"] or "" for number in range(len(places))] == list(map(country_of, places))
