@@ -18,7 +18,7 @@ RUN python -m venv /opt/venv \
     && pip install --no-cache-dir --quiet --require-hashes --no-deps -r /tmp/uv.lock \
     && uv pip sync --no-cache --python /opt/venv/bin/python --require-hashes --compile-bytecode requirements.lock \
     && uv pip uninstall --python /opt/venv/bin/python \
-        faker hypothesis mypy pip-audit playwright pytest pytest-timeout ruff types-psutil types-pyyaml \
+        faker grafana-foundation-sdk hypothesis mypy pip-audit playwright pytest pytest-timeout ruff types-psutil types-pyyaml \
     && rm /tmp/uv.lock
 
 # The Kafka connector of Spark: from Maven Central, each jar checked against its sha256.

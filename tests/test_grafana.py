@@ -6,13 +6,15 @@ import numpy as np
 import psycopg
 import pytest
 import yaml
+from psycopg.rows import dict_row
 
+from include.grafana.macros import UnknownMacro, expand
 from include.operations import rollups
+from include.operations.incidents import Kind
 from include.platform.postgres import record_pages
 from include.settings import PROJECT_ROOT, Settings
 from tests import sample_data
 from tests.conftest import EMPTY
-from tests.grafana_macros import UnknownMacro, expand
 
 GRAFANA = PROJECT_ROOT / "grafana"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((GRAFANA / "dashboards").glob("*.json"))}
@@ -179,7 +181,8 @@ def test_the_files_are_what_their_source_makes():
 
     made = build.files()
     assert [path.name for path, text in made.items() if path.read_text() != text] == [], "make dashboards"
-    assert {*(GRAFANA / "dashboards").iterdir()} <= set(made)
+    present = {*(GRAFANA / "dashboards").iterdir(), *(GRAFANA / "provisioning/alerting").iterdir()}
+    assert present == set(made)
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -464,6 +467,113 @@ def test_dashboards_are_provisioned_from_files_only():
         "providers"
     ]
     assert provider["allowUiUpdates"] is False and provider["options"]["path"] == "/etc/grafana/dashboards"
+
+
+ALERTING = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (GRAFANA / "provisioning/alerting").glob("*.yaml")
+}
+RULES = {rule["uid"]: rule for rule in ALERTING["rules"]["groups"][0]["rules"]}
+SCORED_NOW = """
+    update shop.fraud_scores set {} where transaction_id in (
+        select transaction_id from shop.transactions order by timestamp desc limit 700);
+    truncate shop.rolled_up, shop.activity, shop.score_counts, shop.delay_counts, shop.flagged"""
+# What makes a rule fire, and what its alarm must be about.
+FIRES = {
+    "stream-silent": (
+        "update shop.stream_leases set heartbeat_at = now() - interval '5 minutes' where stream = 'fraud_stream'",
+        {"stream": "fraud_stream"},
+    ),
+    "stream-lagging": (
+        "update shop.stream_offsets set next_offset = next_offset + 50000, stored = stored + 50000"
+        " where stream = 'transaction_stream' and topic = 'transactions-data'",
+        {"topic": "transactions-data"},
+    ),
+    "scores-late": (
+        SCORED_NOW.format("scored_at = now(), broker_time = now() - interval '40 seconds'"),
+        {},
+    ),
+    "dead-letters-rising": (
+        """insert into shop.dead_letters (reason, detail, topic, partition, "offset")
+           select 'invalid_json', '', 'transactions-data', 0, 2000000 + n from generate_series(1, 101) n""",
+        {"reason": "invalid_json"},
+    ),
+    "alert-rate": (SCORED_NOW.format("scored_at = now(), is_alert = random() < 0.3"), {}),
+    "scores-drifted": (
+        """update shop.score_counts set bin = bin + 20
+           where grain = 86400 and at = date_trunc('day', now() - interval '1 day', 'UTC')""",
+        {"model_version": "2"},
+    ),
+    "precision-low": (
+        "update shop.flagged set is_fraud = false, is_alert = true, timestamp = now() - interval '9 days'",
+        {},
+    ),
+    "sums-stale": ("update shop.rollup_state set refreshed_at = now() - interval '40 minutes'", {}),
+    "incident-open": (
+        """insert into shop.incidents (kind, subject, severity, summary, runbook)
+           values ('service-down', 'mlflow', 'critical', 'mlflow does not answer', 'service-down')""",
+        {"kind": "service-down", "subject": "mlflow", "runbook": "service-down"},
+    ),
+}  # fmt: skip
+
+
+def alarms(connection: psycopg.Connection, rule: dict) -> list[dict[str, str]]:
+    """The labels of each row whose number is above the rule's limit, as Grafana's threshold expression finds them."""
+    query, threshold = (part["model"] for part in rule["data"])
+    (limit,) = threshold["conditions"][0]["evaluator"]["params"]
+    records = connection.cursor(row_factory=dict_row).execute(query["rawSql"]).fetchall()
+    firing = []
+    for record in records:
+        (number,) = (value for value in record.values() if isinstance(value, float))
+        if number > limit:
+            firing.append({name: value for name, value in record.items() if isinstance(value, str)})
+    return firing
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("uid", RULES)
+def test_a_rule_does_not_fire_while_all_is_well_and_fires_when_it_is_not(grafana, shop, uid):
+    rule = RULES[uid]
+    assert alarms(grafana, rule) == []
+    change, labels = FIRES[uid]
+    with psycopg.connect(shop.conninfo("owner")) as owner, owner.transaction(force_rollback=True):
+        owner.execute(change)
+        (alarm,) = alarms(owner, rule)
+    assert labels.items() <= alarm.items()
+    used = re.findall(r"\.Labels\.(\w+)", str(rule["annotations"]))
+    assert set(used) <= alarm.keys()
+
+
+@pytest.mark.parametrize("uid", RULES)
+def test_a_rule_is_complete(uid):
+    rule = RULES[uid]
+    query, threshold = rule["data"]
+    assert query["datasourceUid"] == query["model"]["datasource"]["uid"] == source()["uid"]
+    assert (threshold["datasourceUid"], threshold["model"]["expression"]) == ("__expr__", "A")
+    assert rule["condition"] == threshold["refId"] and threshold["model"]["type"] == "threshold"
+    assert rule["labels"]["severity"] in ("warning", "critical") and rule["annotations"]["summary"]
+    assert rule["annotations"]["__dashboardUid__"] in {board["uid"] for board in BOARDS.values()}
+    # Grafana would put a variable of its environment, or nothing, for every other dollar sign.
+    dollars = set(re.findall(r"\$\S*?[}\s]|\$.", json.dumps(rule)))
+    assert dollars == {"${FRAUDSTREAM_RUNBOOK_URL}"}
+
+
+def test_a_rule_leads_to_an_entry_of_the_runbook():
+    text = (PROJECT_ROOT / "docs/operations.md").read_text()
+    anchors = {
+        re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+    entries = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in RULES.values()}
+    of_incidents = {*Kind, "{{ .Labels.runbook }}"}
+    assert entries - of_incidents <= anchors
+
+
+def test_alarms_go_to_the_contact_point_that_is_there():
+    (point,) = ALERTING["contact-points"]["contactPoints"]
+    (policy,) = ALERTING["policies"]["policies"]
+    assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} == {point["name"]}
+    severities = {rule["labels"]["severity"] for rule in RULES.values()}
+    assert all(value in severities for route in policy["routes"] for _, _, value in route["object_matchers"])
 
 
 def test_macros_expand_as_grafanas_do():

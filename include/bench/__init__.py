@@ -8,5 +8,6 @@ from datetime import UTC, datetime
 # Each is a module here with a function `measure`; `detection` is another kind of comparison and takes minutes.
 SUITES = ("generator", "decode", "score", "reasons", "customers", "store", "streams")
 DETECTION = "detection"
+QUERIES = "queries"
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # of the simulated time that is measured

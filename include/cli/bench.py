@@ -6,7 +6,7 @@ import json
 
 import click
 
-from include.bench import DETECTION, SUITES
+from include.bench import DETECTION, QUERIES, SUITES
 from include.cli.arguments import JSON
 from include.cli.output import wide_console
 
@@ -14,13 +14,16 @@ from include.cli.output import wide_console
 @click.command()
 @click.argument(
     "suite",
-    type=click.Choice([*SUITES, DETECTION, "all"]),
+    type=click.Choice([*SUITES, DETECTION, QUERIES, "all"]),
     default="all",
 )
+@click.option(
+    "--rows", type=click.IntRange(500_000), default=10_000_000, help="Transactions; for queries only."
+)
 @JSON
-def bench(suite: str, as_json: bool) -> None:
-    """Measure our ways beside the usual ones; detection (minutes, not in all) compares what detectors find."""
-    from include.bench import command, detection
+def bench(suite: str, rows: int, as_json: bool) -> None:
+    """Measure our ways beside the usual ones; detection and queries take minutes and are not in all."""
+    from include.bench import command, detection, queries
     from include.bench.compare import BenchmarkFailed
     from include.cli.terminal import end_on_signals
     from include.platform.jars import JarsError
@@ -35,6 +38,8 @@ def bench(suite: str, as_json: bool) -> None:
         with end_on_signals():
             if suite == DETECTION:
                 result, show = detection.compare_detectors(starting=begins), detection.tables
+            elif suite == QUERIES:
+                result, show = queries.measure(rows, starting=begins), queries.tables
             else:
                 result, show = command.measure(chosen, begins), command.tables
     except (ServerFailed, BenchmarkFailed, JarsError) as error:

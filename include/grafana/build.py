@@ -1,4 +1,4 @@
-"""Writes the dashboards to grafana/dashboards, which Grafana provisions: `make dashboards`."""
+"""Writes the dashboards and alert rules to grafana/, which Grafana provisions: `make dashboards`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from include.grafana import fraud, model, monitoring
+from include.grafana import alerting, fraud, model, monitoring
 from include.settings import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "grafana"
+HEADER = "# Written by `make dashboards` from include/grafana/alerting.py.\n"
 DASHBOARDS = {"monitoring": monitoring.dashboard, "fraud": fraud.dashboard, "model": model.dashboard}
 
 
@@ -25,15 +27,39 @@ def dashboard(name: str) -> dict[str, Any]:
 
 def files() -> dict[Path, str]:
     """What is written where."""
-    return {
+    dashboards = {
         FOLDER / "dashboards" / f"{name}.json": json.dumps(dashboard(name), indent=1, ensure_ascii=False)
         + "\n"
         for name in DASHBOARDS
     }
+    folder = FOLDER / "provisioning" / "alerting"
+    alerts = {
+        folder / f"{name}.yaml": HEADER
+        + yaml.dump(content, Dumper=_Yaml, sort_keys=False, allow_unicode=True, width=200)
+        for name, content in (
+            ("rules", alerting.rules()),
+            ("contact-points", alerting.receivers()),
+            ("policies", alerting.policies()),
+        )
+    }
+    return dashboards | alerts
+
+
+class _Yaml(yaml.SafeDumper):
+    """Texts of several lines as they are."""
+
+
+_Yaml.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
 
 
 def main() -> None:
     for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
 
 

@@ -22,12 +22,11 @@ COLUMNS = ",\n       ".join(
 
 # The population stability index of the scores against those of the version's first seven days, in the same buckets:
 # the sum of (p - q) ln (p / q), with half a transaction added to each bucket.
-DRIFT = f"""
+DRIFT = """
 with known as (
     select model_version, at, grain, bin / 2 as bucket, sum(transactions) as transactions
     from monitoring.score_counts
-    where {CELLS}
-      and {VERSION}
+    where {condition}
     group by model_version, at, grain, bin / 2
 ), reference as (
     select c.model_version, c.bin / 2 as bucket, sum(c.transactions) as transactions
@@ -41,12 +40,29 @@ with known as (
            (coalesce(k.transactions, 0) + 0.5) / (sum(coalesce(k.transactions, 0) + 0.5) over cells) as p,
            (coalesce(r.transactions, 0) + 0.5) / (sum(coalesce(r.transactions, 0) + 0.5) over cells) as q
     from (select distinct model_version, at from known) cell
-    cross join generate_series(0, {BUCKETS - 1}) numbers (bucket)
+    cross join generate_series(0, {last}) numbers (bucket)
     left join known k on k.model_version = cell.model_version and k.at = cell.at and k.bucket = numbers.bucket
     left join reference r on r.model_version = cell.model_version and r.bucket = numbers.bucket
     window cells as (partition by cell.model_version, cell.at)
 )
 """
+
+
+def drift(condition: str) -> str:
+    """The shares p and q of each version, cell and bucket; `condition` chooses the cells."""
+    return DRIFT.format(condition=condition, last=BUCKETS - 1)
+
+
+DRIFT_OF_CELLS = drift(f"{CELLS}\n      and {VERSION}")
+# For the alert rule: the last full day with enough scores.
+DRIFT_OF_A_DAY = (
+    drift("grain = 86400 and at = date_trunc('day', now() - interval '1 day', 'UTC')")
+    + """select model_version::text, sum((p - q) * ln(p / q))::float8 as drift
+from shares
+where model_version in (select model_version from known group by 1 having sum(transactions) >= 500)
+group by model_version
+"""
+)
 
 
 def dashboard() -> build.Dashboard:
@@ -154,7 +170,7 @@ from monitoring.settled
                 "Drift of the scores",
                 "Largest population stability index of the chosen time: the distribution of a version's scores "
                 "against its first seven days. Above 0.1 it has moved, above 0.25 far.",
-                DRIFT
+                DRIFT_OF_CELLS
                 + """select max(psi) as drift
 from (select sum((p - q) * ln(p / q))::float8 as psi from shares group by model_version, at) cells
 """,
@@ -238,7 +254,7 @@ order by at
                 "Drift of the scores over time",
                 "Population stability index of each version's scores against its first seven days. Above 0.1 the "
                 "distribution has moved, above 0.25 far; cells with few transactions vary by chance.",
-                DRIFT
+                DRIFT_OF_CELLS
                 + """select at as time, 'version ' || model_version as metric, sum((p - q) * ln(p / q))::float8 as drift
 from shares
 group by at, model_version
