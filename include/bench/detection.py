@@ -32,7 +32,7 @@ from include.models.gradient_boosting import GradientBoostingDetector
 from include.models.isolation_forest import IsolationForestDetector
 from include.training import evaluation, stored_rows
 from include.training.evaluation import LabelledScores
-from include.training.parity import recompute
+from include.training.recompute import recompute
 from include.training.split import LATER_SHARE, MIN_FRAUDS
 from include.training.thresholds import threshold_at
 

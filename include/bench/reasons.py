@@ -23,7 +23,7 @@ from include.models.scorer import Scorer
 from include.settings import Settings
 from include.streams import FRAUD_STREAM, scoring, store
 from include.streams.store import Range, Writer
-from include.training.parity import Recomputation
+from include.training.recompute import Recomputation
 from include.training.thresholds import threshold_at
 
 ALERT_RATE = 0.015

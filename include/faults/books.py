@@ -26,7 +26,7 @@ from include.faults.stack import Stack
 from include.features import known_frauds
 from include.settings import Settings
 from include.streams import FRAUD_STREAM
-from include.training import parity
+from include.training import feature_differences, recompute
 
 SHOWN = 5  # examples of each problem
 
@@ -304,14 +304,14 @@ def _features(books: Books, stack: Stack) -> None:
         psycopg.connect(stack.superuser()) as connection,
         connection.cursor("features", binary=True, row_factory=with_transactions(_Logged)) as cursor,
     ):
-        passes = parity.Recomputation(known_frauds.as_read(connection))
+        passes = recompute.Recomputation(known_frauds.as_read(connection))
         cursor.itersize = 5_000
         cursor.execute(query)
         while rows := cursor.fetchmany(5_000):
             for partition, group in groupby(rows, key=lambda row: row[0].partition):
                 events, transactions = zip(*group, strict=True)
                 logged = np.array([event.features for event in events], np.float32)
-                for mismatch in parity.compare(logged, passes.vectors(partition, transactions)):
+                for mismatch in feature_differences.compare(logged, passes.vectors(partition, transactions)):
                     offset = events[mismatch.row].offset
                     where = f"{mismatch.feature} at offset {offset} of partition {partition}, by {mismatch.largest:.3g}"
                     books.note("wrong_features", "feature is not what one pass gives", [where])

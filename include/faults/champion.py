@@ -17,7 +17,7 @@ from include.faults.events import EventKind, Events
 from include.features.behaviour import FEATURE_SET
 from include.models.isolation_forest import IsolationForestDetector
 from include.settings import Settings
-from include.training.parity import recompute
+from include.training.recompute import recompute
 
 VERSION = 1
 ROWS = 1_000

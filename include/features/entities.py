@@ -49,9 +49,9 @@ def coded_countries(locations: Sequence[str | None]) -> Coded:
     >>> coded_countries(["Nairobi, Kenya", None, "kenya", "Japan"])
     Coded(values=['kenya', 'japan'], codes=array([ 0, -1,  0,  1]))
     """
-    places = coded(locations)
-    countries = coded([country_of(place) for place in places.values])
-    return Coded(countries.values, np.append(countries.codes, -1)[places.codes])
+    distinct = coded(locations)
+    countries = coded([country_of(location) for location in distinct.values])
+    return Coded(countries.values, np.append(countries.codes, -1)[distinct.codes])
 
 
 def entities(transactions: Sequence[Transaction]) -> dict[str, Coded]:

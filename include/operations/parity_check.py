@@ -28,9 +28,9 @@ from include.features import known_frauds
 from include.features.definitions import FEATURE_SET, FEATURES, PARTITION_FEATURES
 from include.settings import Settings
 from include.sql import one_row, statement
-from include.training import parity
-from include.training.parity import FeatureDifference, ParityBroken, Recomputation
-from include.training.recompute import BATCH
+from include.training import feature_differences
+from include.training.feature_differences import FeatureDifference, ParityBroken
+from include.training.recompute import BATCH, Recomputation
 
 MAX_ROWS = 1_000_000
 HISTORY = FEATURES.index("history")
@@ -151,7 +151,7 @@ def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
         without = np.ix_(~with_merchant[chosen], OF_PARTITION)
         ours = recomputed[chosen]
         ours[without] = logged[without]
-        for mismatch in parity.compare(logged, ours):
+        for mismatch in feature_differences.compare(logged, ours):
             _add(worst, mismatch, f"partition {partition}, offset {compared[mismatch.row].offset}")
     order = sorted(
         worst.values(), key=lambda difference: -np.inf if difference.largest is None else -difference.largest
@@ -159,7 +159,9 @@ def _compared(connection: psycopg.Connection, share: float) -> ParityCheck:
     return ParityCheck(rows, merchants, left_out, share, 0.0, tuple(order))
 
 
-def _add(worst: dict[str, FeatureDifference], mismatch: parity.Mismatch, log_position: str) -> None:
+def _add(
+    worst: dict[str, FeatureDifference], mismatch: feature_differences.Mismatch, log_position: str
+) -> None:
     largest = float(mismatch.largest) if np.isfinite(mismatch.largest) else None
     new = FeatureDifference(mismatch.feature, mismatch.rows, largest, log_position)
     old = worst.get(mismatch.feature)

@@ -11,7 +11,7 @@ from include.registry import aliases, promotions
 from include.registry.promotions import Cause
 from include.settings import Role, Settings
 from include.sql import one_row, statement
-from include.training.parity import FeatureDifference
+from include.training.feature_differences import FeatureDifference
 
 
 class PromotionRefused(RuntimeError):

@@ -6,7 +6,7 @@ and merchants, and the labels known on each day as if each had been read in time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
@@ -75,6 +75,50 @@ class Log:
         return behaviour.compute(
             customers.states, customer_of, columns, merchants.states, merchant_of, known, days.states, day_of
         )
+
+
+class Recomputation:
+    """The feature vectors of a log from empty states, batch after batch.
+
+    Args:
+        frauds: what the stream knew of fraud (`include.features.known_frauds.as_read`); nothing when not given.
+    """
+
+    def __init__(self, frauds: known_frauds.KnownFrauds | None = None) -> None:
+        self._frauds = frauds or known_frauds.KnownFrauds()
+        self._logs: dict[int, Log] = {}
+
+    def vectors(self, partition: int, transactions: Sequence[Transaction]) -> np.ndarray:
+        """(N, len(FEATURES)) float32 of transactions of one partition, in the order of its log."""
+        if partition not in self._logs:
+            self._logs[partition] = Log(self._frauds)
+        return self._logs[partition].vectors(behaviour.columns(transactions))
+
+
+def recompute(
+    transactions: Sequence[Transaction],
+    partitions: Sequence[int] | np.ndarray,
+    frauds: known_frauds.KnownFrauds | None = None,
+) -> np.ndarray:
+    """Feature vectors of scored transactions, recomputed from the first one on.
+
+    Args:
+        transactions: N transactions that the stream scored, in the order of the log within each partition.
+        partitions: (N,) their Kafka partitions.
+        frauds: as for `Recomputation`.
+
+    Returns:
+        (N, len(FEATURES)) float32 in the order of `transactions`.
+    """
+    recomputation = Recomputation(frauds)
+    partition_of = np.asarray(partitions)
+    result = np.empty((len(transactions), len(behaviour.FEATURES)), np.float32)
+    for partition in np.unique(partition_of).tolist():
+        rows = np.flatnonzero(partition_of == partition)
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            result[batch] = recomputation.vectors(partition, [transactions[row] for row in batch])
+    return result
 
 
 def recomputed_rows(

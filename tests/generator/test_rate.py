@@ -14,7 +14,7 @@ from include.generator.config import Config
 from include.generator.profiles import simulation
 from include.models.isolation_forest import IsolationForestDetector
 from include.settings import Settings
-from include.training.parity import Recomputation
+from include.training.recompute import Recomputation
 from tests.generator.worlds import START
 
 LOW, HIGH = 0.05, 10.0

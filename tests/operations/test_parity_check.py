@@ -14,7 +14,7 @@ from include.settings import Settings
 from include.streams import ingest, known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
 from include.training import promotion
-from include.training.parity import ParityBroken
+from include.training.feature_differences import ParityBroken
 from tests.builders import NOW, event_bytes, label_bytes
 from tests.payments import detector, events, payments
 

@@ -26,7 +26,7 @@ from include.settings import Settings
 from include.sql import statement
 from include.streams import known_labels, scoring, store
 from include.streams.store import Range, Record, Writer
-from include.training import parity
+from include.training import feature_differences, recompute
 from tests.builders import event_bytes, label_bytes, transaction
 from tests.payments import detector
 from tests.stream_runs import query
@@ -287,14 +287,14 @@ def coded_as(entity: str) -> Coded:
 def test_countries_of_old_labels_are_folded_as_those_of_new_ones(shop):
     """The migration, on labels as the one that made the column left them."""
     letters = "abcXYZßẞİıΣςσŁÅ éÉ,\u00a0\t'-ﬁÇŞ"
-    places = ["Nairobi, Kenya", "Straße", "İzmir, TÜRKİYE", "\u00a0Côte d’Ivoire\t", "ΣΑΣ", "a,b, ,", ","]
-    places += ["".join(random.Random(i).choices(letters, k=6)) for i in range(300)]
+    locations = ["Nairobi, Kenya", "Straße", "İzmir, TÜRKİYE", "\u00a0Côte d’Ivoire\t", "ΣΑΣ", "a,b, ,", ","]
+    locations += ["".join(random.Random(i).choices(letters, k=6)) for i in range(300)]
     with psycopg.connect(shop.settings.conninfo("owner"), autocommit=True) as owner:
-        for number, place in enumerate(places):
+        for number, location in enumerate(locations):
             owner.execute(
                 "insert into shop.transactions (transaction_id, user_id, timestamp, amount, transaction_location,"
                 " topic, partition, \"offset\", broker_time) values (%s, 'u', %s, 1, %s, 't', 0, %s, now())",
-                (f"p{number}", at(-1), place, number),
+                (f"p{number}", at(-1), location, number),
             )
         owner.execute(
             "insert into shop.known_labels (transaction_id, timestamp, known_at, is_fraud, counts_from, country)"
@@ -306,9 +306,11 @@ def test_countries_of_old_labels_are_folded_as_those_of_new_ones(shop):
         owner.execute(statement("migrations/0015.countries").replace("%", "%%"), ())
         owner.execute("drop function pg_temp.last_part")
     countries = dict(query(shop.settings, "select transaction_id, country from shop.known_labels"))
-    assert [countries[f"p{number}"] or "" for number in range(len(places))] == list(map(country_of, places))
+    assert [countries[f"p{number}"] or "" for number in range(len(locations))] == list(
+        map(country_of, locations)
+    )
     sums = query(shop.settings, "select entity, frauds from shop.known_frauds where kind = 'country'")
-    assert dict(sums) == Counter(country for country in map(country_of, places) if country)
+    assert dict(sums) == Counter(country for country in map(country_of, locations) if country)
 
 
 def test_a_second_write_of_labels_changes_nothing(shop):
@@ -425,8 +427,10 @@ def test_a_recomputation_knows_what_the_stream_knew_and_nothing_before_its_time(
         partitions.append(partition)
     logged = as_logged(shop)
     known = known_frauds.as_read(shop.connection)
-    vectors = parity.recompute(rows, partitions, known)
-    parity.require(np.reshape([logged[row.transaction_id] for row in rows], vectors.shape), vectors)
+    vectors = recompute.recompute(rows, partitions, known)
+    feature_differences.require(
+        np.reshape([logged[row.transaction_id] for row in rows], vectors.shape), vectors
+    )
     for row in rows:
         before = {event[3] + event[2] for event in events if event[0] == "label" and event[2] == row.merchant_id
                   and event[4] and at(event[1]).date() < row.timestamp.date()}  # fmt: skip
@@ -441,8 +445,8 @@ def test_parity_finds_a_label_that_was_counted_too_early(shop):
         owner.execute("update shop.known_labels set counts_from = counts_from + 3")
     rows = [transaction(timestamp=at(day), merchant_id="m") for day in (0.5, 1.5)]
     logged = np.array([as_logged(shop)[name] for name in ("t-0-0", "later")])
-    differences = parity.compare(
-        logged, parity.recompute(rows, [0, 0], known_frauds.as_read(shop.connection))
+    differences = feature_differences.compare(
+        logged, recompute.recompute(rows, [0, 0], known_frauds.as_read(shop.connection))
     )
     differing = {difference.feature for difference in differences}
     assert set(KNOWN_FRAUD_FEATURES) <= differing <= {*KNOWN_FRAUD_FEATURES, *LIFT_FEATURES}

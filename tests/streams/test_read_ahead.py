@@ -19,7 +19,7 @@ from include.settings import Settings
 from include.streams import known_labels, runner, scoring
 from include.streams.read_ahead import ReadAhead
 from include.streams.store import Writer
-from include.training import parity
+from include.training import feature_differences, recompute
 from tests.builders import event_bytes, label_bytes, transaction
 from tests.payments import detector
 from tests.stream_runs import Running, own, produce, query, running
@@ -135,8 +135,8 @@ def test_at_full_speed_it_knows_what_it_knew_day_by_day(
     rows = [transaction(**payment) for payment in paid]
     with psycopg.connect(shop.conninfo("trainer")) as connection:
         known = known_frauds.as_read(connection)
-    vectors = parity.recompute(rows, [int(payment["user_id"][-1]) for payment in paid], known)
-    parity.require(np.array([lived_through[row.transaction_id] for row in rows]), vectors)
+    vectors = recompute.recompute(rows, [int(payment["user_id"][-1]) for payment in paid], known)
+    feature_differences.require(np.array([lived_through[row.transaction_id] for row in rows]), vectors)
     assert vectors[:, behaviour.FEATURES.index("merchant_frauds_30d")].max() >= np.float32(np.log(3))
 
 

@@ -29,7 +29,7 @@ from include.registry.errors import RegistryUnavailable
 from include.settings import PROJECT_ROOT
 from include.training import promotion, retraining, split
 from include.training.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
-from include.training.parity import ParityBroken
+from include.training.feature_differences import ParityBroken
 from include.training.promotion import PromotionRefused
 from include.training.retraining import RetrainingRuns, retrain
 from include.training.split import NotEnoughData, read

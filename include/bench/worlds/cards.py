@@ -73,9 +73,7 @@ def simulate(seed: int, payments: int = 80_000) -> History:
         amount = np.where(
             fraud, misuse[category] * rng.gamma(9, 1 / 9, n), usual * rng.gamma(1.3, 1 / 1.3, n)
         )
-        shop = (
-            np.array([rng.choice(merchant_of[place]) for place in category], int) if n else np.zeros(0, int)
-        )
+        shop = np.array([rng.choice(merchant_of[kind]) for kind in category], int) if n else np.zeros(0, int)
         position = homes[town[customer]] + rng.uniform(-1, 1, (n, 2))
         first, last = np.array(FIRST, object)[customer % 8], np.array(LAST, object)[customer // 8 % 5]
         return {

@@ -143,8 +143,8 @@ def _visitors(
     terminal: np.ndarray,
 ) -> np.ndarray:
     """(S, 12) cards that paid at each copying terminal in the ten days after it was opened."""
-    found = np.empty((len(skimmer), 12), np.int64)
+    copied = np.empty((len(skimmer), 12), np.int64)
     for row, (where, since) in enumerate(zip(skimmer.tolist(), opened.tolist(), strict=True)):
         visits = card[(terminal == where) & (honest["time"] >= since) & (honest["time"] < since + 10 * DAY)]
-        found[row] = rng.choice(visits, 12) if len(visits) else rng.integers(card.max() + 1, size=12)
-    return found
+        copied[row] = rng.choice(visits, 12) if len(visits) else rng.integers(card.max() + 1, size=12)
+    return copied

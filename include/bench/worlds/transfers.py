@@ -49,7 +49,9 @@ def simulate(seed: int, payments: int = 90_000) -> History:
         time: np.ndarray, who: np.ndarray, payee: np.ndarray, amount: np.ndarray, kind: str, **other: Any
     ) -> Block:
         n = len(time)
-        place = other.get("place", np.where(rng.random(n) < 0.012, 3 + rng.integers(0, 3, n), home[who]))
+        destination = other.get(
+            "place", np.where(rng.random(n) < 0.012, 3 + rng.integers(0, 3, n), home[who])
+        )
         device = other.get("device", who * 4 + (rng.random(n) ** 3 * 2.2).astype(int))
         return {
             "time": time,
@@ -60,7 +62,7 @@ def simulate(seed: int, payments: int = 90_000) -> History:
             "currency": constant("EUR", n),
             "device": names("browser", device),
             "location": np.array(PLACES, object)[home[who]],
-            "transaction_location": np.array(PLACES, object)[place],
+            "transaction_location": np.array(PLACES, object)[destination],
             "network": names(
                 "AS",
                 other.get(
@@ -107,8 +109,8 @@ def simulate(seed: int, payments: int = 90_000) -> History:
 
     def mule_at(begin_day: np.ndarray) -> np.ndarray:
         """A mule that was opened in the week or two before."""
-        place = np.searchsorted(opened, begin_day, side="right") - 1 - rng.integers(0, 4, len(begin_day))
-        return np.asarray(mules[np.maximum(place, 0)])
+        position = np.searchsorted(opened, begin_day, side="right") - 1 - rng.integers(0, 4, len(begin_day))
+        return np.asarray(mules[np.maximum(position, 0)])
 
     def times(begin_day: np.ndarray, over_days: float | np.ndarray) -> np.ndarray:
         hour = weighted(rng, by_hour + 2, len(begin_day)) * HOUR + rng.integers(0, HOUR, len(begin_day))

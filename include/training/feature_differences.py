@@ -1,20 +1,13 @@
-"""Whether stored transactions give the vectors that the stream logged."""
+"""In which features logged and recomputed vectors differ."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from include.features import behaviour
 from include.features.behaviour import FEATURES
-from include.features.known_frauds import KnownFrauds
-from include.training.recompute import BATCH, Log
-
-if TYPE_CHECKING:
-    from include.events.transaction import Transaction
 
 TOLERANCE = 1e-5  # vectors are float32; another processor's exp and log may differ in the last bit
 
@@ -47,50 +40,6 @@ class FeatureDifference:
     def __str__(self) -> str:
         size = "where one is not a number" if self.largest is None else f"by up to {self.largest:.3g}"
         return f"{self.feature} in {self.rows:,} rows, {size} ({self.place})"
-
-
-class Recomputation:
-    """The feature vectors of a log from empty states, batch after batch.
-
-    Args:
-        frauds: what the stream knew of fraud (`include.features.known_frauds.as_read`); nothing when not given.
-    """
-
-    def __init__(self, frauds: KnownFrauds | None = None) -> None:
-        self._frauds = frauds or KnownFrauds()
-        self._logs: dict[int, Log] = {}
-
-    def vectors(self, partition: int, transactions: Sequence[Transaction]) -> np.ndarray:
-        """(N, len(FEATURES)) float32 of transactions of one partition, in the order of its log."""
-        if partition not in self._logs:
-            self._logs[partition] = Log(self._frauds)
-        return self._logs[partition].vectors(behaviour.columns(transactions))
-
-
-def recompute(
-    transactions: Sequence[Transaction],
-    partitions: Sequence[int] | np.ndarray,
-    frauds: KnownFrauds | None = None,
-) -> np.ndarray:
-    """Feature vectors of scored transactions, recomputed from the first one on.
-
-    Args:
-        transactions: N transactions that the stream scored, in the order of the log within each partition.
-        partitions: (N,) their Kafka partitions.
-        frauds: as for `Recomputation`.
-
-    Returns:
-        (N, len(FEATURES)) float32 in the order of `transactions`.
-    """
-    recomputation = Recomputation(frauds)
-    partition_of = np.asarray(partitions)
-    result = np.empty((len(transactions), len(FEATURES)), np.float32)
-    for partition in np.unique(partition_of).tolist():
-        rows = np.flatnonzero(partition_of == partition)
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            result[batch] = recomputation.vectors(partition, [transactions[row] for row in batch])
-    return result
 
 
 def compare(logged: np.ndarray, recomputed: np.ndarray, tolerance: float = TOLERANCE) -> list[Mismatch]:

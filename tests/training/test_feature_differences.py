@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.features.behaviour import FEATURES
-from include.training import parity
-from include.training.parity import ParityBroken
+from include.training import feature_differences, recompute
+from include.training.feature_differences import ParityBroken
 from tests.builders import NOW, transaction
 
 
@@ -34,7 +34,10 @@ def log(n: int, seed: int = 3):
 
 def as_streamed(transactions, partitions, sizes):
     """What a stream logs that takes a partition's rows in batches of these sizes."""
-    recomputation, logged = parity.Recomputation(), np.empty((len(transactions), len(FEATURES)), np.float32)
+    recomputation, logged = (
+        recompute.Recomputation(),
+        np.empty((len(transactions), len(FEATURES)), np.float32),
+    )
     for partition in (1, 0):
         rows, start, turn = np.flatnonzero(partitions == partition), 0, 0
         while start < len(rows):
@@ -51,25 +54,25 @@ def as_streamed(transactions, partitions, sizes):
 def test_a_recomputation_gives_what_the_stream_logged(n, seed, sizes):
     transactions, partitions = log(n, seed)
     logged = as_streamed(transactions, partitions, sizes)
-    np.testing.assert_array_equal(parity.recompute(transactions, partitions), logged)
-    parity.require(logged, parity.recompute(transactions, partitions))
+    np.testing.assert_array_equal(recompute.recompute(transactions, partitions), logged)
+    feature_differences.require(logged, recompute.recompute(transactions, partitions))
 
 
 def test_interleaved_partitions_do_not_matter():
     transactions, partitions = log(100)
     by_partition = np.argsort(partitions, kind="stable")
     np.testing.assert_array_equal(
-        parity.recompute([transactions[row] for row in by_partition], partitions[by_partition]),
-        parity.recompute(transactions, partitions)[by_partition],
+        recompute.recompute([transactions[row] for row in by_partition], partitions[by_partition]),
+        recompute.recompute(transactions, partitions)[by_partition],
     )
 
 
 def test_a_forgotten_transaction_is_found_and_named():
     transactions, partitions = log(60)
-    logged = parity.recompute(transactions, partitions)
+    logged = recompute.recompute(transactions, partitions)
     kept = [row for row in range(60) if row != 20]
-    mismatches = parity.compare(
-        logged[kept], parity.recompute([transactions[row] for row in kept], partitions[kept])
+    mismatches = feature_differences.compare(
+        logged[kept], recompute.recompute([transactions[row] for row in kept], partitions[kept])
     )
     assert "history" in {mismatch.feature for mismatch in mismatches}
 
@@ -80,24 +83,24 @@ def test_mismatches_are_named_with_their_size():
     other[2, FEATURES.index("speed")] = 0.25
     other[[1, 3], FEATURES.index("growth")] = [0.5, -2]
     other[4, FEATURES.index("foreign")] = np.nan
-    assert parity.compare(logged, other) == [
+    assert feature_differences.compare(logged, other) == [
         ("foreign", 1, np.inf, 4), ("growth", 2, 2.0, 3), ("speed", 1, 0.25, 2),
     ]  # fmt: skip
     with pytest.raises(ParityBroken, match=r"growth in 2 rows, by up to 2 \(row 3\); speed in 1 rows"):
-        parity.require(logged, other)
+        feature_differences.require(logged, other)
 
 
 def test_the_last_bit_may_differ():
     logged = np.full((1, len(FEATURES)), 11.366755, np.float32)
-    assert parity.compare(logged, np.nextafter(logged, np.float32(99))) == []
+    assert feature_differences.compare(logged, np.nextafter(logged, np.float32(99))) == []
 
 
 def test_refuses_other_shapes():
     with pytest.raises(ParityBroken, match="shape"):
-        parity.compare(np.zeros((3, len(FEATURES))), np.zeros((2, len(FEATURES))))
+        feature_differences.compare(np.zeros((3, len(FEATURES))), np.zeros((2, len(FEATURES))))
     with pytest.raises(ParityBroken, match="shape"):
-        parity.compare(np.zeros((3, 5)), np.zeros((3, 5)))
+        feature_differences.compare(np.zeros((3, 5)), np.zeros((3, 5)))
 
 
 def test_no_rows():
-    assert parity.recompute([], []).shape == (0, len(FEATURES))
+    assert recompute.recompute([], []).shape == (0, len(FEATURES))
