@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +18,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from include import queries
 from include.events.fields import Field
-from include.events.transaction import FIELDS, Rejected, Transaction, decode
+from include.events.transaction import CATEGORIES, FIELDS, NUMBERS, Rejected, Transaction, decode
 from include.features import behaviour, closed_days, known_frauds
 from include.models import explain
 from include.models.scorer import Scorer
@@ -46,11 +48,12 @@ def score(
     merchant: np.ndarray,
     frauds: np.ndarray | None = None,
     days: np.ndarray | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Scored:
     """The score of one transaction that comes after the given states, which stay as they are.
 
     customer, merchant: (1,). frauds: known of its entities (include.features.known_frauds). days: states of its values
-    (include.features.closed_days).
+    (include.features.closed_days). names: of the shop's own fields (include.features.extra_fields).
     """
     columns = behaviour.columns([transaction])
     of_merchant = np.array([0 if transaction.merchant_id else -1])
@@ -60,7 +63,7 @@ def score(
         customer.copy(), np.array([0]), columns, merchant.copy(), of_merchant, frauds, days, day_of
     )
     value = scorer.score(vectors)
-    why = explain.reasons(scorer, vectors, [transaction], columns.previous_country)[0]
+    why = explain.reasons(scorer, vectors, [transaction], columns.previous_country, names)[0]
     attributions = scorer.attributions(vectors)[0]
     earlier = int(customer["count"][0])
     return Scored(float(value[0]), bool(scorer.is_alert(value)[0]), why, vectors[0], attributions, earlier)
@@ -115,6 +118,7 @@ def form() -> None:
     try:
         model = champion.current()
         values = data.slow("recent_values")
+        own = data.slow("extra_fields")
         newest = data.live("latest_event")["at"][0]
     except queries.QueryError:
         st.session_state[WAITS] = True
@@ -138,12 +142,13 @@ def form() -> None:
     with data.explained():
         last = data.live("last_transaction", user_id=customer)
         last = last.iloc[0].replace({np.nan: None}).to_dict() if len(last) else {}
-        fields = draw_fields(customer, last, choices, newest)
+        names = dict(zip(own["field"], own["name"], strict=True))
+        fields = draw_fields(customer, last, choices, newest, names)
         if fields is not None:
-            answer(model, fields, last.get("partition") or 0)
+            answer(model, fields, last.get("partition") or 0, names)
 
 
-def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> None:
+def answer(model: pandas.Series, fields: dict[str, object], partition: int, names: Mapping[str, str]) -> None:
     """The score of the sent fields, or why a stream would refuse them."""
     try:
         transaction = read(fields, datetime.now(UTC))
@@ -152,22 +157,28 @@ def answer(model: pandas.Series, fields: dict[str, object], partition: int) -> N
         return
     scorer = data.scorer(int(model["version"]), model["sha256"])
     states = stored_states(transaction, partition)
-    draw(scorer, score(scorer, transaction, *states, *known_of_entities(transaction, partition)))
+    draw(scorer, score(scorer, transaction, *states, *known_of_entities(transaction, partition), names))
 
 
 def draw_fields(
-    customer: str, last: dict[str, object], choices: dict[str, list[str]], newest: pandas.Timestamp
-) -> dict[str, object] | None:
-    """The fields, filled in from the customer's last transaction; None until the form was sent."""
+    customer: str, last: dict[str, object], choices: dict[str, list[str]], newest: pandas.Timestamp,
+    names: Mapping[str, str],
+) -> dict[str, object] | None:  # fmt: skip
+    """The fields, filled in from the customer's last transaction; None until the form was sent.
+
+    names: of the shop's own fields; those without one are left out.
+    """
+    named = [field._replace(title=names.get(field.name, field.title)) for field in SHOWN]
+    shown = [field for field in named if field.name not in (*NUMBERS, *CATEGORIES) or field.name in names]
     proposed: dict[str, object] = {"amount": 50.0} | last | {"timestamp": proposed_time(newest)}
     values: dict[str, object] = {"user_id": customer}
     with st.form(f"by_hand_{customer}", border=True):
-        rows = len(SHOWN) // COLUMNS + 1  # the button comes after the last field
+        rows = len(shown) // COLUMNS + 1  # the button comes after the last field
         cells = [cell for _ in range(rows) for cell in st.columns(COLUMNS, vertical_alignment="bottom")]
-        for field, cell in zip(SHOWN, cells, strict=False):
+        for field, cell in zip(shown, cells, strict=False):
             value, options = proposed.get(field.name), choices.get(field.name, [])
             values[field.name] = draw_field(cell, field, f"by_hand_{field.name}_{customer}", value, options)
-        sent = cells[len(SHOWN)].form_submit_button("Score it", type="primary", width="stretch")
+        sent = cells[len(shown)].form_submit_button("Score it", type="primary", width="stretch")
     return values if sent else None
 
 

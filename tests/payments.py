@@ -20,7 +20,7 @@ from tests.builders import NOW, event_bytes, transaction
 
 def payments(n: int, users: int = 7, seed: int = 1) -> list[dict[str, Any]]:
     """Fields of n payments of some users at some merchants, a minute apart."""
-    rng = np.random.default_rng(seed)
+    rng, own = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     return [
         {
             "transaction_id": f"t-{seed}-{i:05d}",
@@ -28,6 +28,8 @@ def payments(n: int, users: int = 7, seed: int = 1) -> list[dict[str, Any]]:
             "merchant_id": f"merchant-{rng.integers(5)}" if i % 9 else None,
             "timestamp": NOW - timedelta(minutes=n - i),
             "amount": round(float(rng.lognormal(3, 1)), 2),
+            "number_1": float(own.normal(0, 100)) if i % 5 else None,
+            "category_1": f"value {own.integers(20)}" if i % 4 else None,
         }
         for i in range(n)
     ]

@@ -114,6 +114,8 @@ from shop.fraud_transactions;
 update shop.stream_leases set epoch = 1, state = 'running', heartbeat_at = now(),
     model_version = case when stream = 'fraud_stream' then 2 end;
 
+insert into shop.extra_fields (field, name) values ('number_1', 'Balance before'), ('category_2', 'Channel');
+
 insert into shop.parity_checks (feature_set, rows, merchants, left_out, share, seconds)
 select max(feature_set), count(*), count(*), 0, 1, 2 from shop.fraud_scores;
 

@@ -17,8 +17,8 @@ MODULES = sorted(
     if path.stem != "__init__"
 )
 WITHOUT_EXAMPLE = {
-    "counts", "as_read", "in_time",  # read PostgreSQL
-    "Columns", "Coded", "Change", "Sum", "Feature", "ScoredPayment", "AlertReason", "Tree",  # records
+    "counts", "as_read", "in_time", "keep", "names",  # read PostgreSQL
+    "Columns", "Coded", "Change", "Sum", "Seen", "Feature", "ScoredPayment", "AlertReason", "Tree",  # records
     "Detector",  # a contract
     "UnusableFeatures", "UnknownFamily",
 }  # fmt: skip

@@ -14,10 +14,11 @@ from include.settings import PROJECT_ROOT
 REMEDY = re.compile(
     r"delete (the|its) (folder|checkpoint)|as the database's owner|make up|reconcile --accept|doctor --broker-time"
     r"|rename it to|restore the|[Ss]et FRAUDSTREAM_|run the DAG|docker compose restart|check FRAUDSTREAM_"
-    r"|choose another|install \S+ \S|give this user|Choose an earlier|see `fraudstream logs"
+    r"|name them as|choose another|install \S+ \S|give this user|Choose an earlier|see `fraudstream logs"
 )
 # A piece of the message: the test that follows it to its end.
 FOLLOWED = {
+    "name them as {}": "features/test_extra_fields.py::test_another_order_is_refused_with_the_one_that_works",
     "delete from shop.stream_offsets where stream = ": "streams/test_topic_changes.py::"
     "test_the_books_close_parity_holds_and_a_model_may_be_promoted",
     "They are lost, unless a backup has them": "streams/test_sparse_offsets.py::"

@@ -17,7 +17,7 @@ from psycopg.errors import (
     WrongObjectType,
 )
 
-from include.events.transaction import FIELDS
+from include.events.transaction import CATEGORIES, FIELDS
 from include.platform import postgres as postgres_server
 from include.platform import secrets
 from include.platform.temporary import running, temporary_settings
@@ -59,6 +59,7 @@ RELATIONS: dict[str, dict[str, str]] = {
     "shop.stream_offsets": STATES | {"trainer": "some columns", "relay": "select"},
     "shop.closed_offsets": {"stream_writer": "select", "trainer": "some columns"},
     "shop.topics": REGISTER,
+    "shop.extra_fields": {"stream_writer": "select insert", "app": "select"},
     "shop.stream_leases": {"stream_writer": "select update", "app": "select", "relay": "select"},
     "monitoring.repeated_scores": {},
     "shop.reconciled": {"app": "select", "relay": "select"},
@@ -119,6 +120,7 @@ RELATIONS: dict[str, dict[str, str]] = {
     "public.migrations": {},
 }
 PERSONAL = " ".join(field.name for field in FIELDS if field.personal)
+EXTRA = " ".join(CATEGORIES)
 UNNAMED = " ".join(field.name for field in FIELDS if not field.personal)
 # Where a role has some columns only ("some columns" above), these and no others.
 COLUMNS: dict[tuple[str, str, str], str] = {
@@ -133,7 +135,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
         "stream_writer",
         "select",
         "shop.transactions",
-    ): "transaction_id user_id timestamp transaction_location device merchant_id merchant_category",
+    ): f"transaction_id user_id timestamp transaction_location device merchant_id merchant_category {EXTRA}",
     ("trainer", "select", "shop.stream_offsets"): "stream topic partition next_offset stored generation",
     ("trainer", "select", "shop.closed_offsets"): "stream topic partition generation stored",
     (

@@ -52,7 +52,7 @@ def measure(
 
 def fill(settings: Settings, partition: int, customers: int) -> None:
     """Gives customers of a partition their states."""
-    state = behaviour.new_state(1)[0].tobytes()
+    (state,) = behaviour.packed(behaviour.new_state(1))
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
         with owner.cursor().copy(FILL) as target:
             target.set_types(["text", "int4", "int2", "bytea"])

@@ -44,6 +44,8 @@ def import_(
     """Publish recorded transactions from FILE in order of event time.
 
     FILE is a CSV, JSON lines or Parquet file, a folder of parts, a quoted pattern, or - for standard input."""
+    import psycopg
+
     from include.broker.kafka import KafkaError
     from include.broker.publish import DeliveryFailed
     from include.cli.terminal import import_progress, import_report, stop_on_signals
@@ -74,6 +76,8 @@ def import_(
         OSError,
     ) as error:
         raise SystemExit(f"fraudstream import: {error}") from None
+    except psycopg.OperationalError as error:
+        raise SystemExit(f"fraudstream import: {no_database(error)}") from None
     click.echo(import_report(report, dry_run))
     sys.exit(1 if report.stopped else 0)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from include.events.fields import about, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
-from include.events.transaction import Id, Text
+from include.events.transaction import CATEGORIES, Id, Text
 
 __all__ = ["Label", "decode_label", "encode_label"]
 
@@ -42,9 +42,13 @@ class Label(msgspec.Struct, gc=False):
     device: Annotated[Text | None, about("iPhone 15")] = None
     merchant_category: Annotated[Text | None, about("groceries")] = None
     transaction_location: Annotated[Text | None, about("Germany")] = None
+    category_1: Annotated[Text | None, about("mail.example")] = None
+    category_2: Annotated[Text | None, about("debit")] = None
+    category_3: Annotated[Text | None, about("chip")] = None
+    category_4: Annotated[Text | None, about("web")] = None
 
 
-_READER = StrictReader(event_struct(Label))
+_READER = StrictReader(event_struct(Label), seldom=len(CATEGORIES))
 
 
 def decode_label(

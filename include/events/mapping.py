@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from include.events.transaction import FIELDS
+from include.events.transaction import CATEGORIES, FIELDS, NUMBERS
 
 
 class MappingError(ValueError):
@@ -116,14 +116,22 @@ class Rows(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class MappingFile:
     """A mapping file. `fields` has the mapped fields only, in the order of `Transaction`.
 
-    A value that is one of the words of `missing` counts as empty.
+    `names` says what the file calls those of `NUMBERS` and `CATEGORIES`. A value that is one of the words of `missing`
+    counts as empty.
     """
 
     fields: dict[str, FieldSource]
+    names: dict[str, str]
     label: LabelSource | None
     csv: Csv
     missing: list[str]
     rows: Rows
+
+    def key(self, field: str) -> str:
+        """Where the file speaks of a field, such as `fields.amount` or `numbers.balance`."""
+        if field in self.names:
+            return f"{'numbers' if field in NUMBERS else 'categories'}.{self.names[field]}"
+        return f"fields.{field}"
 
     @property
     def label_file(self) -> bool:
@@ -139,11 +147,13 @@ def _source_type(kind: type) -> type[FieldSource]:
 
 
 _SOURCE_TYPES = {field.name: _source_type(field.kind) for field in FIELDS}
+_NAMED = [field for field in FIELDS if field.name not in (*NUMBERS, *CATEGORIES)]
+LONGEST_NAME = 40  # characters of a name under `numbers` or `categories`
 
 
 def _declarations() -> Iterator[tuple[str, Any] | tuple[str, Any, Any]]:
     """The keys below `fields`: a column's name or the longer form, optional if the field is not required."""
-    for field in FIELDS:
+    for field in _NAMED:
         source = str | _SOURCE_TYPES[field.name]
         yield (field.name, source) if field.required else (field.name, source | None, None)
 
@@ -153,6 +163,8 @@ _Document = msgspec.defstruct(
     "_Document",
     [
         ("fields", _Fields),
+        ("numbers", dict[str, object], msgspec.field(default_factory=dict)),
+        ("categories", dict[str, object], msgspec.field(default_factory=dict)),
         ("label", LabelSource | None, None),
         ("csv", Csv, msgspec.field(default_factory=Csv)),
         ("missing", list[str], msgspec.field(default_factory=list)),
@@ -168,14 +180,46 @@ def parse(content: object) -> MappingFile:
 
     Raises:
         msgspec.ValidationError: a key is missing, unknown or of the wrong type.
+        MappingError: there are too many extra fields, or one has no usable name.
     """
     document: Any = msgspec.convert(content, _Document, strict=False)
+    numbers = _extra_fields("numbers", document.numbers, NUMBERS)
+    categories = _extra_fields("categories", document.categories, CATEGORIES)
+    if both := set(document.numbers) & set(document.categories):
+        raise MappingError(f"categories.{min(both)}: numbers has the same name")
+    sources = msgspec.structs.asdict(document.fields)
+    sources |= {field: source for field, (_, source) in (numbers | categories).items()}
     fields = {
         name: _SOURCE_TYPES[name](column=source) if isinstance(source, str) else source
-        for name, source in msgspec.structs.asdict(document.fields).items()
-        if source is not None
+        for name, source in sources.items()
+        if source  # a name under `numbers` without a source only keeps its place
     }
-    return MappingFile(fields, document.label, document.csv, document.missing, document.rows)
+    names = {field: name for field, (name, _) in (numbers | categories).items()}
+    return MappingFile(fields, names, document.label, document.csv, document.missing, document.rows)
+
+
+def _extra_fields(
+    key: str, named: dict[str, object], fields: tuple[str, ...]
+) -> dict[str, tuple[str, str | FieldSource]]:
+    """Names and sources by the fields of a transaction that take them, in the order of the file."""
+    kind: Any = str | _SOURCE_TYPES[fields[0]]
+    if len(named) > len(fields):
+        raise MappingError(f"{key}: has {len(named)} fields, there is room for {len(fields)}")
+    for name in named:
+        if not (name.isprintable() and name.strip() == name and 0 < len(name) <= LONGEST_NAME):
+            raise MappingError(f"{key}: {name!r} is no name of 1 to {LONGEST_NAME} characters")
+        if name in _SOURCE_TYPES:
+            raise MappingError(
+                f"{key}.{name}: is a field of its own: write it below fields, or name it otherwise"
+            )
+    sources = []
+    for name, source in named.items():
+        try:
+            sources.append((name, msgspec.convert(source, kind, strict=False)))
+        except msgspec.ValidationError as error:
+            problem, _, path = str(error).partition(" - at `$")
+            raise msgspec.ValidationError(f"{problem} - at `$.{key}.{name}{path or '`'}") from None
+    return dict(zip(fields, sources, strict=False))
 
 
 class _Loader(yaml.BaseLoader):
@@ -217,8 +261,9 @@ def _in_words(error: str) -> str:
     problem, _, path = error.partition(" - at ")
     key = path.strip("`").removeprefix("$.") or "the file"
     if key == "fields" and (unknown := re.search(r"unknown field `(.+)`", problem)):
-        similar = difflib.get_close_matches(unknown[1], _SOURCE_TYPES, 1)
-        hint = f", did you mean {similar[0]}?" if similar else f": {', '.join(_SOURCE_TYPES)}"
+        names = [field.name for field in _NAMED]
+        similar = difflib.get_close_matches(unknown[1], names, 1)
+        hint = f", did you mean {similar[0]}?" if similar else f": {', '.join(names)}"
         return f"fields: a transaction has no field {unknown[1]!r}{hint}"
     if "invalid enum value" in problem.lower() and (choices := _CHOICES.get(key.rpartition(".")[2])):
         problem += f", it is one of: {', '.join(choices)}"

@@ -62,13 +62,17 @@ class StrictReader:
 
     Args:
         record: a struct whose optional fields default to `UNSET` and whose last field is the boolean one.
+        seldom: how many fields before the last one most events do not have: those are read fastest.
     """
 
-    def __init__(self, record: type[msgspec.Struct]):
+    def __init__(self, record: type[msgspec.Struct], seldom: int = 0):
         self._decode = msgspec.json.Decoder(record).decode
         fields = msgspec.structs.fields(record)
         self._names = frozenset(field.encode_name for field in fields)
-        self._pairs_when_full = len(fields) + sum(_is_text(field.type) for field in fields)
+        self._often = len(fields) - 1 - seldom
+        usual = [*fields[: self._often], fields[-1]]
+        self._pairs_when_usual = len(usual) + sum(_is_text(field.type) for field in usual)
+        self._absent, self._nothing = (UNSET,) * seldom, (None,) * seldom
 
     def read(self, value: bytes | None, max_bytes: int) -> tuple[tuple[Any, ...], int]:
         """The fields of a Kafka value.
@@ -90,11 +94,11 @@ class StrictReader:
             raise_reason(value, error)
         # Each key and each string takes a pair of quotes. As many quotes as the struct's own keys and strings need:
         # no key came twice, none is unknown, no text holds a quote. With more of them it is parsed again.
-        *most, last = fields
-        if all(most):
-            pairs = self._pairs_when_full
+        most, last = fields[: self._often], fields[-1]
+        if fields[self._often : -1] == self._absent and all(most):
+            pairs, fields = self._pairs_when_usual, (*most, *self._nothing, last)
             if last is UNSET:
-                pairs, fields = pairs - 1, (*most, None)
+                pairs, fields = pairs - 1, (*most, *self._nothing, None)
         else:
             pairs, fields = _count_pairs(fields)
         unknown = 0

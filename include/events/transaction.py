@@ -18,7 +18,17 @@ from msgspec import Meta
 from include.events.fields import about, declared, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
 
-__all__ = ["FIELDS", "Decoded", "Reason", "Rejected", "Transaction", "decode", "encode"]
+__all__ = [
+    "CATEGORIES",
+    "FIELDS",
+    "NUMBERS",
+    "Decoded",
+    "Reason",
+    "Rejected",
+    "Transaction",
+    "decode",
+    "encode",
+]
 
 MAX_AMOUNT = Decimal("9999999999.99")  # numeric(12, 2)
 _LARGEST = float(MAX_AMOUNT)
@@ -33,6 +43,11 @@ Amount = Annotated[
 ]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
 Longitude = Annotated[float, Meta(ge=-180, le=180)]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
+
+NUMBERS = ("number_1", "number_2", "number_3", "number_4")
+CATEGORIES = ("category_1", "category_2", "category_3", "category_4")
+"""The fields for what a shop has beside the named ones; `include.features.extra_fields` knows what it calls them."""
 
 
 class Transaction(msgspec.Struct, gc=False):
@@ -70,6 +85,14 @@ class Transaction(msgspec.Struct, gc=False):
     currency: Annotated[Currency | None, about("EUR")] = None
     latitude: Annotated[Latitude | None, about(52.52, title="Latitude (degrees)")] = None
     longitude: Annotated[Longitude | None, about(13.405, title="Longitude (degrees)")] = None
+    number_1: Annotated[Number | None, about(180.0)] = None
+    number_2: Annotated[Number | None, about(3.5)] = None
+    number_3: Annotated[Number | None, about(0.25)] = None
+    number_4: Annotated[Number | None, about(12.0)] = None
+    category_1: Annotated[Text | None, about("mail.example")] = None
+    category_2: Annotated[Text | None, about("debit")] = None
+    category_3: Annotated[Text | None, about("chip")] = None
+    category_4: Annotated[Text | None, about("web")] = None
 
 
 class TransactionEvent(Transaction):
@@ -97,7 +120,9 @@ class Decoded(NamedTuple):
     fingerprint: int
 
 
-_READER = StrictReader(event_struct(TransactionEvent, amount=msgspec.Raw))  # the amount keeps its digits
+_READER = StrictReader(  # the amount keeps its digits
+    event_struct(TransactionEvent, amount=msgspec.Raw), seldom=len(NUMBERS) + len(CATEGORIES)
+)
 _NAMES = Transaction.__struct_fields__
 _TRANSACTION_ID, _USER_ID, _TIMESTAMP, _AMOUNT = map(
     _NAMES.index, ("transaction_id", "user_id", "timestamp", "amount")
@@ -169,10 +194,11 @@ def _fingerprint(names: Sequence[str], values: list[object]) -> int:
     16 values and is_fraud are hashed in this order, null where they are missing; the value of a field that was added
     later is hashed with its name, and not at all where it is missing.
     """
-    added = range(_FINGERPRINT_FIELDS, len(names))
-    if added:
-        first, is_fraud = values[:_FINGERPRINT_FIELDS], values[-1]
-        values = [*first, is_fraud, *((names[i], values[i]) for i in added if values[i] is not None)]
+    first, added, is_fraud = values[:_FINGERPRINT_FIELDS], values[_FINGERPRINT_FIELDS:-1], values[-1]
+    values = [*first, is_fraud]
+    if added.count(None) < len(added):
+        named = zip(names[_FINGERPRINT_FIELDS:], added, strict=True)
+        values += [(name, value) for name, value in named if value is not None]
     fingerprint: int = _FIRST_8_BYTES(blake2b(_PACK(values)).digest())[0]
     return fingerprint
 

@@ -119,6 +119,7 @@ class Translator:
         self._available = None if columns is None else list(columns)
         self._numbered = self._available is not None if numbered is None else numbered
         self._csv = mapping.csv
+        self._key = mapping.key
         self._missing = frozenset(mapping.missing)
         self.columns: list[str] = []
         self.origin: dict[str, str] = {}
@@ -216,7 +217,7 @@ class Translator:
     # Fields
 
     def _field_reader(self, name: str, source: FieldSource) -> Reader:
-        key = f"fields.{name}"
+        key = self._key(name)
         if isinstance(source, TimeSource):
             self.zone = self._zone(key, source.zone)
             return self._time_reader(key, name, source)
@@ -403,7 +404,8 @@ class Translator:
             raise self._error(
                 key, f"sign: {source.sign}: a topic's records cannot be left out, write absolute"
             )
-        origin, currency = self.origin.get(name, ""), self._currency if name == "amount" else None
+        origin = self.origin.get(name, "")
+        currency = self._currency if name == "amount" or own is not None else None
         unchanged = factor == 1 and own is None and not source.round and source.sign is None
         decimals_of_factor = -factor.adjusted() if abs(factor) in _MINOR_FACTORS else None
 

@@ -5,7 +5,8 @@ gives a count of r W (forward form in Cormode et al., "Forward Decay", ICDE 2009
 the memory. A set keeps the values with the latest event times (include.features.rounds.Kept).
 
 A new quantity, memory or set is a line of the tables here. It changes what states hold: raise
-include.features.behaviour.LAYOUT, and streams begin with new states.
+include.features.behaviour.LAYOUT, and streams begin with new states. A field at the end of a state whose zeros mean
+that nothing is known needs no new layout: states are stored without the zeros at their end.
 """
 
 from __future__ import annotations

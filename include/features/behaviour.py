@@ -21,7 +21,7 @@ converted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from hashlib import blake2b
@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from include.features import aggregates, closed_days
+from include.events.transaction import CATEGORIES, NUMBERS
+from include.features import aggregates, closed_days, extras
 from include.features.aggregates import (
     BURST,
     DAY,
@@ -45,9 +46,10 @@ from include.features.aggregates import (
     WINDOWS,
     Aggregates,
 )
-from include.features.closed_days import COUNTED, DAY_STATE
+from include.features.closed_days import COUNTED, DAY_STATE, Seen
 from include.features.definitions import (
     CUSTOMER_FEATURES,
+    EXTRA_FEATURES,
     FEATURE_SET,
     FEATURES,
     KNOWN_FRAUD_FEATURES,
@@ -95,10 +97,15 @@ _LOG_AMOUNT, _NEW_MERCHANTS = QUANTITIES.index("log_amount"), QUANTITIES.index("
 _OF_COUNTRY = VALUES.index("country")
 _NAME = "S20"
 _ENDS = np.cumsum(
-    [0, *map(len, (CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES))]
+    [
+        0,
+        *map(
+            len, (CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES, EXTRA_FEATURES)
+        ),
+    ]
 ).tolist()
 _PARTS = tuple(map(slice, _ENDS, _ENDS[1:]))  # of a vector
-_NAMED = slice(KINDS.index(SHOP) + 1, None)  # of the kinds
+_NAMED = slice(KINDS.index(SHOP) + 1, KINDS.index(CATEGORIES[0]))  # of the kinds
 
 _COMMON = [
     ("layout", "<u2"),
@@ -113,6 +120,7 @@ STATE = np.dtype([
     ("position", "<f4", (2,)),  # degrees, of the latest with a position
     ("sums", "<f8", (len(aggregates.CUSTOMER),)),  # decayed to the latest payment
     *((name, "<u8", (len(values), size)) for name, (values, size) in KNOWN.items()),
+    *extras.STATE,
 ])  # fmt: skip
 MERCHANT_STATE = np.dtype([
     *_COMMON,
@@ -128,8 +136,9 @@ class Columns:
     `time` int64 microseconds since 1970; `amount` float64; `hashes` uint32 (N, 4) of the values of
     include.features.aggregates.VALUES, 0 where missing; `home` uint32 hash of the home country; `country` bytes, empty
     where missing; `position` float32 (N, 2) degrees, NaN where missing; `entities` of the payments by kind
-    (include.features.entities). `previous_country` is filled by `compute`: the country of the customer's last payment,
-    for reasons in words.
+    (include.features.entities), and which have a number by the name of its field. `numbers` float64 (N, len(NUMBERS)),
+    NaN where missing; None when all are. `previous_country` is filled by `compute`: the country of the customer's last
+    payment, for reasons in words.
     """
 
     time: np.ndarray
@@ -139,6 +148,7 @@ class Columns:
     country: np.ndarray
     position: np.ndarray
     entities: dict[str, Coded] = field(default_factory=dict)
+    numbers: np.ndarray | None = None
     previous_country: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -182,6 +192,10 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
     position = np.empty((n, 2), np.float32)
     position[:, 0] = [np.nan if t.latitude is None else t.latitude for t in transactions]
     position[:, 1] = [np.nan if t.longitude is None else t.longitude for t in transactions]
+    numbers = _numbers(transactions)
+    if numbers is not None:
+        for number in np.flatnonzero(~np.isnan(numbers).all(axis=0)):
+            of_kind[NUMBERS[number]] = Coded([""], np.where(np.isnan(numbers[:, number]), -1, 0))
     seconds = np.fromiter((t.timestamp.timestamp() for t in transactions), np.float64, n)
     return Columns(
         time=np.rint(seconds * 1e6).astype(np.int64),
@@ -191,7 +205,15 @@ def columns(transactions: Sequence[Transaction]) -> Columns:
         country=names[country],
         position=position,
         entities=of_kind,
+        numbers=numbers,
     )
+
+
+def _numbers(transactions: Sequence[Transaction]) -> np.ndarray | None:
+    given = [[getattr(t, name) for t in transactions] for name in NUMBERS]
+    if all(column.count(None) == len(column) for column in given):
+        return None
+    return np.array(given, np.float64).T
 
 
 def _hashes(texts: Coded) -> np.ndarray:
@@ -215,6 +237,25 @@ def new_merchant_state(n: int) -> np.ndarray:
     [0, 0]
     """
     return _empty(n, MERCHANT_STATE)
+
+
+def packed(states: np.ndarray) -> list[bytes]:
+    """States as they are stored: without the zeros at their end, so that what nobody uses takes no room.
+
+    >>> len(packed(new_day_state(1))[0]) < DAY_STATE.itemsize
+    True
+    """
+    return [state.tobytes().rstrip(b"\0") for state in states]
+
+
+def unpacked(stored: Sequence[bytes], dtype: np.dtype) -> np.ndarray:
+    """The states of what `packed` has made, now or before fields were added at their end.
+
+    >>> unpacked(packed(new_state(2)), STATE)["count"].tolist()
+    [0, 0]
+    """
+    width = dtype.itemsize
+    return np.frombuffer(b"".join([state.ljust(width, b"\0") for state in stored]), dtype)
 
 
 def compute(
@@ -274,9 +315,9 @@ def compute(
     columns.previous_country = np.zeros(len(columns), _NAME)
     if len(columns) == 0:
         return vectors
-    of_customer, of_merchant, lifts, of_known_frauds = (vectors[:, part] for part in _PARTS)
+    of_customer, of_merchant, lifts, of_known_frauds, of_extras = (vectors[:, part] for part in _PARTS)
     quantities = aggregates.quantities(columns.time, columns.amount)
-    of_customer[:], columns.previous_country = _customer(state, user_index, columns, quantities)
+    of_customer[:], history, columns.previous_country = _customer(state, user_index, columns, quantities)
     of_merchant[:] = NEUTRAL[_PARTS[1]]
     payments = np.zeros(len(columns))  # of the merchant in 30 days
     if merchant_state is not None:
@@ -286,13 +327,17 @@ def compute(
             of_merchant[has], payments[has] = _merchant(
                 merchant_state, np.asarray(merchant_index)[has], columns.time[has], quantities[has]
             )
-    lifts[:] = 0
+    measures = None if columns.numbers is None else extras.measures(columns.numbers, columns.amount)
+    seen = None
     if day_state is not None and day_codes is not None:
         _check(day_state, DAY_STATE, day_codes, columns)
-        counted = closed_days.counts(day_state, day_codes, columns.time)
-        if frauds is not None:
-            lifts[:] = _lifts(frauds, payments, counted, columns)
+        seen = closed_days.see(day_state, day_codes, columns.time, measures)
+    shares = None if seen is None or frauds is None else _Shares(frauds, payments, seen, columns)
+    lifts[:] = 0 if shares is None else np.hstack([shares.lifts(kind) for kind in LIFTED])
     of_known_frauds[:] = 0 if frauds is None else np.log1p(frauds[:, _NAMED]).reshape(len(columns), -1)
+    of_extras[:] = 0
+    for name, values in _extras(state, user_index, columns, history, measures, seen, shares):
+        of_extras[:, EXTRA_FEATURES.index(name)] = values
     return vectors
 
 
@@ -369,8 +414,9 @@ def _in_order(rounds: Rounds, values: dict[str, np.ndarray], names: Sequence[str
 
 def _customer(
     state: np.ndarray, index: np.ndarray, columns: Columns, quantities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The features (N, len(CUSTOMER_FEATURES)) of payments against their customer's past, and the country before."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The features (N, len(CUSTOMER_FEATURES)) of payments against their customer's past, how many payments and which
+    country were before."""
     rounds = Rounds(index)
     old, new = state[rounds.entities], state[rounds.entities]
     row, quantities = columns[rounds.order], quantities[rounds.order]
@@ -399,9 +445,9 @@ def _customer(
     features |= _novelty(past, novelty, sizes)
     features |= _travel(row, latest.before, last_country, last_position)
     features |= _hours_and_bursts(past, row, log_amount, quantities[:, _WAVES])
-    previous_country = np.empty_like(last_country)
-    previous_country[rounds.order] = last_country
-    return _in_order(rounds, features, CUSTOMER_FEATURES), previous_country
+    before, previous_country = np.empty_like(payments), np.empty_like(last_country)
+    before[rounds.order], previous_country[rounds.order] = payments, last_country
+    return _in_order(rounds, features, CUSTOMER_FEATURES), before, previous_country
 
 
 def _known(rounds: Rounds, old: np.ndarray, new: np.ndarray, row: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -546,17 +592,46 @@ def _hours_and_bursts(
     }
 
 
-def _lifts(frauds: np.ndarray, at_merchant: np.ndarray, counted: np.ndarray, columns: Columns) -> np.ndarray:
-    """Known frauds of entities (N, len(LIFT_FEATURES)) against the shop's times their share of the payments."""
-    counts = dict(zip(COUNTED, counted.T, strict=True)) | {"merchant": at_merchant}
-    windows = [REPORT_WINDOWS.index(window) for window in LIFT_WINDOWS]
-    whole = frauds[:, KINDS.index(SHOP), windows]
-    lifts = []
-    for kind in LIFTED:
-        share = np.minimum(counts[kind] / np.maximum(counts[SHOP], 1), 1)
-        lift = np.log((frauds[:, KINDS.index(kind), windows] + 1) / (whole * share[:, None] + 1))
-        lifts.append(np.where(columns.entities[kind].codes[:, None] >= 0, lift, 0))
-    return np.hstack(lifts)
+class _Shares:
+    """Known frauds of entities against the shop's times the entities' share of the payments."""
+
+    def __init__(self, frauds: np.ndarray, at_merchant: np.ndarray, seen: Seen, columns: Columns):
+        self._counts = dict(zip(COUNTED, seen.counts.T, strict=True)) | {"merchant": at_merchant}
+        self._entities = columns.entities
+        self._frauds = frauds[:, :, [REPORT_WINDOWS.index(window) for window in LIFT_WINDOWS]]
+
+    def lifts(self, kind: str) -> np.ndarray:
+        """(N, len(LIFT_WINDOWS)), 0 where a payment names no entity of this kind."""
+        share = np.minimum(self._counts[kind] / np.maximum(self._counts[SHOP], 1), 1)
+        expected = self._frauds[:, KINDS.index(SHOP)] * share[:, None]
+        lift = np.log((self._frauds[:, KINDS.index(kind)] + 1) / (expected + 1))
+        return np.where(self._entities[kind].codes[:, None] >= 0, lift, 0)
+
+
+def _extras(
+    state: np.ndarray, index: np.ndarray, columns: Columns, history: np.ndarray, measures: np.ndarray | None,
+    seen: Seen | None, shares: _Shares | None,
+) -> Iterator[tuple[str, np.ndarray]]:  # fmt: skip
+    """Names and values (N,) of the features of the fields that any row has; the rows are added to the states."""
+    for number, name in enumerate(NUMBERS):
+        if name in columns.entities and measures is not None:
+            level = measures[:, number, 0]
+            yield f"{name}_ratio", extras.against_habit(state, index, columns.time, level, number)
+            if seen is not None:
+                count = seen.counts[:, COUNTED.index(name)]
+                z, amount_z = extras.against_shop(measures[:, number], count, seen.sums[:, number]).T
+                yield f"{name}_z", z
+                yield f"{name}_amount_z", amount_z
+    for category, name in enumerate(CATEGORIES):
+        if name in columns.entities:
+            hashes = _hashes(columns.entities[name])
+            yield f"new_{name}", extras.novelty(state, index, columns.time, hashes, history, category)
+            if seen is not None:
+                of_value, of_all = seen.counts[:, COUNTED.index(name)], seen.counts[:, COUNTED.index(SHOP)]
+                yield f"{name}_rarity", np.where(hashes != 0, extras.rarity(of_value, of_all), 0)
+            if shares is not None:
+                for window, lift in zip(LIFT_WINDOWS, shares.lifts(name).T, strict=True):
+                    yield f"{name}_fraud_lift_{window}d", lift
 
 
 def _merchant(

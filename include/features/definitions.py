@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from include.events.transaction import CATEGORIES, NUMBERS
 from include.features import words
 from include.features.aggregates import DAY
 from include.features.known_frauds import WINDOWS
 from include.features.words import Words
 
-FEATURE_SET = 3
+FEATURE_SET = 4
 
 PRIOR_SPREAD = 0.6  # spread of log amounts that a short history is pulled towards
 
@@ -155,15 +156,47 @@ OF_LIFTS = tuple(
     for of, named in [_KNOWN[kind]]
     for window in LIFT_WINDOWS
 )
+OF_NUMBERS = tuple(
+    feature
+    for name in NUMBERS
+    for feature in (
+        Feature(f"{name}_ratio", f"`{name}` against the customer's usual", "signed log ratio", 0, name,
+                words.number_ratio(name)),
+        Feature(f"{name}_z", f"`{name}` against that of all payments of 30 days", DEVIATIONS, 0, name,
+                words.number_z(name)),
+        Feature(f"{name}_amount_z", f"the amount against `{name}`, compared with that ratio of all payments of 30 days",
+                DEVIATIONS, 0, name, words.amount_beside(name)),
+    )
+)
+OF_CATEGORIES = tuple(
+    feature
+    for name in CATEGORIES
+    for feature in (
+        Feature(f"new_{name}", f"a value of `{name}` that is not among the customer's latest 8, if there is any: "
+                "n / (n + 3) after n payments", FRACTION, 0, name, words.new_value(name)),
+        Feature(f"{name}_rarity", f"how rare the value of `{name}` was in 30 days", "log((payments + 1) / (count + 1))",
+                0, name, words.rarity(name)),
+        *(Feature(f"{name}_fraud_lift_{window}d", f"payments with the value of `{name}` that were reported as fraud "
+                  f"{words.days(window)}, against the whole shop's times its share of the payments",
+                  "log((count + 1) / (expected + 1))", 0, f"reports of {name}", words.lift(name, window))
+          for window in LIFT_WINDOWS),
+    )
+)
 # fmt: on
 
-_GROUPS = (OF_CUSTOMER, OF_MERCHANT, OF_LIFTS, OF_KNOWN_FRAUDS)
+_GROUPS = (OF_CUSTOMER, OF_MERCHANT, OF_LIFTS, OF_KNOWN_FRAUDS, (*OF_NUMBERS, *OF_CATEGORIES))
 DEFINITIONS = tuple(feature for group in _GROUPS for feature in group)
 FEATURES = tuple(feature.name for feature in DEFINITIONS)
-CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES = (
+CUSTOMER_FEATURES, MERCHANT_FEATURES, LIFT_FEATURES, KNOWN_FRAUD_FEATURES, EXTRA_FEATURES = (
     tuple(feature.name for feature in group) for group in _GROUPS
 )
-PARTITION_FEATURES = (*MERCHANT_FEATURES, *LIFT_FEATURES)  # these depend on the payments of other customers
+_OF_OWN_EXTRAS = [*(f"{name}_ratio" for name in NUMBERS), *(f"new_{name}" for name in CATEGORIES)]
+# These depend on the payments of other customers.
+PARTITION_FEATURES = (
+    *MERCHANT_FEATURES,
+    *LIFT_FEATURES,
+    *(name for name in EXTRA_FEATURES if name not in _OF_OWN_EXTRAS),
+)
 NEUTRAL = np.array(
     [np.nan if feature.neutral is None else feature.neutral for feature in DEFINITIONS], np.float32
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from include.events.transaction import CATEGORIES
 from include.features.geography import country_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ FIELDS = {
     "device": "device",
     "category": "merchant_category",
     "country": "transaction_location",
+    **{name: name for name in CATEGORIES},
 }
 SHOP = "shop"  # the kind of the whole shop, which has one entity without a name
 KINDS = (SHOP, *FIELDS)
@@ -55,14 +57,14 @@ def coded_countries(locations: Sequence[str | None]) -> Coded:
 
 
 def entities(transactions: Sequence[Transaction]) -> dict[str, Coded]:
-    """The entities of N payments by kind.
+    """The entities of N payments by kind; of `CATEGORIES` only those that any payment has.
 
     >>> from include.events import transaction
     >>> payment = transaction.Transaction(*[field.example for field in transaction.FIELDS])
     >>> entities([payment, payment])["country"]
     Coded(values=['germany'], codes=array([0, 0]))
     """
-    return {
+    of_kind = {
         SHOP: Coded([""], np.zeros(len(transactions), np.int64)),
         "customer": coded([t.user_id for t in transactions]),
         "merchant": coded([t.merchant_id for t in transactions]),
@@ -70,6 +72,11 @@ def entities(transactions: Sequence[Transaction]) -> dict[str, Coded]:
         "category": coded([t.merchant_category for t in transactions]),
         "country": coded_countries([t.transaction_location for t in transactions]),
     }
+    for name in CATEGORIES:
+        given = [getattr(t, name) for t in transactions]
+        if given.count(None) < len(given):
+            of_kind[name] = coded(given)
+    return of_kind
 
 
 def entities_of(event: Transaction | Label) -> dict[str, str]:

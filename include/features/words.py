@@ -6,7 +6,8 @@ that has none. Words name countries, device, merchant and category of a payment,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,16 +30,23 @@ LEAST_DISTANCE = 100.0  # km
 RARE_HOUR = 0.4  # minus log density
 SHORT_HISTORY = 5  # payments
 LARGE_SPREAD = 0.9  # of log amounts
+RARE = 100.0  # payments, of which one has the value
 LONGER, SHORTER = 3.0, 0.25  # times the usual interval
 MORNING, SATURDAY = 6.0, 5  # hour of the day, day of the week
 
 
 class ScoredPayment(NamedTuple):
-    """A payment, its feature values by name, and the country of the customer's payment before it, if known."""
+    """A payment, its feature values by name, the country of the customer's payment before it, if known, and what the
+    shop calls its own fields."""
 
     values: dict[str, float]
     transaction: Transaction
     previous_country: str = ""
+    names: Mapping[str, str] = MappingProxyType({})
+
+    def name(self, field: str) -> str:
+        """What the shop calls a field, or a topic."""
+        return self.names.get(field, field.replace("_", " "))
 
     @property
     def money(self) -> str:
@@ -475,5 +483,94 @@ def frauds(kind: str, of: Callable[[ScoredPayment], str], window: int, against_s
         if factor is None or factor < 1:
             return None
         return n, f"{text}, {number(factor)} times as many as its share of all payments"
+
+    return words
+
+
+def value_of(payment: ScoredPayment, number: str) -> float:
+    """The value of a number of the shop's own; NaN where the payment lacks it."""
+    value = getattr(payment.transaction, number)
+    return float("nan") if value is None else float(value)
+
+
+def number_ratio(field: str) -> Words:
+    """Words of the signed log ratio of a number of the shop's own to the customer's usual one."""
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        given = value_of(payment, field)
+        level = float(np.sign(given) * np.log1p(abs(given))) - value
+        usual = float(np.sign(level) * np.expm1(abs(level)))
+        if times(value) is None or not np.isfinite(usual):
+            return None
+        return given, f"{payment.name(field)} of {number(given)}, this customer's usual is {number(usual)}"
+
+    return words
+
+
+def number_z(field: str) -> Words:
+    """Words of how far a number of the shop's own lies from that of all payments."""
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        if abs(value) < LEAST_DEVIATIONS:
+            return None
+        given = number(value_of(payment, field))
+        return value, f"{payment.name(field)} of {given}, {_beyond(value)} that of all payments"
+
+    return words
+
+
+def amount_beside(field: str) -> Words:
+    """Words of how large the amount is beside a number of the shop's own."""
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        given = value_of(payment, field)
+        if abs(value) < LEAST_DEVIATIONS or not given > 0:
+            return None
+        share = 100 * payment.transaction.amount / given
+        size = f"{number(share / 100)} times" if share >= 200 else f"{share:.2g} % of"
+        return (
+            value,
+            f"amount of {payment.money} is {size} {payment.name(field)}, {_beyond(value)} what is usual",
+        )
+
+    return words
+
+
+def _beyond(deviations: float) -> str:
+    side = "above" if deviations > 0 else "below"
+    return f"{number(abs(deviations))} standard deviations {side}"
+
+
+def named_value(payment: ScoredPayment, field: str) -> str:
+    """A category of the shop's own, and its value."""
+    return f"{payment.name(field)} {short(getattr(payment.transaction, field)) or 'unknown'}"
+
+
+def new_value(field: str) -> Words:
+    """Words of a value of a category of the shop's own that the customer has not used lately."""
+    return new(lambda payment: f"first payment with {named_value(payment, field)}")
+
+
+def rarity(field: str) -> Words:
+    """Words of how rare a value of a category of the shop's own is."""
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        one_of = float(np.exp(value))
+        if one_of < RARE:
+            return None
+        return one_of, f"{named_value(payment, field)}, which about 1 payment of {one_of:,.0f} has"
+
+    return words
+
+
+def lift(field: str, window: int) -> Words:
+    """Words of the known frauds with a value of a category of the shop's own, against its share of the payments."""
+
+    def words(payment: ScoredPayment, value: float) -> tuple[float, str] | None:
+        factor = times(value)
+        if factor is None or factor < 1:
+            return None
+        of = f"payments with {named_value(payment, field)} were reported as fraud {days(window)}"
+        return factor, f"{of}, {number(factor)} times as many as its share of all payments"
 
     return words

@@ -24,6 +24,7 @@ from threading import Event
 from typing import IO, NamedTuple
 
 import msgspec
+import psycopg
 
 from include.broker import kafka
 from include.broker.keys import newest_keys
@@ -33,8 +34,9 @@ from include.events.label import Label, encode_label
 from include.events.mapping import FieldSource, MappingError, MappingFile, Rows, Source
 from include.events.strict_json import Reason
 from include.events.times import micros
-from include.events.transaction import Decoded, Rejected, Transaction, decode
+from include.events.transaction import CATEGORIES, Decoded, Rejected, Transaction, decode
 from include.events.translate import FILE, ROW, BadValue, LeftOut, RowLabel, Translator
+from include.features import extra_fields
 from include.imports import sources
 from include.imports.external_sort import ExternalSort, Item
 from include.imports.tabular import TableRow, missing_path, open_table
@@ -144,6 +146,7 @@ def import_events(
         NothingToImport: there is no transaction to send.
         OSError: temporary files or the file for bad rows cannot be written.
         KafkaError: a topic does not exist, or Kafka does not answer.
+        psycopg.Error: PostgreSQL, which keeps the names of extra fields, does not answer.
         DeliveryFailed: Kafka refuses a record for good.
     """
     stopping = stopping or Event()
@@ -158,6 +161,7 @@ def import_events(
         if not dry_run:
             for topic in (settings.transactions_topic, settings.labels_topic):
                 kafka.end_offsets(settings, topic)
+            _keep_names(settings, rules, mapping_path, only_check=True)
             with suppress(kafka.KafkaError):  # who imports may have no right to read
                 keys = newest_keys(settings, settings.transactions_topic)
                 other_producers = keys.problem(settings.transactions_topic)
@@ -180,9 +184,20 @@ def import_events(
         if other_producers:
             reader.report.warnings.append(other_producers)
         if not dry_run:
+            _keep_names(settings, rules, mapping_path)
             sender = _Sender(settings, Publisher(settings, stopping), reader.report, stopping)
             sender.send(sorter.sorted(), speed, progress)
     return reader.report
+
+
+def _keep_names(settings: Settings, rules: MappingFile, path: Path, *, only_check: bool = False) -> None:
+    """Remembers what the mapping calls the fields without a name of their own, or finds out whether it may."""
+    if rules.names:
+        with (
+            psycopg.connect(settings.conninfo("stream_writer"), connect_timeout=10) as connection,
+            connection.transaction(force_rollback=only_check),
+        ):
+            extra_fields.keep(connection, rules.names, path)
 
 
 class _Row(NamedTuple):
@@ -467,6 +482,7 @@ def _add(sorter: ExternalSort, row: _Row) -> None:
             transaction.device,
             transaction.merchant_category,
             transaction.transaction_location,
+            *(getattr(transaction, name) for name in CATEGORIES),
         )
         sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label))
 

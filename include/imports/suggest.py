@@ -16,13 +16,16 @@ from decimal import Decimal
 from itertools import product
 
 from include.events.currencies import MINOR_UNITS
+from include.events.mapping import LONGEST_NAME
 from include.events.numbers import Digits, NotANumber, NumberForm, read_number
-from include.events.transaction import FIELDS
+from include.events.transaction import FIELDS, NUMBERS
 from include.events.translate import NULL_WORDS, text_of
 from include.imports.sample import Sample
 
 EXAMPLES = 3
 MOST_LABELS = 6  # different values of a label's column
+MOST_OWN = len(NUMBERS)
+FEWEST_EACH = 5  # rows of the sample for each value of a column that is offered as a category
 
 Values = list[str]
 
@@ -161,6 +164,19 @@ def _is_named(column: str, pattern: str) -> bool:
     return re.search(pattern, column.rpartition(".")[2].strip(), re.IGNORECASE) is not None
 
 
+def _is_own_name(column: str) -> bool:
+    """Whether the last name of a column's path can be the name of a field of the shop's own."""
+    name = column.rpartition(".")[2]
+    named = {field.name for field in FIELDS}
+    return name == name.strip() and 0 < len(name) <= LONGEST_NAME and name.isprintable() and name not in named
+
+
+def _are_numbers(values: Values) -> bool:
+    with suppress(NotANumber):
+        return all(read_number(value, NumberForm()) is not None for value in values)
+    return False
+
+
 class _Suggester:
     def __init__(self, sample: Sample, answer: Answer):
         self._sample, self._answer = sample, answer
@@ -181,6 +197,7 @@ class _Suggester:
         rows = f"{self._sample.rows:,} {'records' if self._sample.topic else 'rows'}"
         text = [f"# Suggested from {rows} of {self._sample.name}. Check each line.", "fields:"]
         text += [f"  {line}" for part in FIELDS for line in lines.get(part.name, ())]
+        text += self._own_fields()
         if label:
             text += ["label:", *(f"  {line}" for line in label)]
         if self._words:
@@ -191,6 +208,28 @@ class _Suggester:
         if ignored := [name for name in self._sample.columns if name not in self._used]:
             text.append(f"# Not used: {', '.join(map(_printable, ignored))}")
         return Suggestion("\n".join(text) + "\n", self._open)
+
+    def _own_fields(self) -> list[str]:
+        """Comments that offer what is left: numbers, and texts of which the sample has few different ones."""
+        offered: dict[str, list[str]] = {"numbers": [], "categories": []}
+        for name, values in self._values.items():
+            if name in self._used or not values or not _is_own_name(name):
+                continue
+            distinct = len(set(values))
+            if _are_numbers(values) and distinct > MOST_LABELS:
+                offered["numbers"].append(name)
+            elif 1 < distinct <= max(MOST_LABELS, len(values) // FEWEST_EACH):
+                offered["categories"].append(name)
+        lines = []
+        for key, names in offered.items():
+            if names:
+                lines.append(
+                    f"# {key}:  # {MOST_OWN} at most; remove the signs in front to let scores use them"
+                )
+            for name in names:
+                own = _quoted(name.rpartition(".")[2])
+                lines.append(f"#   {own}: {_quoted(name)}  # {self._examples(name)}")
+        return lines
 
     # What is in the sample
 

@@ -9,7 +9,8 @@ the topics of their combination. Texts name countries, device, merchant and cate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -38,6 +39,7 @@ def reasons(
     X: np.ndarray,
     transactions: Sequence[Transaction],
     previous_countries: Sequence[bytes] | np.ndarray | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[list[AlertReason]]:
     """One to three reasons for each of N alerts, the strongest first; none where nothing raises the score.
 
@@ -46,6 +48,7 @@ def reasons(
         X: (N, len(FEATURES)) their feature vectors.
         transactions: the N transactions.
         previous_countries: (N,) `Columns.previous_country` of them, to name where the last payment was.
+        names: what the shop calls its own fields (include.features.extra_fields).
 
     Raises:
         UnusableFeatures: X is not finite or has another width.
@@ -66,18 +69,20 @@ def reasons(
     result = []
     for vector, weight, transaction, country in zip(X, evidence, transactions, previous, strict=True):
         values = dict(zip(FEATURES, vector.tolist(), strict=True))
-        payment = ScoredPayment(values, transaction, bytes(country).decode("utf-8", "ignore").title())
+        payment = ScoredPayment(values, transaction, bytes(country).decode("utf-8", "ignore").title(), names)
         by_topic: dict[str, AlertReason] = {}
         for j in np.argsort(-weight, kind="stable"):
             if len(by_topic) == MOST or weight[j] <= 0:
                 break
             if DEFINITIONS[j].topic not in by_topic and (given := reason(payment, DEFINITIONS[j])):
                 by_topic[DEFINITIONS[j].topic] = given
-        result.append(list(by_topic.values()) or combination(scorer.attributions(vector[None])[0]))
+        result.append(list(by_topic.values()) or combination(scorer.attributions(vector[None])[0], names))
     return result
 
 
-def combination(attributions: np.ndarray) -> list[AlertReason]:
+def combination(
+    attributions: np.ndarray, names: Mapping[str, str] = MappingProxyType({})
+) -> list[AlertReason]:
     """The reason of an alert without an unusual value: the topics that raise its score most; value is in log odds.
 
     >>> attributions = np.zeros(len(FEATURES))
@@ -92,7 +97,7 @@ def combination(attributions: np.ndarray) -> list[AlertReason]:
         topics[DEFINITIONS[j].topic] = topics.get(DEFINITIONS[j].topic, 0.0) + float(attributions[j])
     if not topics:
         return []
-    *first, last = topics
+    *first, last = (_in_words(topic, names) for topic in topics)
     text = f"{', '.join(first)} and {last}" if first else f"{last} and other values"
     return [
         {
@@ -101,6 +106,12 @@ def combination(attributions: np.ndarray) -> list[AlertReason]:
             "text": f"unusual combination of {text}",
         }
     ]
+
+
+def _in_words(topic: str, names: Mapping[str, str]) -> str:
+    """A topic, in which a field of the shop's own stands by its name."""
+    field = topic.rpartition(" ")[2]
+    return topic.replace(field, names.get(field, field.replace("_", " ")))
 
 
 def reason(payment: ScoredPayment, feature: Feature) -> AlertReason | None:

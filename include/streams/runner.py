@@ -32,6 +32,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from include.broker import kafka
 from include.broker.kafka import Bounds
+from include.events import mapping
+from include.events.mapping import MappingError
+from include.features import extra_fields
 from include.settings import Settings
 from include.streams import store
 from include.streams.checkpoint import Checkpoint, CheckpointDamaged, Offsets
@@ -64,7 +67,7 @@ SPARK = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 1024 * 1024),
     **kafka.SPARK_REDACTION,
 }
-OUR_ERRORS = (CheckpointDamaged, StoreError, LeaseLost, kafka.KafkaError, psycopg.Error)
+OUR_ERRORS = (CheckpointDamaged, StoreError, LeaseLost, MappingError, kafka.KafkaError, psycopg.Error)
 SPARK_ERRORS = (PySparkException, Py4JError, OSError)  # the last two: its JVM is gone
 LOSS = re.compile("data loss|DATA_LOSS|data may have been lost", re.IGNORECASE)  # in Spark's words
 COLUMNS = ("topic", "partition", "offset", "timestamp", "key", "value")
@@ -158,6 +161,7 @@ def run_stream(
     try:
         if lease.take(stopping):
             log.info("%s: epoch %d", definition.stream, lease.epoch)
+            _keep_names(settings)
             spark = session(settings, definition.stream)
             pulse = Pulse(spark)
             lease.works = pulse.responds
@@ -173,6 +177,13 @@ def run_stream(
         lease.release("failed", message)
         raise StreamFailed(message) from error
     lease.release()
+
+
+def _keep_names(settings: Settings) -> None:
+    """Remembers what the mapping of the topic, if there is one, calls the fields without a name of their own."""
+    if settings.mapping is not None:
+        with store.connection(settings) as connection:
+            extra_fields.keep(connection, mapping.load(settings.mapping).names, settings.mapping)
 
 
 class _Run:

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from include.events.live_mapping import transaction_decoder
 from include.events.transaction import Transaction
-from include.features import behaviour, closed_days, known_frauds
+from include.features import behaviour, closed_days, extra_fields, known_frauds
 from include.models.explain import AlertReason, reasons
 from include.models.scorer import Scorer
 from include.streams.claims import Claim, ClaimResult, IdTable, claim
@@ -149,10 +149,10 @@ def load_states(
         (list(ids), behaviour.LAYOUT, table.moves, partition, partition),
     )
     number = {key: i for i, key in enumerate(ids)}
-    rows = [(number[key], state) for key, state in stored if len(state) == states.dtype.itemsize]
+    rows = [(number[key], state) for key, state in stored]
     if rows:
         numbers, blobs = zip(*rows, strict=True)
-        states[list(numbers)] = np.frombuffer(b"".join(blobs), states.dtype)
+        states[list(numbers)] = behaviour.unpacked(blobs, states.dtype)
     return states
 
 
@@ -169,7 +169,7 @@ def save_states(
         return
     staged = f"staged_{table.name}"
     stage(connection, staged, _STATES)
-    rows = zip(ids, (state.tobytes() for state in states), strict=True)
+    rows = zip(ids, behaviour.packed(states), strict=True)
     copy(connection, writer, staged, _STATES, list(rows))
     connection.execute(
         f"insert into shop.{table.name} ({table.key}, partition, layout, state) "
@@ -203,10 +203,11 @@ def _score(
     values = scorer.score(vectors)
     _write_scores(connection, writer, span, scorer, events, vectors, values)
     flagged = np.flatnonzero(scorer.is_alert(values)).tolist()
+    names = extra_fields.names(connection) if flagged else {}
     for first in range(0, len(flagged), ALERTS_AT_ONCE):
         chosen = flagged[first : first + ALERTS_AT_ONCE]
         before = None if columns.previous_country is None else columns.previous_country[chosen]
-        explained = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before)
+        explained = reasons(scorer, vectors[chosen], [transactions[i] for i in chosen], before, names)
         alerts = [(*events[i], float(values[i]), why) for i, why in zip(chosen, explained, strict=True)]
         _write_alerts(connection, writer, span, scorer, alerts)
     save_states(connection, writer, CUSTOMERS, customers, span.partition, customer_states)

@@ -83,4 +83,6 @@ def test_blocks_become_one_history_with_missing_values_and_reports():
     ]
     assert np.isnan(made.numbers["balance"][1]) and made.categories == {}
     assert made.labels.row.tolist() == [1] and made.labels.known_at[0] > 2 * DAY
-    assert [transaction.device for transaction in made.transactions()] == [None, "d", None]
+    paid = made.transactions()
+    assert [transaction.device for transaction in paid] == [None, "d", None]
+    assert [transaction.number_1 for transaction in paid] == [2.0, None, 1.0]

@@ -14,7 +14,7 @@ from include.events.mapping import (
     TimeSource,
     load,
 )
-from include.events.transaction import Transaction
+from include.events.transaction import CATEGORIES, NUMBERS, Transaction
 from include.settings import PROJECT_ROOT
 
 NEEDED = "fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}"
@@ -27,9 +27,9 @@ def read(tmp_path, text: str, encoding: str = "utf8"):
 
 
 def test_every_field_of_a_transaction_can_be_mapped_and_four_must_be(tmp_path):
-    names = Transaction.__struct_fields__
+    names = [name for name in Transaction.__struct_fields__ if name not in (*NUMBERS, *CATEGORIES)]
     every = ", ".join(f"{name}: x" for name in reversed(names))
-    assert tuple(read(tmp_path, f"fields: {{{every}}}").fields) == names
+    assert list(read(tmp_path, f"fields: {{{every}}}").fields) == names
     assert list(read(tmp_path, NEEDED).fields) == ["transaction_id", "user_id", "timestamp", "amount"]
     for name in ("transaction_id", "user_id", "timestamp", "amount"):
         with pytest.raises(MappingError, match=f"fields: object missing required field `{name}`"):
@@ -42,6 +42,23 @@ def test_the_short_form_is_a_column_of_the_fields_own_kind(tmp_path):
     assert fields["amount"] == NumberSource(column="sum")
     assert fields["latitude"] == NumberSource(column="lat")
     assert fields["email"] == Source(column="mail")
+
+
+def test_own_numbers_and_categories_take_the_fields_for_them_in_their_order(tmp_path):
+    text = f"{NEEDED}\nnumbers: {{balance: b, age: {{column: a, factor: 0.1}}}}\ncategories: {{absent: , web shop: w}}"
+    rules = read(tmp_path, text)
+    assert rules.names == {
+        "number_1": "balance",
+        "number_2": "age",
+        "category_1": "absent",
+        "category_2": "web shop",
+    }
+    assert {name: rules.fields[name] for name in list(rules.fields)[4:]} == {
+        "number_1": NumberSource(column="b"),
+        "number_2": NumberSource(column="a", factor="0.1"),
+        "category_2": Source(column="w"),
+    }
+    assert rules.key("number_2") == "numbers.age" and rules.key("amount") == "fields.amount"
 
 
 def test_scalars_are_taken_as_they_are_written(tmp_path):
@@ -80,6 +97,15 @@ def test_scalars_are_taken_as_they_are_written(tmp_path):
         ("? [a]\n: b", "line 1: a key must be a text"),
         (NEEDED + "\ncsv: {skip_lines: -1}", "csv.skip_lines: expected `int` >= 0"),
         (NEEDED + "\ncsv: {decimal: ';'}", "csv.decimal: invalid enum value ';'"),
+        (NEEDED[:-1] + ", number_1: c}", "no field 'number_1': transaction_id, user_id"),
+        (NEEDED + "\nnumbers: {a: a, b: a, c: a, d: a, e: a}", "numbers: has 5 fields, there is room for 4"),
+        (
+            NEEDED + "\ncategories: {device: d}",
+            "categories.device: is a field of its own: write it below fields",
+        ),
+        (NEEDED + f"\ncategories: {{{'x' * 41}: d}}", "is no name of 1 to 40 characters"),
+        (NEEDED + "\nnumbers: {a: a}\ncategories: {a: b}", "categories.a: numbers has the same name"),
+        (NEEDED + "\nnumbers: {a: {text: b}}", "numbers.a: object contains unknown field `text`"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, message):

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from include.events import rows
-from include.events.transaction import Decoded, Reason, Rejected, Transaction, decode, encode
+from include.events.transaction import NUMBERS, Decoded, Reason, Rejected, Transaction, decode, encode
 from include.events.transaction import _fingerprint as fingerprint_of
 from tests.bad_input import (
     ACCEPTED,
@@ -186,6 +186,7 @@ def test_every_field_changes_the_fingerprint():
         "currency": "USD",
         "latitude": 0,
         "longitude": 0,
+        **dict.fromkeys(NUMBERS, 0),
         "is_fraud": False,
     }
     names = (*Transaction.__struct_fields__, "is_fraud")

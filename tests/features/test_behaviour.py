@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.events.transaction import CATEGORIES, NUMBERS
 from include.features import behaviour, closed_days
 from include.features.aggregates import CUSTOMER, DAY, HOUR
 from include.features.behaviour import FEATURES
@@ -19,6 +20,9 @@ from include.features.known_frauds import WINDOWS
 from tests.builders import NOW, transaction
 
 START = NOW - timedelta(days=60)
+
+
+NO_EXTRAS = dict.fromkeys((*NUMBERS, *CATEGORIES))
 
 
 def at(seconds: float, **fields):
@@ -359,11 +363,17 @@ def test_a_busy_customer_is_computed_like_others():
     assert result[:400] == vectors(rows[:400])
 
 
-def test_state_is_small_and_of_fixed_size():
-    assert behaviour.STATE.itemsize <= 640
-    assert behaviour.MERCHANT_STATE.itemsize <= 200
+def test_a_stored_state_is_small_and_grows_with_what_the_shop_has():
+    rows = [at(day * DAY, amount=50.0, **{**NO_EXTRAS, "merchant_id": f"m{day}"}) for day in range(40)]
     state = behaviour.new_state(3)
-    assert np.frombuffer(state.tobytes(), behaviour.STATE).tobytes() == state.tobytes()
+    vectors(rows, state)
+    assert all(len(stored) <= 640 for stored in behaviour.packed(state))
+    assert behaviour.MERCHANT_STATE.itemsize <= 200
+    assert all(len(stored) <= 24 for stored in behaviour.packed(behaviour.new_day_state(1)))
+    vectors([at(60 * DAY, **{**NO_EXTRAS, "number_1": 4.0})], state)
+    assert 640 < len(behaviour.packed(state)[0]) <= 720
+    again = behaviour.unpacked(behaviour.packed(state), behaviour.STATE)
+    assert again.tobytes() == state.tobytes()
 
 
 def test_refuses_states_of_another_layout():
@@ -380,3 +390,141 @@ def test_refuses_an_index_that_does_not_fit():
 
 def test_no_rows():
     assert vectors([]) == []
+
+
+# The shop's own numbers and categories
+
+own_fields = st.tuples(
+    st.integers(0, 40 * int(DAY)),
+    st.sampled_from([None, 0.0, -5.0, 1e15, 12.5]),
+    st.sampled_from([None, 3.0, 4.0]),
+    st.sampled_from([None, "web", *map(str, range(12))]),
+)
+rows_with_own_fields = st.lists(own_fields, min_size=1, max_size=30, unique_by=lambda row: row[0])
+
+
+def with_own_fields(rows):
+    return [
+        at(seconds, amount=50.0, **NO_EXTRAS | {"number_1": one, "number_4": other, "category_2": value})
+        for seconds, one, other, value in rows
+    ]
+
+
+def computed(rows, users, states):
+    columns = behaviour.columns(rows)
+    values, day_of = closed_days.values_of(columns.entities)
+    customers, days = states
+    of_row = np.array([[*days].index(value) for value in values] + [-1])[day_of]
+    frauds = np.ones((len(rows), len(KINDS), len(WINDOWS)))
+    kept = np.concatenate(list(days.values()))
+    result = behaviour.compute(customers, users, columns, frauds=frauds, day_state=kept, day_codes=of_row)
+    days.update({value: kept[number : number + 1] for number, value in enumerate(days)})
+    return result
+
+
+def new_states(rows):
+    values = closed_days.values_of(behaviour.columns(rows).entities).values
+    return behaviour.new_state(3), {value: behaviour.new_day_state(1) for value in values}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=rows_with_own_fields,
+    users=st.lists(st.integers(0, 2), min_size=30, max_size=30),
+    cuts=st.sets(st.integers(1, 29)),
+)
+def test_own_fields_do_not_depend_on_batches(rows, users, cuts):
+    rows = with_own_fields(rows)
+    users = np.array(users[: len(rows)])
+    states, states_2 = new_states(rows), new_states(rows)
+    at_once = computed(rows, users, states)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
+    pieces = [computed(rows[a:b], users[a:b], states_2) for a, b in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_array_equal(at_once, np.concatenate(pieces))
+    assert np.isfinite(at_once).all()
+    assert states[0].tobytes() == states_2[0].tobytes()
+    assert all((states[1][value] == states_2[1][value]).all() for value in states[1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=rows_with_own_fields, order=st.randoms(use_true_random=False))
+def test_states_of_own_fields_do_not_depend_on_the_order_of_rows(rows, order):
+    rows = with_own_fields(rows)
+    other = order.sample(rows, len(rows))
+    state, state_2 = behaviour.new_state(1), behaviour.new_state(1)
+    vectors(rows, state), vectors(other, state_2)
+    assert (state["number_latest"] == state_2["number_latest"]).all()
+    np.testing.assert_allclose(state["number_sums"], state_2["number_sums"], rtol=1e-9, atol=1e-12)
+    assert (np.sort(state["categories"]) == np.sort(state_2["categories"])).all()
+
+
+def test_a_number_is_compared_with_the_customers_own():
+    rows = [at(day * DAY, **NO_EXTRAS | {"number_2": 100.0}) for day in range(20)]
+    usual, without, high, negative = (
+        vectors([*rows, at(21 * DAY, **NO_EXTRAS | {"number_2": x})])[-1]
+        for x in (100.0, None, 807.0, -100.0)
+    )
+    assert usual["number_2_ratio"] == pytest.approx(0, abs=1e-6) and without["number_2_ratio"] == 0
+    assert high["number_2_ratio"] == pytest.approx(np.log(808 / 101), rel=1e-6)
+    assert negative["number_2_ratio"] == pytest.approx(-2 * np.log(101), rel=1e-6)
+    assert high["number_1_ratio"] == high["number_2_z"] == 0  # not given; no closed days here
+
+
+def test_a_number_is_compared_with_those_of_the_closed_days():
+    rng = np.random.default_rng(4)
+    numbers, amounts = np.expm1(rng.normal(5, 1, 400)), rng.uniform(10, 90, 400)
+    rows = [
+        at(i // 100 * DAY + i, amount=round(amount, 2), **NO_EXTRAS | {"number_3": number})
+        for i, (number, amount) in enumerate(zip(numbers.tolist(), amounts.tolist(), strict=True))
+    ]
+    last = at(4 * DAY + 400, amount=5000.0, **NO_EXTRAS | {"number_3": float(np.expm1(8.0))})
+    states = new_states([*rows, last])
+    result = computed([*rows, last], np.arange(401) % 3, states)
+    given = dict(zip(FEATURES, result[-1].tolist(), strict=True))
+    weights = np.exp(-(np.arange(400) // 100)[::-1] / 30)
+    for name, values, value in (
+        ("number_3_z", np.log1p(numbers), 8.0),
+        ("number_3_amount_z", np.log1p(amounts.round(2)) - np.log1p(numbers), np.log(5001) - 8.0),
+    ):
+        mean = np.average(values, weights=weights)
+        variance = np.average((values - mean) ** 2, weights=weights)
+        n = weights.sum()
+        spread = np.sqrt((n * variance + 4 * 0.36) / (n + 4))
+        assert given[name] == pytest.approx((value - mean) / spread, rel=1e-5)
+    assert not result[:100, [FEATURES.index(name) for name in ("number_3_z", "number_3_amount_z")]].any()
+
+
+def test_a_category_of_the_shops_own_is_new_or_rare_or_reported():
+    channels = ["web"] * 36 + ["phone", None, "phone", "letter"]
+    rows = [at(i // 4 * DAY + i, **NO_EXTRAS | {"category_4": channel}) for i, channel in enumerate(channels)]
+    frauds = np.zeros((40, len(KINDS), len(WINDOWS)))
+    frauds[36:, KINDS.index("shop")] = [0, 20, 40]
+    frauds[36:, KINDS.index("category_4"), 1:] = [3, 5]
+    result = [dict(zip(FEATURES, row.tolist(), strict=True)) for row in computed_with(rows, frauds)]
+    assert result[0]["new_category_4"] == 0  # the first value that is known at all
+    assert [row["new_category_4"] for row in result[36:]] == pytest.approx([36 / 39, 0, 0, 39 / 42], rel=1e-6)
+    days = np.exp(-np.arange(9)[::-1] / 30).sum()  # nine closed days of four payments each
+    assert result[36]["category_4_rarity"] == pytest.approx(np.log(4 * days + 1), rel=1e-6)
+    assert result[35]["category_4_rarity"] == result[37]["category_4_rarity"] == 0
+    assert result[36]["category_4_fraud_lift_7d"] == pytest.approx(np.log(4), rel=1e-6)
+    assert result[36]["category_4_fraud_lift_30d"] == pytest.approx(np.log(6), rel=1e-6)
+    assert result[37]["category_4_fraud_lift_30d"] == 0
+    assert result[36]["category_3_fraud_lift_30d"] == result[36]["category_3_rarity"] == 0
+
+
+def computed_with(rows, frauds):
+    columns, one = behaviour.columns(rows), np.zeros(len(rows), int)
+    values, day_of = closed_days.values_of(columns.entities)
+    days = behaviour.new_day_state(len(values))
+    return behaviour.compute(
+        behaviour.new_state(1), one, columns, frauds=frauds, day_state=days, day_codes=day_of
+    )
+
+
+def test_what_no_payment_has_costs_no_state():
+    rows = habit(40, **NO_EXTRAS)
+    columns = behaviour.columns(rows)
+    assert columns.numbers is None and not columns.entities.keys() & NO_EXTRAS.keys()
+    state = behaviour.new_state(1)
+    vectors(rows, state)
+    assert not any(state[name].any() for name in ("number_latest", "number_sums", "categories"))

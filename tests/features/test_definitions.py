@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from include.events.transaction import CATEGORIES, NUMBERS
 from include.features import behaviour, closed_days
 from include.features.definitions import (
     CUSTOMER_FEATURES,
     DEFINITIONS,
+    EXTRA_FEATURES,
     FEATURES,
     KNOWN_FRAUD_FEATURES,
     LIFT_FEATURES,
@@ -40,8 +42,10 @@ def test_the_table_of_features_is_that_of_the_definitions():
 
 def test_names_are_distinct_and_merchants_features_are_named_so():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert (*CUSTOMER_FEATURES, *PARTITION_FEATURES, *KNOWN_FRAUD_FEATURES) == FEATURES
-    assert (*MERCHANT_FEATURES, *LIFT_FEATURES) == PARTITION_FEATURES
+    groups = (*CUSTOMER_FEATURES, *MERCHANT_FEATURES, *LIFT_FEATURES, *KNOWN_FRAUD_FEATURES, *EXTRA_FEATURES)
+    assert groups == FEATURES
+    own = {*(f"{name}_ratio" for name in NUMBERS), *(f"new_{name}" for name in CATEGORIES)}
+    assert set(PARTITION_FEATURES) == {*MERCHANT_FEATURES, *LIFT_FEATURES, *EXTRA_FEATURES} - own
     assert all(name.startswith("merchant_") for name in MERCHANT_FEATURES)
     assert set(SUSPICIOUS) <= set(FEATURES)
 

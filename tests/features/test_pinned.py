@@ -1,4 +1,4 @@
-"""Vectors and states of feature set 3 as they were computed when the set was defined.
+"""Vectors and states of feature set 4 as they were computed when the set was defined.
 
 What streams have logged and stored must stay readable and comparable: whoever changes a number here needs another
 FEATURE_SET (vectors) or LAYOUT (states).
@@ -42,6 +42,14 @@ def rows() -> list:
                 merchant_category=None if i % 8 == 7 else f"category {i * i % (40 if i > 90 else 7)}",
                 latitude=-40 + i * 17 % 83 if located else None,
                 longitude=-170 + i * 61 % 331 if located else None,
+                number_1=None if i % 4 == 1 else -20.0 + i * 13 % 71,
+                number_2=None if i % 2 else 1000.0 * (1 + i * i % 23),
+                number_3=None,
+                number_4=None,
+                category_1=None if i % 3 == 2 else f"value {i * i % (5 if i < 90 else 11)}",
+                category_2=None,
+                category_3=None,
+                category_4=f"group {i % 2 if i != 100 else i}",
             )
         )
     return result

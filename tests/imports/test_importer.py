@@ -10,6 +10,7 @@ from itertools import pairwise
 from threading import Event
 
 import msgspec
+import psycopg
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -20,6 +21,7 @@ from include.broker.kafka import TopicMissing, client_config, end_offsets, ensur
 from include.events.label import decode_label
 from include.events.mapping import MappingError
 from include.events.transaction import decode
+from include.features import extra_fields
 from include.generator import files
 from include.generator.config import Config
 from include.generator.world import World
@@ -250,6 +252,47 @@ def test_keys_are_customers_and_no_event_says_fraud(shop):
             assert message.key().decode() == msgspec.json.decode(message.value())["user_id"]
     for message in read_all(shop.settings, shop.settings.transactions_topic):
         assert b"is_fraud" not in message.value()
+
+
+OWN_FIELDS = """
+fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}
+numbers: {balance before: {column: had, decimal: ","}, days known: days}
+categories: {domain: mail}
+label: {column: bad, fraud: ["1"], honest: ["0"]}
+"""
+
+
+@pytest.mark.services
+def test_own_numbers_and_categories_are_sent_and_their_names_are_kept(shop, clean_postgres):
+    shop.settings = clean_postgres.model_copy(
+        update={name: getattr(shop.settings, name) for name in ("transactions_topic", "labels_topic")}
+    )
+    header = "id,user,at,sum,had,days,mail,bad"
+    lines = ['t1,u,2026-10-01T08:00:00Z,1,"-12,5",3,post.example,1', "t2,u,2026-10-02T08:00:00Z,1,,,,0"]
+    shop.write([*lines, "t3,u,2026-10-03,1,much,3,x,0"], header, OWN_FIELDS)
+    with pytest.raises(BadRow, match="line 4: number_1: column 'had' is no number \\(it is 'much'\\)"):
+        shop.run()
+    shop.write(lines, header, OWN_FIELDS)
+    shop.run(dry_run=True)
+    with psycopg.connect(clean_postgres.conninfo("app")) as connection:
+        assert extra_fields.names(connection) == {}
+    shop.run()
+    own = ("number_1", "number_2", "number_3", "category_1", "category_2")
+    assert [[getattr(sent, name) for name in own] for sent in transactions(shop.settings)] == [
+        [-12.5, 3.0, None, "post.example", None],
+        [None] * 5,
+    ]
+    assert [(label.transaction_id, label.category_1) for label in labels(shop.settings)] == [
+        ("t1", "post.example"),
+        ("t2", None),
+    ]
+    with psycopg.connect(clean_postgres.conninfo("app")) as connection:
+        names = extra_fields.names(connection)
+    assert names == {"number_1": "balance before", "number_2": "days known", "category_1": "domain"}
+    shop.write(lines, header, OWN_FIELDS.replace("domain: mail", "address: mail"))
+    with pytest.raises(MappingError, match="categories: .* name them as domain, address"):
+        shop.run()
+    assert len(transactions(shop.settings)) == 2
 
 
 @pytest.fixture

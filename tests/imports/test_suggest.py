@@ -47,6 +47,26 @@ def test_a_suggestion_says_what_each_field_is_and_what_is_not_used(suggested):
     ]
 
 
+def test_what_is_left_is_offered_as_fields_of_the_shops_own(files, suggested):
+    content = "payment,customer,when,sum,old balance,channel,note,fixed\n" + "".join(
+        f"p{i},c{i % 9},2026-01-{i + 1:02}T10:00Z,1.5,{1000 - 3 * i},{'web' if i % 3 else 'phone'},said {i},x\n"
+        for i in range(30)
+    )
+    text = suggested("a.csv", content).text
+    offer = [
+        "# numbers:  # 4 at most; remove the signs in front to let scores use them",
+        "#   old balance: old balance  # 1000, 997, 994",
+        "# categories:  # 4 at most; remove the signs in front to let scores use them",
+        "#   channel: channel  # phone, web",
+    ]
+    lines = text.splitlines()
+    assert lines[6:] == [*offer, "# Not used: old balance, channel, note, fixed"]
+    used = "\n".join(line.removeprefix("# ") if line in offer else line for line in lines)
+    files.write("mapping.yaml", used)
+    rules = mapping.load(files.folder / "mapping.yaml")
+    assert rules.names == {"number_1": "old balance", "category_1": "channel"}
+
+
 def test_a_field_that_no_column_looks_like_is_asked(files, suggested):
     result = suggested("a.csv", "x,y\n1,2\n")
     assert [question.key for question in result.open] == ["timestamp", "amount", "user_id"]

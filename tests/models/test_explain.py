@@ -292,3 +292,49 @@ def test_every_feature_has_words_that_name_no_person(feature):
             texts.append(reason["text"])
     assert texts and all(texts)
     assert not any(name in text for text in texts for name in ("Ada", "Byron", "example.com", "user-0001"))
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "fields", "text"),
+    [
+        ("number_1_ratio", np.log(10), {"number_1": 999.0}, "balance of 999, this customer's usual is 99"),
+        ("number_1_ratio", np.log(1.2), {"number_1": 999.0}, None),
+        ("number_1_ratio", -np.log(121) * 2, {"number_1": -120.0}, "balance of -120, this customer's usual is 120"),
+        ("number_1_z", -3.04, {"number_1": 1.5}, "balance of 1.5, 3 standard deviations below that of all payments"),
+        ("number_1_z", 1.9, {"number_1": 1.5}, None),
+        (
+            "number_1_amount_z", 2.5, {"number_1": 50.0, "amount": 49.0},
+            "amount of 49.00 EUR is 98 % of balance, 2.5 standard deviations above what is usual",
+        ),
+        (
+            "number_1_amount_z", 2.5, {"number_1": 10.0, "amount": 49.0},
+            "amount of 49.00 EUR is 4.9 times balance, 2.5 standard deviations above what is usual",
+        ),
+        ("number_1_amount_z", 2.5, {"number_1": 0.0}, None),
+        ("number_1_amount_z", 1.5, {"number_1": 50.0}, None),
+        ("new_category_2", 0.75, {"category_2": "phone"}, "first payment with channel phone"),
+        (
+            "category_2_rarity", np.log(4000), {"category_2": "phone"},
+            "channel phone, which about 1 payment of 4,000 has",
+        ),
+        ("category_2_rarity", np.log(50), {"category_2": "phone"}, None),
+        (
+            "category_2_fraud_lift_7d", np.log(4), {"category_2": "phone"},
+            "payments with channel phone were reported as fraud in the last 7 days, 4 times as many as its share of "
+            "all payments",
+        ),
+        ("category_2_fraud_lift_7d", np.log(0.2), {"category_2": "phone"}, None),
+    ],
+)  # fmt: skip
+def test_a_shops_own_field_is_told_by_its_name_when_it_is_unusual(feature, value, fields, text):
+    names = {"number_1": "balance", "category_2": "channel"}
+    payment = ScoredPayment({feature: value}, transaction(**fields), "", names)
+    given = explain.reason(payment, DEFINITION[feature])
+    assert (given and given["text"]) == text
+
+
+def test_a_combination_names_a_shops_own_fields():
+    attributions = np.zeros(len(FEATURES))
+    attributions[[FEATURES.index(name) for name in ("number_1_z", "category_2_fraud_lift_7d")]] = 2.0, 1.0
+    (given,) = explain.combination(attributions, {"number_1": "balance"})
+    assert given["text"] == "unusual combination of balance and reports of category 2"

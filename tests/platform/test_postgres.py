@@ -11,6 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from include.events.transaction import CATEGORIES
 from include.features import known_frauds
 from include.features.entities import KINDS, Coded
 from include.platform import postgres as server
@@ -208,13 +209,14 @@ def test_known_frauds_of_merchants_go_on_and_those_of_other_entities_are_added(d
             values ('m', '2026-03-03', '2026-03-03', 3), ('m', '2026-03-03', '2026-03-07', -1)
         """)
     server.migrate(database)
-    entities = dict(zip(KINDS, ("", "u", "m", "phone", "books", "kenya"), strict=True))
+    entities = dict(zip(KINDS[:6], ("", "u", "m", "phone", "books", "kenya"), strict=True))
     march = [
         date(2026, 3, day) - date(1970, 1, 1) for day in (2, 3, 7)
     ]  # before, the first day, the correction's
     days = np.array([day.days for day in march]) * known_frauds.DAY
     given = {kind: Coded([entity], np.zeros(3, int)) for kind, entity in entities.items()}
     expected = [[0, 3, 2], [0, 1, 0], [0, 3, 2], [0, 1, 0], [0, 1, 1], [0, 1, 0]]
+    expected += [[0, 0, 0]] * len(CATEGORIES)
     with psycopg.connect(database.conninfo("stream_writer")) as stream:
         assert known_frauds.counts(stream, given, days)[:, :, -1].T.tolist() == expected
         assert stream.execute("select count(*) from shop.known_labels").fetchone() == (5,)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from include.features import behaviour, known_frauds
 from include.features.behaviour import FEATURES
-from include.features.definitions import KNOWN_FRAUD_FEATURES, LIFT_FEATURES
+from include.features.definitions import EXTRA_FEATURES, KNOWN_FRAUD_FEATURES, LIFT_FEATURES
 from include.features.entities import KINDS, Coded, coded
 from include.features.geography import country_of
 from include.features.known_frauds import WINDOWS
@@ -103,6 +103,20 @@ def shop(clean_postgres: Settings):
 def fraud(known: float, paid: float = -1.0, **fields) -> bytes:
     """A label of fraud at merchant m."""
     return label_bytes(**{"timestamp": at(paid), "known_at": at(known), "merchant_id": "m", **fields})
+
+
+def test_frauds_of_a_shops_own_categories_are_known_and_recomputed(shop):
+    """Of the label, or of the stored transaction where it does not say."""
+    shop.labels(fraud(0.5, category_1="bad.example", category_3=None))
+    assert shop.known(1, "bad.example", "category_1") == 1
+    assert shop.known(1, "bad.example", "category_2") == 0
+    paid = [
+        shop.pay(days, category_1=value) for days in (0.1, 1.1) for value in ("bad.example", "post.example")
+    ]
+    lift = FEATURES.index("category_1_fraud_lift_7d")
+    logged = as_logged(shop)
+    assert [logged[one][lift] > 0 for one in paid] == [False, False, True, False]
+    assert logged[paid[3]][lift] < 0
 
 
 def test_a_label_counts_from_the_day_after_it_was_known_for_thirty_days(shop):
@@ -449,4 +463,5 @@ def test_parity_finds_a_label_that_was_counted_too_early(shop):
         logged, recompute.recompute(rows, [0, 0], known_frauds.as_read(shop.connection))
     )
     differing = {difference.feature for difference in differences}
-    assert set(KNOWN_FRAUD_FEATURES) <= differing <= {*KNOWN_FRAUD_FEATURES, *LIFT_FEATURES}
+    lifts = {name for name in EXTRA_FEATURES if "_fraud_lift_" in name} | {*LIFT_FEATURES}
+    assert set(KNOWN_FRAUD_FEATURES) <= differing <= {*KNOWN_FRAUD_FEATURES, *lifts}

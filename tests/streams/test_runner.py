@@ -50,6 +50,19 @@ def checkpoint_files(shop: Settings, kind: str) -> list:
     return sorted(files, key=lambda path: int(path.name))
 
 
+def test_a_mapping_that_gives_a_field_another_meaning_stops_a_stream_with_what_to_write(
+    shop, definition, tmp_path
+):
+    fields = "fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}\n"
+    (tmp_path / "mapping.yaml").write_text(fields + "numbers: {age: a}")
+    query(shop, "insert into shop.extra_fields (field, name) values ('number_1', 'balance')")
+    shop = shop.model_copy(update={"mapping": tmp_path / "mapping.yaml"})
+    with pytest.raises(runner.StreamFailed, match="numbers: .* name them as balance, age"):
+        runner.run_stream(shop, definition, threading.Event())
+    assert lease(shop, NAME)[0] == "failed"
+    assert query(shop, "select name from shop.extra_fields") == [("balance",)]
+
+
 def test_both_topics_are_stored_and_a_stop_request_ends_it_cleanly(shop, definition, session):
     values = [event_bytes() for _ in range(500)] + [b"poison", event_bytes(transaction_id="twice")]
     produce(shop, shop.transactions_topic, [*values, values[-1]])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 
-from include.events.transaction import Transaction
-from include.features import behaviour
+from include.events.transaction import CATEGORIES, NUMBERS, Transaction
+from include.features import behaviour, closed_days, extra_fields
+from include.features.behaviour import FEATURES
 from include.models.scorer import Scorer
 from include.settings import Settings
 from include.streams import scoring, store
@@ -172,6 +174,60 @@ def test_a_state_of_another_layout_is_not_used(connection, write):
     expected = vectors_of([transaction(**values) for values in fields[10:]])
     assert np.array_equal(vectors(connection)[10:], expected)
     assert read(connection, "select distinct layout from shop.user_state") == [(behaviour.LAYOUT,)]
+
+
+def test_a_state_that_was_stored_before_shops_had_fields_of_their_own_goes_on(connection, write):
+    """Their bytes end where those of a customer without such fields do."""
+    none = dict.fromkeys((*NUMBERS, *CATEGORIES))
+    fields = [values | none for values in payments(40, users=3)]
+    write(events(fields[:20]))
+    before = behaviour.STATE.fields["number_latest"][1], closed_days.DAY_STATE.fields["closed_sums"][1]
+    for table, width in zip(("user_state", "day_state"), before, strict=True):
+        rows = read(connection, f"select ctid, state from shop.{table}")
+        assert rows and all(len(state) <= width for _, state in rows)
+        for at, state in rows:  # as it was stored then: in its whole width
+            connection.execute(
+                f"update shop.{table} set state = %s where ctid = %s", (state.ljust(width, b"\0"), at)
+            )
+    fields[20:] = [values | {"number_1": 5.0 + i} for i, values in enumerate(fields[20:])]
+    write(events(fields[20:]), first=20)
+    expected = vectors_of([transaction(**values) for values in fields])
+    assert np.array_equal(vectors(connection), expected)
+    assert expected[:, FEATURES.index("number_1_ratio")].any()
+
+
+def test_an_alert_speaks_of_the_shops_own_fields_by_their_names(connection, write, forest):
+    extra_fields.keep(
+        connection, {"category_1": "e-mail domain", "number_1": "balance"}, Path("mapping.yaml")
+    )
+    rare = {"category_1": "odd.example", "number_1": 9e9, "amount": 40_000.0}
+    usual = {"category_1": "post.example", "number_1": 100.0}
+    fields = [values | (rare if i == 199 else usual) for i, values in enumerate(payments(200, users=2))]
+    write(events(fields), scorer=Everything(forest))
+    ((reasons,),) = read(
+        connection, "select reasons from shop.fraud_alerts where transaction_id = 't-1-00199'"
+    )
+    text = " / ".join(reason["text"] for reason in reasons)
+    assert "e-mail domain odd.example" in text and "balance of 9,000,000,000" in text
+
+
+class Everything:
+    """Alerts of all payments, for the fields of the shop's own."""
+
+    def __init__(self, forest: Scorer):
+        self.version, self.feature_set, self.threshold = forest.version, forest.feature_set, 0.5
+
+    def score(self, X: np.ndarray) -> np.ndarray:
+        return np.ones(len(X))
+
+    def is_alert(self, score: np.ndarray) -> np.ndarray:
+        return score >= self.threshold
+
+    def evidence(self, X: np.ndarray) -> np.ndarray:
+        own = [name.endswith(("number_1_ratio", "category_1")) for name in FEATURES]
+        return np.tile(np.array(own, float), (len(X), 1))
+
+    attributions = evidence
 
 
 def test_real_arrays_are_what_postgresql_reads(connection):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from include.events.transaction import Transaction
+from include.events.transaction import CATEGORIES, NUMBERS, Transaction
 from include.generator.hashing import hashed, salt
 
 SECOND = 1_000_000  # times are microseconds since 1970
@@ -79,8 +79,12 @@ class History:
         return len(self.time)
 
     def transactions(self) -> list[Transaction]:
-        """The payments as the platform reads them."""
-        values = {name: self.fields[name].tolist() for name in self.fields}
+        """The payments as the platform reads them, with the shop's own fields in their order."""
+        numbers = [given(column, ~np.isnan(column)) for column in self.numbers.values()]
+        own = dict(zip(NUMBERS, numbers, strict=False)) | dict(
+            zip(CATEGORIES, self.categories.values(), strict=False)
+        )
+        values = {name: column.tolist() for name, column in (self.fields | own).items()}
         values["timestamp"] = [datetime.fromtimestamp(at / SECOND, UTC) for at in self.time.tolist()]
         values["transaction_id"] = [f"t{row}" for row in range(len(self))]
         missing = [None] * len(self)

@@ -33,7 +33,7 @@ def simulate(seed: int, payments: int = 100_000, customers: int = CUSTOMERS, day
         fields={
             name: np.array(rows[name].to_pylist(), object)
             for name in Transaction.__struct_fields__
-            if name not in left_out
+            if name not in left_out and name in rows.column_names
         },
         numbers={},
         categories={},

@@ -10,6 +10,8 @@ with labels as (
 select coalesce(k.customer, t.user_id) as user_id, coalesce(k.merchant, t.merchant_id) as merchant_id,
        coalesce(k.device, t.device) as device, coalesce(k.category, t.merchant_category) as merchant_category,
        coalesce(k.country, t.transaction_location) as transaction_location,
+       coalesce(k.category_1, t.category_1) as category_1, coalesce(k.category_2, t.category_2) as category_2,
+       coalesce(k.category_3, t.category_3) as category_3, coalesce(k.category_4, t.category_4) as category_4,
        reported - date '1970-01-01', change.day - date '1970-01-01', change.frauds
 from labels l
 left join shop.transactions t using (transaction_id, timestamp)
