@@ -1,16 +1,18 @@
-"""The two Spark streams beside the usual foreachBatch that parses and appends, on real Kafka, PostgreSQL and Spark."""
+"""The two Spark streams beside a hand-written process and the usual append, on real Kafka, PostgreSQL and Spark."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,8 @@ from confluent_kafka import KafkaError, Message, Producer
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from include.bench import START
-from include.bench.compare import BenchmarkFailed, Comparison, Side, compare
+from include.bench import START, hand_written
+from include.bench.compare import BenchmarkFailed, Comparison, Side, compare_pairs
 from include.bench.services import services
 from include.bench.store import COLUMNS, INSERT, PLAIN_TABLE
 from include.broker import kafka
@@ -30,7 +32,7 @@ from include.generator.profiles import simulation
 from include.models.isolation_forest import IsolationForestDetector
 from include.models.scorer import Scorer
 from include.platform import jars
-from include.platform.spark import DRIVER_MEMORY, LOGGING
+from include.platform.spark import DRIVER_MEMORY, java_options
 from include.settings import Settings
 from include.sql import one_row
 from include.streams import FRAUD_STREAM, TRANSACTION_STREAM, ingest, known_labels, runner, scoring, store
@@ -47,30 +49,35 @@ truncate shop.transactions, shop.transaction_ids, shop.fraud_transactions, shop.
 def measure(rounds: int = 3, events: int = 200_000) -> list[Comparison]:
     """Cost of an event once a stream is under way: its first commit and what came before are left out.
 
-    The plain side does no more than tutorials do: `from_json`, then `executemany` in each partition; it has no
-    validation, no key, no ledger and no score. The scores are those of a forest of 100 trees.
+    The hand-written sides are one process each, without Spark (include.bench.hand_written). The plain side does no
+    more than tutorials do: `from_json`, then `executemany` in each partition; it has no validation, no key, no ledger
+    and no score. The scores are those of a forest of 100 trees.
     """
     with services(kafka=True) as settings, spark_session() as spark:
         with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
             owner.execute(PLAIN_TABLE)
+            owner.execute(hand_written.TABLES)
         settings = settings.model_copy(update={"max_offsets_per_trigger": min(40_000, max(1, events // 5))})
         count = fill(settings, events)
-        sides = [
-            Side(TRANSACTION_STREAM, partial(_streamed, settings, spark, transaction_job(settings), count)),
-            Side(FRAUD_STREAM, partial(_streamed, settings, spark, fraud_job(settings), count)),
-        ]
-        return compare(
-            "streams",
-            "event",
-            sides,
-            Side("plain append", partial(_appended, settings, spark, count)),
-            rounds,
+        stores = Side(
+            TRANSACTION_STREAM, partial(_streamed, settings, spark, transaction_job(settings), count)
         )
+        scores = Side(FRAUD_STREAM, partial(_streamed, settings, spark, fraud_job(settings), count))
+        plain = Side("plain append", partial(_appended, settings, spark, count))
+        stored_by_hand = Side("hand-written, stores", partial(_written, settings, "stores", count))
+        scored_by_hand = Side("hand-written, scores", partial(_written, settings, "scores", count))
+        pairs = [
+            (stores, stored_by_hand),
+            (scores, scored_by_hand),
+            (stores, plain),
+            (scores, plain),
+        ]
+        return compare_pairs("streams", "event", pairs, rounds)
 
 
 @contextmanager
 def spark_session() -> Iterator[SparkSession]:
-    """Two cores, as the embedded platform has, with the Kafka connector."""
+    """Two cores, and the options with which the embedded platform starts a driver."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options: dict[str, Any] = {
         "spark.jars": ",".join(jars.spark_classpath()),
@@ -78,7 +85,7 @@ def spark_session() -> Iterator[SparkSession]:
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING}",
+        "spark.driver.extraJavaOptions": java_options(Path(tempfile.gettempdir())),
     }
     spark = SparkSession.builder.master("local[2]").config(map=runner.SPARK | options).getOrCreate()
     try:
@@ -167,6 +174,14 @@ def _streamed(
         thread.join()
         if failed:
             raise BenchmarkFailed(str(failed[0])) from failed[0]
+
+
+def _written(settings: Settings, side: str, count: int) -> float:
+    """Seconds an event of a hand-written process, which reads the topic from its beginning."""
+    with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
+        owner.execute(hand_written.EMPTY)
+    write = hand_written.store if side == "stores" else hand_written.Scoring(_scorer())
+    return hand_written.read(settings, side, write, count)
 
 
 def _appended(settings: Settings, spark: SparkSession, count: int) -> float:

@@ -83,7 +83,7 @@ MERCHANTS = StateTable("merchant_state", "merchant_id", behaviour.new_merchant_s
 DAYS = StateTable("day_state", "id", behaviour.new_day_state, moves=False)
 
 
-class _Bytes(Dumper):
+class Bytes(Dumper):
     """Lets bytes that are already in PostgreSQL's binary form of real[] through."""
 
     format = Format.BINARY
@@ -225,7 +225,7 @@ def _write_scores(
     vectors: np.ndarray,
     values: np.ndarray,
 ) -> None:
-    connection.adapters.register_dumper(None, _Bytes)
+    connection.adapters.register_dumper(None, Bytes)
     model = scorer.version, scorer.feature_set
     log = span.topic, span.partition, span.generation
     scored = zip(events, values.tolist(), scorer.is_alert(values).tolist(), real_arrays(vectors), strict=True)
