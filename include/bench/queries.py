@@ -26,7 +26,7 @@ from include.sql import statement
 
 ROWS, DAYS = 10_000_000, 60
 CHUNK = 500_000
-WAITING = 200_000  # stored after the last refresh
+WAITING = 60_000  # stored after the last refresh: five minutes at 200 a second
 ROUNDS = 3
 TIMEOUT_SECONDS = 60
 CLEAR = 100, 10_000  # milliseconds: below and above them one round tells enough

@@ -22,6 +22,17 @@ def dashboard(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(json.dumps(DASHBOARDS[name]().build(), cls=JSONEncoder))
     for number, panel in enumerate(content["panels"], start=1):
         panel["id"] = number
+    return without_old_defaults(content)
+
+
+def without_old_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """Without what the SDK of Grafana 11.6 adds by itself and the schema of Grafana 12.4 does not have."""
+    for panel in content["panels"]:
+        if panel["type"] == "table":
+            panel["options"].pop("footer", None)
+    for variable in content["templating"]["list"]:
+        for key in ("auto", "auto_min", "auto_count"):
+            variable.pop(key, None)
     return content
 
 
