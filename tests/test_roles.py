@@ -164,6 +164,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
 FUNCTIONS: dict[str, set[str]] = {
     "shop.labels_known": {"trainer", "app"},
     "shop.event_key": {"trainer"},
+    "shop.verdict_label": {"app"},
     "monitoring.labels_settled_until": {"app", "grafana"},
     "monitoring.daily_performance": {"app", "grafana"},
     "monitoring.grain": {"app", "grafana"},

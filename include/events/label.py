@@ -11,8 +11,10 @@ from include.events.fields import about, event_struct
 from include.events.strict_json import Reason, Rejected, StrictReader, event_time
 from include.events.transaction import CATEGORIES, Id, Text
 
-__all__ = ["Label", "decode_label", "encode_label"]
+__all__ = ["ANALYST", "Label", "decode_label", "encode_label", "rank"]
 
+ANALYST = "analyst"  # the source of a verdict
+WHO = ("source", "reported_by", "label_id")  # fields of who reported it
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -20,7 +22,8 @@ class Label(msgspec.Struct, gc=False):
     """What is known about a transaction since known_at; a corrected label has a later known_at.
 
     timestamp is the transaction's own time; both times are aware and in UTC. scenario_id names the simulated
-    kind of fraud, if any; the other fields that may be missing are the transaction's, for what is known of fraud.
+    kind of fraud, if any. source, reported_by and label_id say who reported it; without a source it is the bank. The
+    other fields that may be missing are the transaction's, for what is known of fraud.
     """
 
     transaction_id: Annotated[Id, about("9d8f0c1e")]
@@ -46,9 +49,12 @@ class Label(msgspec.Struct, gc=False):
     category_2: Annotated[Text | None, about("debit")] = None
     category_3: Annotated[Text | None, about("chip")] = None
     category_4: Annotated[Text | None, about("web")] = None
+    source: Annotated[Id | None, about("analyst")] = None
+    reported_by: Annotated[Text | None, about("Ada")] = None
+    label_id: Annotated[Id | None, about("verdict-17")] = None
 
 
-_READER = StrictReader(event_struct(Label), seldom=len(CATEGORIES))
+_READER = StrictReader(event_struct(Label), seldom=len(CATEGORIES) + len(WHO))
 
 
 def decode_label(
@@ -66,12 +72,22 @@ def decode_label(
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
     fields, _ = _READER.read(value, max_bytes)
-    transaction_id, timestamp, known_at, scenario_id, *entities, is_fraud = fields
+    transaction_id, timestamp, known_at, *others, is_fraud = fields
     if transaction_id.isspace():
         raise Rejected(Reason.BLANK, "transaction_id: only white space")
     timestamp = event_time("timestamp", timestamp, broker_time + future_tolerance)
     known_at = event_time("known_at", known_at, LATEST)
-    return Label(transaction_id, timestamp, is_fraud, known_at, scenario_id, *entities)
+    return Label(transaction_id, timestamp, is_fraud, known_at, *others)
+
+
+def rank(source: str | None, known_at: datetime) -> tuple[bool, datetime]:
+    """The order of an event's labels, of which the highest counts: an analyst's before others, then the earlier ones.
+
+    >>> early, late = datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)
+    >>> rank("analyst", early) < rank("analyst", late) < rank(None, early) < rank("chargeback", late)
+    True
+    """
+    return source != ANALYST, known_at
 
 
 def encode_label(label: Label) -> bytes:

@@ -30,6 +30,7 @@ _TRANSACTIONS = rows.COLUMN_TYPES | {
     "broker_time": "timestamptz",
 }
 _LABELS = {field.name: field.sql_type for field in declared(Label) if field.name not in ENTITIES.values()}
+_label_row = attrgetter(*_LABELS)
 # Keys are inserted in order: two partitions which share some then cannot wait for one another in a circle.
 _INSERT_LABELS = f"""
 insert into shop.fraud_transactions ({", ".join(_LABELS)}) select {", ".join(_LABELS)} from labelled
@@ -76,7 +77,8 @@ def transactions(
             late += is_late
             unknown_fields += event.unknown_fields
             if event.is_fraud is not None:
-                labels.append((transaction.transaction_id, timestamp, event.is_fraud, timestamp, None))
+                truth = Label(transaction.transaction_id, timestamp, event.is_fraud, timestamp)
+                labels.append(_label_row(truth))
     copy(connection, writer, "shop.transactions", _TRANSACTIONS, stored)
     if labels:
         _insert_labels(connection, writer, labels)
@@ -94,8 +96,7 @@ def labels(
     first: dict[tuple[str, datetime, datetime], tuple[Record, Label]] = {}
     for record, label in accepted:
         first.setdefault(_key(label), (record, label))
-    columns = attrgetter(*_LABELS)
-    taken = _insert_labels(connection, writer, [columns(label) for _, label in first.values()])
+    taken = _insert_labels(connection, writer, [_label_row(label) for _, label in first.values()])
     new = set(first)
     owners = {key: label.is_fraud for key, (_, label) in first.items()}
     if taken.rowcount < len(first):

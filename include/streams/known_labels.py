@@ -6,9 +6,9 @@ From which day on payments may know a label:
   payment, and fraud_stream reads the labels to their present end before each batch: it is there in time.
 - A label that comes later than that counts from the day after the newest payment that any partition of the stream
   has committed. A day that has begun never changes. `counts_from` is stored, so that a recomputation knows the same.
-- A label counts until the next one of its transaction does, by known_at and whichever was read first. When that one
-  counts already, it changes nothing. Nor does one that claims to be known at the payment itself, as an `is_fraud`
-  inside an event.
+- A label counts until one of its transaction counts that outranks it (`include.events.label.rank`), whichever was
+  read first. When such a one counts already, it changes nothing. Nor does one that claims to be known at the payment
+  itself, as an `is_fraud` inside an event.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import zip_longest
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import psycopg
 
-from include.events.label import Label, decode_label
+from include.events.label import Label, decode_label, rank
 from include.features import entities
 from include.sql import one_row
 from include.streams.decoding import decode_records
@@ -40,12 +39,13 @@ _COLUMNS = {
     "timestamp": "timestamptz",
     "known_at": "timestamptz",
     "is_fraud": "bool",
+    "source": "text",
     "counts_from": "date",
 }
 _ENTITIES = dict.fromkeys(entities.FIELDS, "text")
 _READ = f"""
 select {", ".join([*_COLUMNS, *_ENTITIES])} from shop.known_labels
-where transaction_id = any(%s) order by transaction_id, timestamp, known_at"""
+where transaction_id = any(%s)"""
 _STORED = f"""
 select t.transaction_id, t.timestamp, {", ".join(f"t.{field}" for field in entities.FIELDS.values())}
 from unnest(%s::text[], %s::timestamptz[]) as asked (transaction_id, timestamp)
@@ -65,6 +65,7 @@ class _Row(NamedTuple):
     timestamp: datetime
     known_at: datetime
     is_fraud: bool
+    source: str | None
     counts_from: date | None
     entities: dict[str, str]
 
@@ -83,6 +84,7 @@ class _Row(NamedTuple):
 class _Counted(NamedTuple):
     """A label that payments know from a day on."""
 
+    rank: tuple[bool, datetime]
     known_at: datetime
     is_fraud: bool
     entities: dict[str, str]
@@ -101,13 +103,14 @@ def labels(
     topic = writer.settings.transactions_topic
     (opened,) = one_row(connection.execute(_OPENED, (writer.stream, topic)))
     known: dict[tuple[str, datetime, datetime], bool] = {}
-    # Of an event, in order of known_at.
+    # Of an event, in any order.
     counted: dict[tuple[str, datetime], list[_Counted]] = defaultdict(list)
     for row in map(_Row.of, connection.execute(_READ, ([label.transaction_id for label in read],))):
         event = row.transaction_id, row.timestamp
         known[*event, row.known_at] = row.is_fraud
         if row.counts_from is not None:
-            counted[event].append(_Counted(row.known_at, row.is_fraud, row.entities, row.counts_from))
+            ranked = rank(row.source, row.known_at)
+            counted[event].append(_Counted(ranked, row.known_at, row.is_fraud, row.entities, row.counts_from))
     stored = _stored_entities(connection, read)
     rows: list[_Row] = []
     changes: Counter[Change] = Counter()
@@ -123,10 +126,11 @@ def labels(
         named = stored.get(event, {}) | entities.entities_of(label) if label.is_fraud else {}
         counts_from = _counts_from(label, before, opened)
         known[key] = label.is_fraud
-        rows.append(_Row(*key, label.is_fraud, counts_from, named))
+        rows.append(_Row(*key, label.is_fraud, label.source, counts_from, named))
         if counts_from is not None:
-            new = _Counted(label.known_at, label.is_fraud, named, counts_from)
-            after = sorted([*before, new], key=attrgetter("known_at"))
+            ranked = rank(label.source, label.known_at)
+            new = _Counted(ranked, label.known_at, label.is_fraud, named, counts_from)
+            after = [*before, new]
             changes.update(_frauds(after))
             changes.subtract(_frauds(before))
             counted[event] = after
@@ -143,15 +147,19 @@ def _counts_from(label: Label, others: Sequence[_Counted], opened: datetime | No
     if label.known_at <= label.timestamp:
         return None
     day = max(_day_after(time) for time in (label.known_at, opened) if time is not None)
-    day = max([day, *(other.counts_from for other in others if other.known_at < label.known_at)])
-    later = [other.counts_from for other in others if other.known_at > label.known_at]
-    return None if later and day >= min(later) else day
+    ranked = rank(label.source, label.known_at)
+    outranked = any(other.rank > ranked and other.counts_from <= day for other in others)
+    return None if outranked else day
 
 
 def _frauds(labels: Sequence[_Counted]) -> Counter[Change]:
-    """Rows of shop.known_frauds that the labels of a transaction make, in order of known_at."""
+    """Rows of shop.known_frauds that the labels of a transaction make."""
+    in_effect: list[_Counted] = []
+    for label in sorted(labels, key=lambda label: (label.counts_from, label.rank)):
+        if not in_effect or label.rank > in_effect[-1].rank:
+            in_effect.append(label)
     counts: Counter[Change] = Counter()
-    for label, following in zip_longest(labels, labels[1:]):
+    for label, following in zip_longest(in_effect, in_effect[1:]):
         if not label.is_fraud:
             continue
         reported = _day_after(label.known_at)

@@ -421,7 +421,7 @@ def settled_until(
     `FULLY_LABELLED` of the younger transactions (N,) are `labelled`, it is `as_of` itself.
     """
     if maturity is None:
-        delay = labels.delay[labels.fraud]
+        delay = labels.delay[labels.fraud & np.isfinite(labels.delay)]
         late = timedelta(seconds=float(np.quantile(delay, ARRIVED))) if len(delay) else LABEL_MATURITY
         maturity = max(LABEL_MATURITY, late)
     mature = as_of - maturity.total_seconds()

@@ -64,7 +64,10 @@ AnyRows = TypeVar("AnyRows", bound=Rows)
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels known at a time, by the hash of their transaction (sorted); delay in seconds after the transaction."""
+    """Labels known at a time, by the hash of their transaction (sorted).
+
+    `delay` is in seconds after the transaction, and NaN for an analyst's verdict.
+    """
 
     key: np.ndarray
     fraud: np.ndarray

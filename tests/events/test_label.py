@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.events.label import Label, decode_label, encode_label
+from include.events.label import WHO, Label, decode_label, encode_label
 from include.events.transaction import Reason, Rejected
 from include.features import entities
 from include.settings import PROJECT_ROOT
@@ -79,15 +79,17 @@ def test_bad_input_is_rejected_with_its_reason(value, reason):
 
 
 def test_a_whole_label_is_read():
-    content = label_event(transaction_id="one")
+    who = {"source": "analyst", "reported_by": "Ada", "label_id": "verdict-17"}
+    content = label_event(transaction_id="one", **who)
     assert read(json.dumps(content).encode()) == Label(
         "one", NOW, True, NOW + timedelta(days=1), "card_testing",
         "user-0001", "merchant-0001", "iPhone 15", "groceries", "Germany",
+        *([None] * 4), "analyst", "Ada", "verdict-17",
     )  # fmt: skip
 
 
-def test_only_the_scenario_and_what_is_the_transactions_may_be_missing():
-    optional = ("scenario_id", *entities.FIELDS.values())
+def test_only_the_scenario_who_reported_and_what_is_the_transactions_may_be_missing():
+    optional = ("scenario_id", *entities.FIELDS.values(), *WHO)
     for missing in (ABSENT, None):
         decoded = read(label_bytes(**dict.fromkeys(optional, missing), is_fraud=False))
         assert [getattr(decoded, name) for name in optional] == [None] * len(optional)
@@ -107,7 +109,7 @@ def test_times_become_utc():
 
 
 def test_unknown_fields_are_accepted():
-    assert read(label_bytes(transaction_id="one", source="bank", more={"a": 1})).transaction_id == "one"
+    assert read(label_bytes(transaction_id="one", bank="b", more={"a": 1})).transaction_id == "one"
 
 
 @given(
@@ -124,9 +126,12 @@ def test_encode_and_decode_are_inverse(is_fraud, fields):
 def test_fields_are_the_columns_of_the_table():
     sql = Path(PROJECT_ROOT / "include/sql/migrations/0001.tables.sql").read_text()
     body = re.search(r"create table shop\.fraud_transactions \((.*?)primary key", sql, re.DOTALL)[1]
-    assert [*re.findall(r"^ +(\w+) ", body, re.MULTILINE), *entities.FIELDS.values()] == list(
-        Label.__struct_fields__
+    columns = re.findall(r"^ +(\w+) ", body, re.MULTILINE)
+    later = Path(PROJECT_ROOT / "include/sql/migrations/0017.verdict_labels.sql").read_text()
+    added = re.findall(
+        r"add column (\w+)", re.search(r"alter table shop\.fraud_transactions(.*?);", later, re.DOTALL)[1]
     )
+    assert [*columns, *entities.FIELDS.values(), *added] == list(Label.__struct_fields__)
 
 
 def test_10000_mutated_labels_are_decoded_or_rejected():

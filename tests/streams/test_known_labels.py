@@ -381,6 +381,8 @@ def label_of(event: tuple) -> bytes:
         "user_id": f"user-{number % 2}", "merchant_category": f"{merchant}{number % 2}",
         "transaction_location": ("Nairobi, Kenya", "Japan")[number // 2],
     }  # fmt: skip
+    if int(when * 8) % 2:
+        fields["source"] = "analyst"
     return fraud(when, transaction_id=f"{name}{merchant}", merchant_id=merchant, is_fraud=is_fraud, **fields)
 
 
@@ -449,6 +451,24 @@ def test_a_recomputation_knows_what_the_stream_knew_and_nothing_before_its_time(
         before = {event[3] + event[2] for event in events if event[0] == "label" and event[2] == row.merchant_id
                   and event[4] and at(event[1]).date() < row.timestamp.date()}  # fmt: skip
         assert np.expm1(logged[row.transaction_id][FRAUDS]) <= len(before) + 1e-4
+
+
+def test_an_analyst_counts_until_the_bank_speaks_and_no_longer(shop):
+    shop.labels(fraud(0.5, transaction_id="t", source="analyst"))
+    assert [shop.known(day) for day in (0.9, 1.5)] == [0, 1]
+    shop.labels(fraud(2.5, transaction_id="t", is_fraud=False))
+    assert [shop.known(day) for day in (2.9, 3.5)] == [1, 0]
+    shop.labels(*(fraud(day, transaction_id="t", source="analyst") for day in (3.5, 4.5)))
+    assert [shop.known(day) for day in (4.5, 9.5)] == [0, 0]
+
+
+def test_the_bank_outranks_an_analyst_whose_label_was_read_before(shop):
+    shop.labels(fraud(4.5, transaction_id="t", source="analyst"), fraud(1.5, transaction_id="t"))
+    assert [shop.known(day) for day in (1.9, 2.5, 5.5, 9.5)] == [0, 1, 1, 1]
+    shop.labels(
+        fraud(5.5, transaction_id="u", source="analyst"), fraud(2.5, transaction_id="u", is_fraud=False)
+    )
+    assert [shop.known(day) for day in (5.9, 9.5)] == [1, 1]
 
 
 def test_parity_finds_a_label_that_was_counted_too_early(shop):

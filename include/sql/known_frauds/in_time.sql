@@ -1,11 +1,18 @@
 -- The same had the stream run all along: every label is read in time. The entities are those that the label names, and
 -- else the fields of the stored transaction; a label whose event is not stored counts for what it names.
-with labels as (
+with ranked as (
     select transaction_id, timestamp, known_at, is_fraud, (known_at at time zone 'UTC')::date + 1 as reported,
-           lead((known_at at time zone 'UTC')::date + 1) over (
-               partition by transaction_id, timestamp order by known_at) as until
+           (source is distinct from 'analyst')::int * 1e18 + extract(epoch from known_at) * 1e6 as rank
     from shop.fraud_transactions
     where known_at > timestamp
+), before as (
+    select *, max(rank) over (partition by transaction_id, timestamp order by reported, rank
+                              rows between unbounded preceding and 1 preceding) as best
+    from ranked
+), labels as (
+    select *, lead(reported) over (partition by transaction_id, timestamp order by reported, rank) as until
+    from before
+    where best is null or rank > best
 )
 select coalesce(k.customer, t.user_id) as user_id, coalesce(k.merchant, t.merchant_id) as merchant_id,
        coalesce(k.device, t.device) as device, coalesce(k.category, t.merchant_category) as merchant_category,

@@ -40,5 +40,5 @@ left join lateral (  -- two events with one id and one time: the label is that o
     where l.transaction_id = a.transaction_id and l.timestamp = a.timestamp and l.known_at <= now()
       and (letter.refused is null or not exists (
           select from shop.transactions o where o.transaction_id = l.transaction_id and o.timestamp = l.timestamp))
-    order by known_at desc limit 1
+    order by (source is distinct from 'analyst') desc, known_at desc limit 1
 ) label on true

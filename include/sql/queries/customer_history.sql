@@ -10,7 +10,7 @@ left join lateral (
 left join lateral (
     select is_fraud from shop.fraud_transactions
     where transaction_id = t.transaction_id and timestamp = t.timestamp and known_at <= now()
-    order by known_at desc limit 1
+    order by (source is distinct from 'analyst') desc, known_at desc limit 1
 ) l on true
 where t.user_id = %(user_id)s and t.timestamp <= %(until)s
 order by t.timestamp desc, t.transaction_id
