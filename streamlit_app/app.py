@@ -16,6 +16,7 @@ PAGES = [
         url_path="performance",
     ),
     st.Page("views/alerts.py", title="Alerts", icon=":material/notifications_active:", url_path="alerts"),
+    st.Page("views/own_data.py", title="Own data", icon=":material/upload_file:", url_path="own-data"),
 ]
 
 st.navigation(PAGES, position="top").run()

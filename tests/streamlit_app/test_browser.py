@@ -14,6 +14,7 @@ from include.platform.http import answers
 from include.platform.temporary import running
 from include.settings import PROJECT_ROOT, Settings
 from streamlit_app import judging
+from tests.streamlit_app.test_own_data import SAMPLE
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -143,3 +144,18 @@ def test_a_second_click_never_judges_the_next_alert(address, page, shop_with_cha
         expect(page.get_by_text("Your last verdict: fraud on")).to_be_visible()
         settled(page)
         assert connection.execute(judged).fetchall() == [*before, (shown,)]
+
+
+def test_own_data(address, page, tmp_path):
+    page.goto(f"{address}/own-data")
+    settled(page)
+    sample = {"name": "payments.csv", "mimeType": "text/csv", "buffer": SAMPLE}
+    page.locator("[data-testid=stFileUploader] input[type=file]").set_input_files(sample)
+    page.get_by_text("day-first", exact=True).click()
+    expect(page.get_by_text("Rows before and after")).to_be_visible()
+    with page.expect_download() as downloaded:
+        page.get_by_role("button", name="Download the mapping").click()
+    mapping = Path(downloaded.value.path()).read_text()
+    assert downloaded.value.suggested_filename == "mapping.yaml" and "%d/%m/%Y" in mapping
+    problems(page)
+    shot(page, tmp_path, "own-data")
