@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 
 from include.grafana.boards import board, latest_alerts
 from include.grafana.panels import GREEN, ORANGE, bars, figure, lines, rows, world
-from include.grafana.query import CELL, CELLS, EVENTS, FILTERS, fields
+from include.grafana.query import CELLS, EVENTS, FILTERS, fields
 
 ACTIVITY = f"monitoring.activity\n    where {CELLS}\n      and {FILTERS}"
 FLAGGED = f"monitoring.flagged\nwhere {EVENTS}\n  and {FILTERS}"
@@ -269,10 +269,11 @@ order by count(*) desc
         .with_panel(
             lines(
                 "Money in known frauds",
-                f"Sum of the amounts of known frauds by the time of the payment. Currencies are added up without "
+                f"Sum of the amounts of known frauds per UTC day of the payment. Currencies are added up without "
                 f"conversion: choose countries of one currency. {REPORTED}",
                 f"""
-select {CELL} as time, coalesce(sum(amount) filter (where is_alert), 0)::float8 as "fraud, alerted",
+select date_trunc('day', timestamp, 'UTC') as time,
+       coalesce(sum(amount) filter (where is_alert), 0)::float8 as "fraud, alerted",
        coalesce(sum(amount) filter (where not is_alert), 0)::float8 as "fraud, missed"
 from {FLAGGED}
   and is_fraud

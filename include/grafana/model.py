@@ -53,13 +53,19 @@ def drift(condition: str) -> str:
     return DRIFT.format(condition=condition, last=BUCKETS - 1)
 
 
-DRIFT_OF_CELLS = drift(f"{CELLS}\n      and {VERSION}")
-# For the alert rule: the last full day with enough scores.
+# Of each UTC day: hours with few scores would differ by chance alone.
+DAYS = "grain = 86400 and at >= date_trunc('day', $__timeFrom()::timestamptz, 'UTC') and at < $__timeTo()"
+DRIFT_OF_DAYS = drift(f"{DAYS}\n      and {VERSION}")
+ENOUGH = """where (model_version, at) in (
+    select model_version, at from known group by 1, 2 having sum(transactions) >= 500)"""
+# For the alert rule: the last full day.
 DRIFT_OF_A_DAY = (
     drift("grain = 86400 and at = date_trunc('day', now() - interval '1 day', 'UTC')")
     + """select model_version::text, sum((p - q) * ln(p / q))::float8 as drift
 from shares
-where model_version in (select model_version from known group by 1 having sum(transactions) >= 500)
+"""
+    + ENOUGH
+    + """
 group by model_version
 """
 )
@@ -168,11 +174,15 @@ from monitoring.settled
         .with_panel(
             figure(
                 "Drift of the scores",
-                "Largest population stability index of the chosen time: the distribution of a version's scores "
-                "against its first seven days. Above 0.1 it has moved, above 0.25 far.",
-                DRIFT_OF_CELLS
-                + """select max(psi) as drift
-from (select sum((p - q) * ln(p / q))::float8 as psi from shares group by model_version, at) cells
+                "Largest population stability index of a day of the chosen time: the distribution of a version's "
+                "scores against its first seven days. Above 0.1 it has moved, above 0.25 far.",
+                DRIFT_OF_DAYS
+                + f"""select max(psi) as drift
+from (
+    select sum((p - q) * ln(p / q))::float8 as psi from shares
+    {ENOUGH}
+    group by model_version, at
+) days
 """,
                 "short",
                 (0.1, "orange"),
@@ -252,11 +262,13 @@ order by at
         .with_panel(
             lines(
                 "Drift of the scores over time",
-                "Population stability index of each version's scores against its first seven days. Above 0.1 the "
-                "distribution has moved, above 0.25 far; cells with few transactions vary by chance.",
-                DRIFT_OF_CELLS
-                + """select at as time, 'version ' || model_version as metric, sum((p - q) * ln(p / q))::float8 as drift
+                "Population stability index of each version's scores against its first seven days, per UTC day with at "
+                "least 500 scores. Above 0.1 the distribution has moved, above 0.25 far.",
+                DRIFT_OF_DAYS
+                + f"""select at as time, 'version ' || model_version as metric,
+       sum((p - q) * ln(p / q))::float8 as drift
 from shares
+{ENOUGH}
 group by at, model_version
 order by at, model_version
 """,
@@ -264,6 +276,7 @@ order by at, model_version
                 "population stability index",
                 {},
                 height=9,
+                points=True,
                 steps=((0.1, "orange"), (0.25, "red")),
             )
         )

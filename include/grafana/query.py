@@ -18,7 +18,6 @@ BEGIN = f"monitoring.first_cell({RANGE})"
 CELLS = f"grain = {GRAIN} and at >= {BEGIN} and at < $__timeTo()"
 # The same for single events.
 EVENTS = f"timestamp >= {BEGIN} and timestamp < $__timeTo()"
-CELL = f"date_bin(make_interval(secs => {GRAIN}), timestamp, timestamptz '2000-01-01 00:00Z')"
 # Seconds of the chosen time that have passed, and those of one cell.
 SECONDS = f"greatest(extract(epoch from least($__timeTo()::timestamptz, now()) - {BEGIN}), 1)"
 CELL_SECONDS = "greatest(least(grain, extract(epoch from now() - at)), 1)"
