@@ -460,6 +460,21 @@ def test_a_panel_says_what_it_shows_and_in_what_unit(name, panel):
     assert [target["refId"] for target in panel["targets"]] == [*"ABCD"[: len(panel["targets"])]]
 
 
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
+def test_an_empty_cell_of_a_table_does_not_say_that_the_table_is_empty(name, panel):
+    if panel["type"] == "table":
+        first = panel["fieldConfig"]["overrides"][0]
+        assert first["matcher"]["options"] == ".*" and {"id": "noValue", "value": "–"} in first["properties"]
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
+def test_a_cell_coloured_by_thresholds_is_not_coloured_by_the_palette(name, panel):
+    for override in panel["fieldConfig"]["overrides"]:
+        properties = {prop["id"]: prop["value"] for prop in override["properties"]}
+        if "thresholds" in properties:
+            assert properties["color"] == {"mode": "thresholds"}
+
+
 def test_the_data_source_uses_the_select_only_role_and_holds_no_password():
     assert source()["user"] == "grafana" and source()["editable"] is False
     assert re.fullmatch(r"\$\{\w+\}", source()["secureJsonData"]["password"])

@@ -280,6 +280,7 @@ order by stream
                             {"color": "red", "value": 300},
                         ],
                     },
+                    color={"mode": "thresholds"},
                     custom_cellOptions={"type": "color-text"},
                 ),
             )

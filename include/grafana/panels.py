@@ -244,6 +244,8 @@ def rows(
         .cell_height(kinds.TableCellHeight.SM)
         .align(kinds.FieldTextAlignment.AUTO)
         .inspect(False)
+        # The panel's text is for a table without rows; an empty cell of it would show that, too.
+        .override_by_regexp(".*", fields(noValue="–"))
     )
 
 
