@@ -4,6 +4,7 @@ from datetime import datetime
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from include.platform.dags import DEFAULTS
 from include.settings import load
 
 DOC = """
@@ -24,6 +25,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
     params={
         "version": Param(None, type=["null", "integer"], minimum=1, title="Version",

@@ -4,6 +4,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from include.platform.dags import CHAMPION, DEFAULTS, TRANSACTIONS
 from include.settings import load
 
 DOC = """
@@ -25,6 +26,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
 ):
 
@@ -34,7 +36,7 @@ with DAG(
 
         return first_champion.is_due(load())
 
-    @task(retries=1)
+    @task(retries=1, inlets=[TRANSACTIONS], outlets=[CHAMPION])
     def train() -> dict[str, Any]:
         from include.training import first_champion
 

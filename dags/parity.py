@@ -2,6 +2,7 @@
 
 from airflow.sdk import DAG, task
 
+from include.platform.dags import DEFAULTS, FEATURES, TRANSACTIONS
 from include.settings import load
 
 DOC = """
@@ -22,10 +23,11 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
 ):
 
-    @task
+    @task(inlets=[TRANSACTIONS, FEATURES])
     def compare() -> str:
         from include.operations import parity_check
 

@@ -1,15 +1,17 @@
 """Writes synthetic transactions to Kafka until it is stopped."""
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
+from include.platform.dags import DEFAULTS
+from include.platform.forms import producer_form
 from include.platform.spark_submit import spark_job
-from include.settings import limits, load
+from include.settings import load
 
 DOC = """
 ### Produces synthetic transactions
 Publishes simulated weeks of history first (once), then live transactions at the chosen rate.
 
-- **Other rate, fraud rate or profile:** mark the running task as success, then trigger the DAG with the new values.
+- **Other rate, fraud rate or profile:** trigger `change_producer`. **To stop it:** `stop_stream`.
 - **Own data instead:** leave this DAG off; see "Bring your own data" in the README.
 - **It failed?** It tries again every 5 seconds. A transaction that is sent twice is stored once.
 """
@@ -23,20 +25,10 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["producer"],
+    default_args=DEFAULTS,
     doc_md=DOC,
-    params={
-        "rate": Param(settings.rate_per_second, type="number", title="Transactions per second",
-                      **limits("rate_per_second")),
-        "fraud_rate": Param(None, type=["null", "number"], **limits("fraud_rate"),
-                            title="Share of fraudulent transactions",
-                            description="empty: the setting's, or the profile's own (world 1 %, original 10 %)"),
-        "profile": Param(settings.profile, enum=["world", "original"], title="Profile",
-                         description="world: persistent customers and hard fraud; original: the first design's"),
-        "seed": Param(settings.seed, type="integer", title="Seed of the simulated world", **limits("seed")),
-        "history": Param(True, type="boolean", title="Publish the simulated history first",
-                         description="does nothing when the topic has it already"),
-    },
-):  # fmt: skip
+    params=producer_form(settings),
+):
     spark_job(
         "producer",
         arguments=[

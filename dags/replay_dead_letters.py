@@ -3,6 +3,7 @@
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from include.events.strict_json import Reason
+from include.platform.dags import DEAD_LETTERS, DEFAULTS
 from include.settings import load
 
 DOC = """
@@ -24,6 +25,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["stream"],
+    default_args=DEFAULTS,
     doc_md=DOC,
     params={
         "reason": Param(ALL, enum=[ALL, *map(str, Reason)], title="Reason"),
@@ -38,7 +40,7 @@ with DAG(
     },
 ):
 
-    @task
+    @task(inlets=[DEAD_LETTERS])
     def replay() -> dict[str, int]:
         from include.operations import dead_letters
 

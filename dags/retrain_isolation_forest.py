@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
 
 from include.models.families import AUTO, CHOICES, FEWEST_TREES, MOST_TREES
+from include.platform.dags import CHAMPION, DEFAULTS, FEATURES
 from include.settings import limits, load
 
 DOC = """
@@ -34,6 +35,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
     params={
         "window_days": Param(settings.training_window_days, type="integer", title="Training window in days",
@@ -49,7 +51,7 @@ with DAG(
     },
 ):  # fmt: skip
 
-    @task(retries=1)
+    @task(retries=1, inlets=[FEATURES], outlets=[CHAMPION])
     def train() -> dict[str, Any]:
         from include.training.retraining import retrain
 

@@ -2,6 +2,7 @@
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from include.platform.dags import CHAMPION, DEFAULTS
 from include.settings import load
 
 DOC = """
@@ -22,11 +23,12 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
     params={"reason": Param("", type="string", minLength=1, title="Why, for the ledger of promotions")},
 ):
 
-    @task
+    @task(outlets=[CHAMPION])
     def roll_back() -> int:
         from include.training import promotion
 

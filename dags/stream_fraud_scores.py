@@ -2,6 +2,7 @@
 
 from airflow.sdk import DAG
 
+from include.platform.dags import CHAMPION, DEFAULTS, FEATURES
 from include.platform.spark_submit import STREAM_START, spark_job
 from include.streams import FRAUD_STREAM
 
@@ -15,7 +16,7 @@ merchant, device, category and country were reported as fraud before the payment
 - **A new champion** is picked up within seconds, without a restart.
 - **MLflow is down?** The last good champion continues to score.
 - **It failed?** It starts again by itself and continues exactly where it last committed.
-- **To stop it:** switch this DAG off, then mark its running task as failed.
+- **To stop it:** trigger `stop_stream`; the job and its children end after their batch. `start_stream` starts it again.
 """
 
 with DAG(
@@ -26,6 +27,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["stream"],
+    default_args=DEFAULTS,
     doc_md=DOC,
 ):
-    spark_job(FRAUD_STREAM)
+    spark_job(FRAUD_STREAM, inlets=[CHAMPION], outlets=[FEATURES])

@@ -2,6 +2,7 @@
 
 from airflow.sdk import DAG
 
+from include.platform.dags import DEAD_LETTERS, DEFAULTS, TRANSACTIONS
 from include.platform.spark_submit import STREAM_START, spark_job
 from include.streams import TRANSACTION_STREAM
 
@@ -12,8 +13,7 @@ Runs without end: reads the topics of transactions and labels, writes `shop.tran
 
 - **It failed?** It starts again by itself within seconds and continues exactly where it last committed.
   Nothing is lost and nothing is stored twice. If it keeps failing, the task's log ends with the reason.
-- **To stop it:** switch this DAG off, then mark its running task as failed. The job and its children end.
-- **To start it again:** switch it on.
+- **To stop it:** trigger `stop_stream`; the job and its children end after their batch. `start_stream` starts it again.
 """
 
 with DAG(
@@ -24,6 +24,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["stream"],
+    default_args=DEFAULTS,
     doc_md=DOC,
 ):
-    spark_job(TRANSACTION_STREAM)
+    spark_job(TRANSACTION_STREAM, outlets=[TRANSACTIONS, DEAD_LETTERS])

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
         description="a task's token for Airflow's API; renewed before it ends, unless the API is away that long",
     )
     streamlit_port: Port = 8501
+    relay_url: Address = Field(
+        "", description="where Airflow's page gets its figures; default: 127.0.0.1 and relay_port"
+    )
     relay_port: Port = Field(9108, description="health and metrics of the relay, which sends alarms")
     app_show_personal_data: bool = Field(
         False, description="the app asks for customers' names and e-mail, as the role personal"
@@ -179,8 +182,8 @@ class Settings(BaseSettings):
     fraud_alerts_topic: str = Field(
         "", description="every alert as a record, such as fraud-alerts; empty: none"
     )
-    runbook_url: str = Field(
-        "docs/operations.md", description="what a link to an entry of the runbook starts with"
+    runbook_url: Receiver = Field(
+        "", description="what a link to an entry of the runbook starts with; default: its page in Airflow"
     )
 
     mapping: Path | None = Field(
@@ -243,6 +246,8 @@ class Settings(BaseSettings):
                 getattr(self, f"{page}_public_url") or f"http://127.0.0.1:{getattr(self, f'{page}_port')}"
             )
             setattr(self, f"{page}_public_url", address.rstrip("/"))
+        self.runbook_url = self.runbook_url or f"{self.airflow_public_url}/fraudstream/runbook"
+        self.relay_url = self.relay_url.rstrip("/") or f"http://127.0.0.1:{self.relay_port}"
         self.grafana_public_url = self.grafana_public_url.rstrip("/")
         if self.kafka_sasl_password is None:
             self.kafka_sasl_password = self._mounted("kafka_sasl_password")

@@ -56,7 +56,8 @@ begin
     from pg_tables where schemaname = 'shop' and tablename <> 'stream_leases';
     execute 'truncate ' || tables || ' restart identity';
     update shop.stream_leases
-    set epoch = 0, holder = '', state = 'stopped', detail = '', model_version = null, stop_requested = false;
+    set epoch = 0, holder = '', state = 'stopped', detail = '', model_version = null, stop_requested = false,
+        held = false;
 end
 $$
 """

@@ -15,9 +15,11 @@ import pytest
 from include.events.strict_json import Reason
 from include.generator.config import Config
 from include.models.families import AUTO, CHOICES
+from include.platform import dags as dag_defaults
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.registry import aliases, promotions
 from include.settings import PREFIX, PROJECT_ROOT, Settings
+from include.streams import STREAMS
 from include.training import promotion, retraining
 from include.training.retraining import retrain as real_retrain
 from spark_jobs.producer import arguments
@@ -41,6 +43,41 @@ def test_up_waits_for_every_dag_and_switches_it_on(dags):
 
 def test_every_dag_tells_an_operator_what_it_does(dags):
     assert [name for name, dag in dags.items() if not dag.doc_md or "failed" not in dag.doc_md] == []
+
+
+def test_every_dag_has_a_description_tags_an_owner_and_an_alarm(dags):
+    bare = [name for name, dag in dags.items() if not (dag.description and dag.tags and dag.doc_md)]
+    tasks = [task for dag in dags.values() for task in dag.tasks]
+    assert bare == [] and {task.owner for task in tasks} == {"fraudstream"}
+    quiet = {task.task_id for task in tasks if dag_defaults.tell_failure not in task.on_failure_callback}
+    assert quiet == {*STREAMS, "producer"}  # they start again by themselves
+
+
+def test_every_field_of_a_form_is_typed_bounded_and_named(dags):
+    for name, dag in dags.items():
+        for field in dag.params:
+            schema = dag.params.get_param(field).schema
+            types = schema.get("type", [])
+            assert schema.get("title") and ("enum" in schema or types), (name, field)
+            if {"number", "integer"} & {*([types] if isinstance(types, str) else types)}:
+                assert any("inimum" in key for key in schema), (name, field)
+                assert any("aximum" in key for key in schema), (name, field)
+
+
+def test_the_assets_connect_the_dags(dags):
+    made = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.outlets}
+    used = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.inlets}
+    assert made == used == {"transactions", "features", "dead_letters", "champion"}
+
+
+def test_the_producer_gets_every_value_of_the_form_as_it_was_entered(dags):
+    start = dags["change_producer"].get_task("start")
+    entered = {"rate": 2.5, "fraud_rate": None, "profile": "original", "seed": 11, "history": False}
+    assert (
+        start.render_template(start.conf, {"params": entered}, dags["change_producer"].get_template_env())
+        == entered
+    )
+    assert dags["change_producer"].params.keys() == dags[PRODUCER_DAG].params.keys()
 
 
 def test_every_file_is_named_like_its_dag_and_thin(dags):
@@ -172,3 +209,24 @@ def test_dead_letters_can_be_chosen_by_every_reason(dags):
     reason, limit = (dags["replay_dead_letters"].params.get_param(name) for name in ("reason", "limit"))
     assert reason.schema["enum"] == ["all", *Reason]
     assert (reason.resolve(), limit.resolve()) == ("all", None)
+
+
+@pytest.mark.services
+def test_a_task_that_fails_is_an_incident_until_it_succeeds(clean_postgres, monkeypatch):
+    import psycopg
+
+    from include import settings as settings_module
+    from include.operations.reconcile import BooksOpen
+
+    monkeypatch.setattr(settings_module, "load", lambda: clean_postgres)
+    task = SimpleNamespace(
+        dag_id="parity", task_id="compare", run_id="r1", try_number=1, log_url="http://a/log"
+    )
+    query = "select subject, summary, closed_at is not null from shop.incidents order by id"
+    with psycopg.connect(clean_postgres.conninfo("owner"), autocommit=True) as connection:
+        dag_defaults.tell_failure({"ti": task, "exception": BooksOpen("has an incident of its own")})
+        assert connection.execute(query).fetchall() == []
+        dag_defaults.tell_failure({"ti": task, "exception": ValueError("no such file")})
+        assert connection.execute(query).fetchall() == [("parity.compare", "no such file", False)]
+        dag_defaults.tell_success({"ti": task})
+        assert connection.execute(query).fetchall() == [("parity.compare", "no such file", True)]

@@ -98,7 +98,6 @@ RELATIONS: dict[str, dict[str, str]] = {
             "monitoring.settled",
             "monitoring.pages",
             "monitoring.transactions",
-            "monitoring.scores",
             "monitoring.alerts",
             "monitoring.labels",
             "monitoring.current_labels",
@@ -116,6 +115,7 @@ RELATIONS: dict[str, dict[str, str]] = {
         ),
         READ,
     ),
+    "monitoring.scores": READ | {"relay": "select"},
     "monitoring.masked_customers": {"app": "select"},
     "public.migrations": {},
 }

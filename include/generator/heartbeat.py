@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 TAKE = """
 update shop.stream_leases
-set epoch = epoch + 1, holder = %s, state = 'starting', detail = '', stop_requested = false,
+set epoch = epoch + 1, holder = %s, state = 'starting', detail = '', stop_requested = false, held = false,
     heartbeat_at = clock_timestamp()
 where stream = 'producer' returning epoch"""
 REPORT = """
 update shop.stream_leases set state = %s, detail = %s, heartbeat_at = clock_timestamp()
-where stream = 'producer' and epoch = %s returning stop_requested"""
+where stream = 'producer' and epoch = %s returning stop_requested or held"""
 
 
 class Heartbeat:

@@ -6,9 +6,11 @@ many of alerts: what happens beyond that waits, and the next message tells of al
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
+from uuid import uuid4
 
 import psycopg
 from psycopg.rows import dict_row
@@ -16,6 +18,8 @@ from psycopg.rows import dict_row
 from include.operations import outbox
 from include.settings import Settings
 from include.sql import one_row, statement
+
+log = logging.getLogger(__name__)
 
 ALARMS = "alarms"
 ALERT_RECORDS = "alert-records"
@@ -151,3 +155,14 @@ def _of_alerts(alerts: Sequence[Mapping[str, Any]], count: int, settings: Settin
         "link": page,
         "alerts": list(alerts),
     }
+
+
+def tell_directly(settings: Settings, senders: Mapping[str, outbox.Sender], alarm: Mapping[str, Any]) -> None:
+    """Sends an alarm past the outbox, while PostgreSQL is away; what cannot be sent is logged."""
+    value = _of_alarms([alarm], settings)
+    for receiver in receivers(settings):
+        message = outbox.Message(uuid4(), receiver.channel, receiver.key, value, datetime.now(UTC), 0)
+        try:
+            senders[receiver.channel].send([message])
+        except outbox.SendFailed as error:
+            log.error("%s was not told: %s", receiver.channel, error)

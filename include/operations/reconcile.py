@@ -20,10 +20,12 @@ from psycopg.rows import namedtuple_row
 
 from include.broker import kafka
 from include.broker.kafka import Bounds
+from include.operations.incidents import Kind, close_incident, open_incident
 from include.settings import Settings
 from include.sql import statement
 from include.streams import FRAUD_STREAM, STREAMS, TRANSACTION_STREAM
 
+MOST_LINES = 20  # of an incident's evidence
 ACCEPT = "if you know why and accept it: fraudstream reconcile --accept"
 
 _REMEMBER = """
@@ -68,7 +70,20 @@ def reconcile(settings: Settings, *, accept: bool = False) -> list[OpenRange]:
         ledger = connection.execute(statement("reconcile/ledger")).fetchall()
         wrong = _count(connection, settings, ledger)
         _remember(connection, ledger, [] if accept else wrong)
-    return [*wrong, *_against_the_broker(settings, ledger, broker)]
+    against_the_broker = _against_the_broker(settings, ledger, broker)
+    _tell(settings, [*([] if accept else wrong), *against_the_broker])
+    return [*wrong, *against_the_broker]
+
+
+def _tell(settings: Settings, ranges: Sequence[OpenRange]) -> None:
+    """Opens an incident for each stream whose books are open, and closes that of the others."""
+    with psycopg.connect(settings.conninfo("owner")) as connection:
+        for stream in STREAMS:
+            lines = [str(range_) for range_ in ranges if range_.stream == stream]
+            if lines:
+                open_incident(connection, Kind.BOOKS_OPEN, stream, lines[0], {"ranges": lines[:MOST_LINES]})
+            else:
+                close_incident(connection, Kind.BOOKS_OPEN, stream)
 
 
 def open_ranges(settings: Settings) -> list[OpenRange]:

@@ -16,7 +16,8 @@ def down(settings: Settings, progress: Progress, wipe: bool = False) -> None:
     """Stops everything of this state folder; with `wipe` the state folder is deleted too."""
     if supervisor.running(settings):
         with progress.step("Streams finish their batch"):
-            supervisor.stop(settings, services.WATCHDOG)
+            for name in (services.WATCHDOG, services.RELAY):  # what ends now is no fault
+                supervisor.stop(settings, name)
             drain(settings)
             # The scheduler waits for its tasks, and they end by themselves now.
             supervisor.stop(settings, "airflow-scheduler")

@@ -203,6 +203,8 @@ def stream_problems(
     problems = []
     for row in rows:
         stream, dag = row["stream"], DAG_OF.get(row["stream"], PRODUCER_DAG)
+        if row["held"] and row["state"] in ("stopped", "failed"):  # an operator wants it so
+            continue
         if row["stop_requested"]:
             problems.append(
                 f"{stream} was asked to stop and does not start again: {restart} cancels that request"

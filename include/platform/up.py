@@ -18,7 +18,7 @@ import psutil
 import psycopg
 
 from include.broker import kafka
-from include.operations import housekeeping
+from include.operations import housekeeping, jobs
 from include.platform import (
     airflow,
     doctor,
@@ -211,7 +211,8 @@ def switch_on(settings: Settings, client: airflow.Client, demo: bool = True) -> 
         for dag_id in sorted(new if demo else new - {airflow.PRODUCER_DAG}):
             client.unpause(dag_id)
         secrets.write_private(_marker(settings), "".join(f"{dag_id}\n" for dag_id in sorted(before | new)))
-    if not client.dags()[airflow.PRODUCER_DAG] and not client.active_runs(airflow.PRODUCER_DAG):
+    wanted = not client.dags()[airflow.PRODUCER_DAG] and not jobs.state(settings, jobs.PRODUCER).held
+    if wanted and not client.active_runs(airflow.PRODUCER_DAG):
         client.trigger(airflow.PRODUCER_DAG)
 
 

@@ -1,5 +1,5 @@
 -- Per stream: its lease, and what its ledger has committed.
-select l.stream, l.state, l.detail, l.epoch, l.model_version, l.stop_requested,
+select l.stream, l.state, l.detail, l.epoch, l.model_version, l.stop_requested, l.held,
        extract(epoch from clock_timestamp() - l.heartbeat_at)::float8 as heartbeat_age,
        extract(epoch from clock_timestamp() - max(o.committed_at))::float8 as since_commit,
        coalesce(sum(o.stored) filter (where o.topic = %(topic)s), 0)::bigint as stored,
@@ -9,5 +9,5 @@ select l.stream, l.state, l.detail, l.epoch, l.model_version, l.stop_requested,
                                              'first', o.first_offset))
                 filter (where o.topic is not null), '[]') as positions
 from shop.stream_leases l left join shop.stream_offsets o using (stream)
-group by l.stream, l.state, l.detail, l.epoch, l.model_version, l.stop_requested, l.heartbeat_at
+group by l.stream, l.state, l.detail, l.epoch, l.model_version, l.stop_requested, l.held, l.heartbeat_at
 order by l.stream

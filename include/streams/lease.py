@@ -37,7 +37,7 @@ set state = %(state)s, model_version = %(model_version)s,
     heartbeat_at = case when %(works)s then clock_timestamp() else heartbeat_at end,
     detail = concat_ws('; ', nullif(%(detail)s, ''), case when not %(works)s then %(hangs)s end,
         case when exists ({_WAITED_FOR}) then 'another driver waits for this stream' end)
-where stream = %(stream)s and epoch = %(epoch)s returning stop_requested"""
+where stream = %(stream)s and epoch = %(epoch)s returning stop_requested or held"""
 
 
 HANGS = "Spark's JVM does not respond"
@@ -142,9 +142,9 @@ class Lease:
         return row is not None
 
     def _asked_to_stop(self) -> bool:
-        query = "select stop_requested from shop.stream_leases where stream = %s"
+        query = "select stop_requested or held from shop.stream_leases where stream = %s"
         row = self._connection.execute(query, (self.stream,)).fetchone()
         if row is None or not row[0]:
             return False
-        log.info("%s: asked to stop (shop.stream_leases.stop_requested)", self.stream)
+        log.info("%s: asked to stop (shop.stream_leases: stop_requested or held)", self.stream)
         return True

@@ -87,7 +87,7 @@ def test_an_incident_reaches_everybody_with_a_link_to_its_entry(connection, told
     time, _ = web.headers[0][SIGNATURE_HEADER].removeprefix("t=").split(",")
     assert web.headers[0][SIGNATURE_HEADER] == signature("of the hook", int(time), web.bodies[0])
     text = json.loads(slack.bodies[0])["text"]
-    assert "offsets 3 to 5 &lt;missing&gt;" in text and "docs/operations.md#books-open" in text
+    assert "offsets 3 to 5 &lt;missing&gt;" in text and "/fraudstream/runbook#books-open" in text
     assert sorted(address for address, _ in mail.mails) == ["a@example.com", "b@example.com"]
     assert all("books-open" in text and "Message-ID: <" in text for _, text in mail.mails)
     assert notices.tell_of_incidents(connection, settings) == 0

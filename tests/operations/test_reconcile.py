@@ -138,8 +138,11 @@ def test_a_row_that_is_gone_is_named_with_its_range_until_it_is_accepted(shop, s
     assert f"{stream}: offsets 10 to 29 of partition 1 of {shop.transactions_topic}: {why}" in str(
         open_ranges[0]
     )
+    incidents = "select kind, subject, closed_at is null from shop.incidents"
+    assert query(shop, incidents) == [("books-open", stream, True)]
     reconcile.reconcile(shop, accept=True)
     assert reconcile.reconcile(shop) == []
+    assert query(shop, incidents) == [("books-open", stream, False)]
 
 
 def test_a_row_too_many_is_named(shop, streams):

@@ -111,6 +111,7 @@ def row(stream: str, state: str, **more) -> dict:
         "state": state,
         "heartbeat_age": 1.0,
         "stop_requested": False,
+        "held": False,
         "detail": "",
         **more,
     }
