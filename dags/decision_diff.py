@@ -28,7 +28,7 @@ with DAG(
     default_args=DEFAULTS,
     doc_md=DOC,
     params={
-        "version": Param(None, type=["null", "integer"], minimum=1, title="Version",
+        "version": Param(None, type=["null", "integer"], minimum=1, maximum=2**31 - 1, title="Version",
                          description="empty: the challenger"),
         "threshold": Param(None, type=["null", "number"], minimum=0, maximum=1, title="Another threshold",
                            description="empty: the version's own"),

@@ -230,3 +230,51 @@ def test_a_task_that_fails_is_an_incident_until_it_succeeds(clean_postgres, monk
         assert connection.execute(query).fetchall() == [("parity.compare", "no such file", False)]
         dag_defaults.tell_success({"ti": task})
         assert connection.execute(query).fetchall() == [("parity.compare", "no such file", True)]
+
+
+def test_an_import_reads_the_folder_of_imports_and_nothing_else(dags, monkeypatch, tmp_path):
+    from include.events.mapping import MappingError
+
+    publish = dags["import_transactions"].get_task("publish").python_callable
+    pattern = dags["import_transactions"].params.get_param("file").schema["pattern"]
+    import re
+
+    assert re.search(pattern, "card-2026.csv.gz")
+    assert not any(
+        re.search(pattern, name) for name in ("../secrets/pgpass", "/etc/passwd", ".env", "a b", "")
+    )
+    form = dags["import_transactions"].params
+    settings = Settings(_env_file=None, home=tmp_path)
+    (tmp_path / "imports").mkdir()
+    (tmp_path / "imports" / "mapping.yaml").write_text("fields: [")
+    monkeypatch.setitem(publish.__globals__, "load", lambda: settings)
+    entered = {"params": {key: form[key] for key in form}}
+    monkeypatch.setitem(publish.__globals__, "get_current_context", lambda: entered)
+    with pytest.raises(MappingError, match=str(tmp_path / "imports" / "mapping.yaml")):
+        publish()
+
+
+def test_a_health_report_fails_with_the_problems(dags, monkeypatch, capsys):
+    from include.platform import status
+
+    report = dags["health_report"].get_task("report").python_callable
+    result = {"services": {"kafka": {"state": "healthy"}}, "problems": []}
+    monkeypatch.setattr(status, "status", lambda settings, books: result)
+    report()
+    assert '"problems": []' in capsys.readouterr().out
+    result["problems"].append("kafka is stopped")
+    with pytest.raises(status.Unhealthy, match="kafka is stopped"):
+        report()
+
+
+@pytest.mark.services
+def test_an_evaluation_says_why_there_is_nothing_to_measure(dags, monkeypatch, clean_postgres):
+    from include.training.evaluation import NothingToEvaluate
+
+    measure = dags["evaluate"].get_task("measure").python_callable
+    form = dags["evaluate"].params
+    monkeypatch.setitem(measure.__globals__, "load", lambda: clean_postgres)
+    entered = {"params": {key: form[key] for key in form}}
+    monkeypatch.setitem(measure.__globals__, "get_current_context", lambda: entered)
+    with pytest.raises(NothingToEvaluate):
+        measure()

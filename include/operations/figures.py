@@ -46,7 +46,7 @@ def read(settings: Settings) -> dict[str, Any]:
         overview = one_row(cursor.execute(statement("incidents/overview")))
     try:
         topics = (settings.transactions_topic, settings.labels_topic)
-        bounds = {topic: kafka.bounds(settings, topic) for topic in topics}
+        bounds = {topic: kafka.bounds(settings, topic, timeout=3) for topic in topics}
     except kafka.KafkaError:
         bounds = None
     if overview["reconciled_at"]:

@@ -58,7 +58,7 @@ def stop(settings: Settings, job: str, timeout: float = STOP_SECONDS) -> None:
     Raises:
         NotDone: it has not ended in time. The request stands.
     """
-    _hold(settings, job, True)
+    hold(settings, job, True)
     _wait(settings, job, lambda state: state.ended, timeout, "has not ended")
 
 
@@ -68,7 +68,7 @@ def start(settings: Settings, job: str, timeout: float = START_SECONDS) -> None:
     Raises:
         NotDone: it does not run in time. The permission stands.
     """
-    _hold(settings, job, False)
+    hold(settings, job, False)
     _wait(settings, job, lambda state: state.runs, timeout, "does not run: is its DAG switched on?")
 
 
@@ -91,7 +91,8 @@ def wait_while_held(settings: Settings, job: str) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _hold(settings: Settings, job: str, held: bool) -> None:
+def hold(settings: Settings, job: str, held: bool) -> None:
+    """Notes that an operator wants a job stopped, or no longer."""
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         connection.execute("update shop.stream_leases set held = %s where stream = %s", [held, job])
 

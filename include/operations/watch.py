@@ -31,6 +31,8 @@ LAG_SECONDS = 60.0  # records wait, and nothing was committed since
 RESTARTS, RESTART_SECONDS = 4, 600.0  # so many starts within so long
 LETTERS, LETTERS_SHARE = 20, 0.05  # new dead letters within LETTER_SECONDS, and their share of all records
 LETTER_SECONDS = 600.0
+FIRST_START_SECONDS = 300.0  # the same of a stream that has never run
+START_SECONDS = 180.0  # until a service answers for the first time
 DOWN_SECONDS = 45.0  # a service that does not answer for so long
 
 Finding = tuple[Kind, str]
@@ -61,7 +63,11 @@ class StreamWatch:
         self._seen = {stream: _Seen() for stream in STREAMS}
 
     def look(
-        self, now: float, rows: Iterable[Mapping[str, Any]], ends: Mapping[tuple[str, int], int] | None
+        self,
+        now: float,
+        rows: Iterable[Mapping[str, Any]],
+        ends: Mapping[tuple[str, int], int] | None,
+        airflow_works: bool = True,
     ) -> dict[Finding, Problem]:
         """What is wrong now.
 
@@ -69,13 +75,14 @@ class StreamWatch:
             now: seconds of a monotonic clock.
             rows: of `status_streams`.
             ends: of the partitions that the streams read; None when the brokers do not answer.
+            airflow_works: Airflow, which starts streams, answers.
         """
         problems: dict[Finding, Problem] = {}
         for row in rows:
             if row["stream"] in self._seen:
                 seen = self._seen[row["stream"]]
                 for kind, problem in (
-                    (Kind.STREAM_SILENT, self._silent(seen, now, row)),
+                    (Kind.STREAM_SILENT, self._silent(seen, now, row, airflow_works)),
                     (Kind.STREAM_RESTARTING, self._restarting(seen, now, row)),
                     (Kind.STREAM_LAGGING, self._lagging(seen, now, row, ends)),
                 ):
@@ -83,17 +90,17 @@ class StreamWatch:
                         problems[kind, row["stream"]] = problem
         return problems
 
-    def _silent(self, seen: _Seen, now: float, row: Mapping[str, Any]) -> Problem | None:
+    def _silent(self, seen: _Seen, now: float, row: Mapping[str, Any], airflow_works: bool) -> Problem | None:
         down = row["state"] in ("stopped", "failed")
         if not down and row["heartbeat_age"] > SILENT_SECONDS:
             evidence = {"state": row["state"], "seconds": round(row["heartbeat_age"])}
             return Problem(f"no report for {row['heartbeat_age']:.0f} s", evidence)
-        if not down or row["held"] or row["stop_requested"]:
+        if not (down and airflow_works) or row["held"] or row["stop_requested"]:
             seen.down_since = None
             return None
         seen.down_since = now if seen.down_since is None else seen.down_since
         seconds = now - seen.down_since
-        if seconds < STOPPED_SECONDS:
+        if seconds < (STOPPED_SECONDS if row["epoch"] else FIRST_START_SECONDS):
             return None
         detail = f": {row['detail']}" if row["detail"] else ""
         summary = f"is {row['state']}{detail}, and nobody asked it to stop"
@@ -175,10 +182,18 @@ class ServiceWatch:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
+        self._starting: set[str] | None = None
+        self._began = 0.0
 
     def look(self, now: float, silent: Collection[str]) -> dict[Finding, Problem]:
-        """What is wrong now, by the names of the services that did not answer."""
-        self._since = {name: self._since.get(name, now) for name in silent}
+        """What is wrong now, by the names of the services that did not answer.
+
+        Those that are silent from the first look on are starting.
+        """
+        if self._starting is None:
+            self._starting, self._began = {*silent}, now
+        self._starting &= {*silent} if now - self._began < START_SECONDS else set()
+        self._since = {name: self._since.get(name, now) for name in {*silent} - self._starting}
         return {
             (Kind.SERVICE_DOWN, name): Problem(
                 f"no answer for {now - since:.0f} s", {"seconds": round(now - since)}
@@ -218,7 +233,7 @@ class Watch:
         (books,) = [row for row in rows if row["stream"] == TRANSACTION_STREAM]
         now = time.monotonic()
         problems = (
-            self._streams.look(now, rows, ends)
+            self._streams.look(now, rows, ends, not any(name.startswith("airflow-") for name in silent))
             | self._letters.look(now, books["stored"], books["dead_letters"])
             | self._services.look(now, silent)
             | stored_problems(figures)

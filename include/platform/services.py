@@ -115,7 +115,7 @@ SERVICES: dict[str, Service] = {
             RELAY,
             _relay,
             lambda s: answers(f"http://127.0.0.1:{s.relay_port}/health"),
-            lambda s: f"http://127.0.0.1:{s.relay_port}/health",
+            lambda s: f"http://127.0.0.1:{s.relay_port}/metrics",
         ),
         Service(WATCHDOG, _watchdog, watch.works, lambda s: ""),
     )

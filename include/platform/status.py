@@ -32,6 +32,10 @@ OFTEN = 5  # restarts of a part within an hour that somebody should look at
 DAG_OF = {TRANSACTION_STREAM: "stream_transactions", FRAUD_STREAM: "stream_fraud_scores"}
 
 
+class Unhealthy(RuntimeError):
+    """Something is wrong with the platform; the message has each problem with what to do."""
+
+
 def status(settings: Settings, books: bool = False) -> dict[str, Any]:
     """The object that `fraudstream status --json` prints.
 
@@ -96,6 +100,12 @@ def _open_books(settings: Settings) -> list[str]:
 def healthy(result: dict[str, Any]) -> bool:
     services = all(service["state"] == "healthy" for service in result["services"].values())
     return services and not result["problems"]
+
+
+def require(result: Mapping[str, Any]) -> None:
+    """Raises Unhealthy when something is wrong."""
+    if not healthy(dict(result)):
+        raise Unhealthy("\n".join(result["problems"]) or "a service is not healthy")
 
 
 def _services(settings: Settings) -> dict[str, dict[str, str]]:

@@ -164,6 +164,10 @@ def reach_first_score(settings: Settings, client: airflow.Client, progress: Prog
     is trained by itself once there are enough.
     """
     _require_on(client, airflow.STREAM_DAGS)
+    if held := [stream for stream in STREAMS if jobs.state(settings, stream).held]:
+        raise NotReady(
+            f"an operator stopped {', '.join(held)}, so nothing is scored: the DAG start_stream starts a stream again"
+        )
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as connection:
         state = awaited(connection, settings.training_window_days)
     has_producer = not client.dags()[airflow.PRODUCER_DAG]

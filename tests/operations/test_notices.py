@@ -95,6 +95,17 @@ def test_an_incident_reaches_everybody_with_a_link_to_its_entry(connection, told
     assert (len(web.bodies), len(slack.bodies), len(mail.mails)) == (1, 1, 2)
 
 
+def test_each_kind_of_incident_arrives_with_its_entry(connection, told):
+    settings, web, _, mail = told
+    for kind in Kind:
+        open_incident(connection, kind, "a subject", "something")
+    assert notices.tell_of_incidents(connection, settings) == len(Kind)
+    deliver(connection, settings)
+    alarms = json.loads(web.bodies[0])["alarms"]
+    assert [(alarm["kind"], alarm["runbook"]) for alarm in alarms] == [(kind, kind) for kind in Kind]
+    assert all(f"{settings.runbook_url}#{kind}" in web.bodies[0].decode() for kind in Kind)
+
+
 def test_what_happens_within_a_short_time_is_one_message(connection, told):
     settings, web, _, _ = told
     open_incident(connection, Kind.DAG_FAILED, "first", "failed")

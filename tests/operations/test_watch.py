@@ -89,10 +89,23 @@ def test_dead_letters_rise_when_they_are_many_and_a_share():
 
 def test_a_service_is_down_when_it_stays_silent():
     services = ServiceWatch()
+    services.look(-10, set())
     assert services.look(0, {"mlflow"}) == {}
     assert services.look(DOWN_SECONDS, {"mlflow"}).keys() == {(Kind.SERVICE_DOWN, "mlflow")}
     assert services.look(DOWN_SECONDS + 10, set()) == {}
     assert services.look(DOWN_SECONDS + 20, {"mlflow"}) == {}
+
+
+def test_while_the_platform_starts_nothing_is_wrong_and_what_never_starts_is():
+    services = ServiceWatch()
+    assert [services.look(n * 10.0, {"mlflow"}) for n in range(18)] == [{}] * 18
+    services.look(190, {"mlflow"})
+    assert services.look(240, {"mlflow"}).keys() == {(Kind.SERVICE_DOWN, "mlflow")}
+    assert looks(*[row(state="stopped", epoch=0)] * 29) == set()
+    assert looks(*[row(state="stopped", epoch=0)] * 32) == {Kind.STREAM_SILENT}
+    streams = StreamWatch()
+    for n in range(30):
+        assert streams.look(n * 10.0, [row(state="stopped")], {AT: 100}, airflow_works=False) == {}
 
 
 @pytest.mark.services

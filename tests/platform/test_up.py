@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from rich.console import Console
 
+from include.operations import jobs
 from include.platform import airflow, up
 from include.platform.progress import Progress
 from include.platform.status import status
@@ -40,8 +41,12 @@ class Airflow:
         return {dag_id for dag_id, paused in self.paused.items() if not paused}
 
 
+PRODUCER = jobs.JobState("stopped", "", held=False, stop_requested=False, age=0.0)
+
+
 @pytest.fixture
-def home(tmp_path) -> Settings:
+def home(tmp_path, monkeypatch) -> Settings:
+    monkeypatch.setattr(jobs, "state", lambda settings, job: PRODUCER)
     return Settings(_env_file=None, home=tmp_path)
 
 
@@ -75,6 +80,10 @@ def test_the_first_model_is_left_to_airflow_without_demo_or_with_a_short_history
     for _ in range(2):  # a second start triggers nothing again
         assert up.reach_first_score(settings, client, Progress(Console(quiet=True))) is False
         assert client.triggered == [airflow.FIRST_CHAMPION_DAG]
+    jobs.hold(settings, "fraud_stream", True)
+    with pytest.raises(up.NotReady, match="an operator stopped fraud_stream.*start_stream"):
+        up.reach_first_score(settings, client, Progress(Console(quiet=True)))
+    jobs.hold(settings, "fraud_stream", False)
     client.paused[airflow.PRODUCER_DAG] = False
     without_history = settings.model_copy(update={"history_events": 0})
     assert up.reach_first_score(without_history, client, Progress(Console(quiet=True))) is False
@@ -99,6 +108,16 @@ def test_what_an_operator_paused_stays_paused(home):
     client.paused |= dict.fromkeys(("parity", "reconcile"), True)
     up.switch_on(home, client)
     assert client.on() == set(airflow.DAGS) - {"parity", "reconcile"}
+
+
+def test_a_producer_that_an_operator_stopped_stays_stopped(home, monkeypatch):
+    monkeypatch.setattr(jobs, "state", lambda settings, job: PRODUCER._replace(held=True))
+    client = Airflow()
+    up.switch_on(home, client)
+    assert client.triggered == []
+    monkeypatch.setattr(jobs, "state", lambda settings, job: PRODUCER)
+    up.switch_on(home, client)
+    assert client.triggered == [airflow.PRODUCER_DAG]
 
 
 def test_a_dag_of_a_newer_release_is_switched_on_once(home, monkeypatch):
