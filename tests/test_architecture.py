@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 from include.broker import kafka
 from include.events.label import Label, encode_label
-from include.events.transaction import Transaction, decode, encode
+from include.events.transaction import CATEGORIES, NUMBERS, Transaction, decode, encode
 from include.features.behaviour import FEATURES
 from include.features.entities import FIELDS as ENTITIES
 from include.settings import PROJECT_ROOT, Settings
@@ -51,8 +51,8 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1_200)]
 
 
 def payment(**fields: object) -> Transaction:
-    """A transaction without a name and an e-mail address."""
-    absent = dict.fromkeys(("first_name", "last_name", "full_name", "email"))
+    """A transaction without a name and an e-mail address, of a shop without fields of its own."""
+    absent = dict.fromkeys(("first_name", "last_name", "full_name", "email", *NUMBERS, *CATEGORIES))
     return transaction(**absent, **fields)
 
 

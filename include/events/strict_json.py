@@ -74,7 +74,7 @@ class StrictReader:
         self._pairs_when_usual = len(usual) + sum(_is_text(field.type) for field in usual)
         self._absent, self._nothing = (UNSET,) * seldom, (None,) * seldom
 
-    def read(self, value: bytes | None, max_bytes: int) -> tuple[tuple[Any, ...], int]:
+    def read(self, value: bytes | None, max_bytes: int) -> tuple[list[Any], int]:
         """The fields of a Kafka value.
 
         Returns:
@@ -89,18 +89,19 @@ class StrictReader:
         if len(value) > max_bytes:
             raise Rejected(Reason.TOO_LARGE, f"{len(value)} bytes, the limit is {max_bytes}")
         try:
-            fields = astuple(self._decode(value))
+            decoded = astuple(self._decode(value))
         except (ValueError, RecursionError) as error:
             raise_reason(value, error)
         # Each key and each string takes a pair of quotes. As many quotes as the struct's own keys and strings need:
         # no key came twice, none is unknown, no text holds a quote. With more of them it is parsed again.
-        most, last = fields[: self._often], fields[-1]
-        if fields[self._often : -1] == self._absent and all(most):
-            pairs, fields = self._pairs_when_usual, (*most, *self._nothing, last)
+        most, last = decoded[: self._often], decoded[-1]
+        if decoded[self._often : -1] == self._absent and all(most):
+            pairs = self._pairs_when_usual
             if last is UNSET:
-                pairs, fields = pairs - 1, (*most, *self._nothing, None)
+                pairs, last = pairs - 1, None
+            fields = [*most, *self._nothing, last]
         else:
-            pairs, fields = _count_pairs(fields)
+            pairs, fields = _count_pairs(decoded)
         unknown = 0
         if value.count(b'"') != 2 * pairs:
             unknown = len(unique_keys(value) - self._names)
@@ -109,15 +110,15 @@ class StrictReader:
         return fields, unknown
 
 
-def _count_pairs(fields: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+def _count_pairs(fields: tuple[Any, ...]) -> tuple[int, list[Any]]:
     """Pairs of quotes that these fields take in JSON, and the fields with None for what is absent."""
     kinds = list(map(type, fields))
     absent = kinds.count(UnsetType)
     pairs = len(kinds) - absent + kinds.count(str) + kinds.count(datetime)
-    return pairs, tuple([None if item is UNSET else item for item in fields]) if absent else fields
+    return pairs, [None if item is UNSET else item for item in fields]
 
 
-def _holds_nul(fields: tuple[Any, ...]) -> bool:
+def _holds_nul(fields: list[Any]) -> bool:
     return any("\0" in item for item in fields if isinstance(item, str))
 
 

@@ -143,12 +143,11 @@ def decode(
     Raises:
         Rejected: for every value that breaks a rule of docs/events.md; nothing else is raised for any bytes.
     """
-    fields, unknown_fields = _READER.read(value, max_bytes)
-    if fields[_TRANSACTION_ID].isspace() or fields[_USER_ID].isspace():
+    content, unknown_fields = _READER.read(value, max_bytes)
+    if content[_TRANSACTION_ID].isspace() or content[_USER_ID].isspace():
         raise Rejected(Reason.BLANK, "transaction_id or user_id: only white space")
-    content = list(fields)
-    content[_TIMESTAMP] = event_time("timestamp", fields[_TIMESTAMP], broker_time + future_tolerance)
-    content[_AMOUNT] = _amount(fields[_AMOUNT])
+    content[_TIMESTAMP] = event_time("timestamp", content[_TIMESTAMP], broker_time + future_tolerance)
+    content[_AMOUNT] = _amount(content[_AMOUNT])
     fingerprint = _fingerprint(_NAMES, content)
     is_fraud = content.pop()
     return Decoded(Transaction(*content), is_fraud, unknown_fields, fingerprint)
@@ -194,12 +193,12 @@ def _fingerprint(names: Sequence[str], values: list[object]) -> int:
     16 values and is_fraud are hashed in this order, null where they are missing; the value of a field that was added
     later is hashed with its name, and not at all where it is missing.
     """
-    first, added, is_fraud = values[:_FINGERPRINT_FIELDS], values[_FINGERPRINT_FIELDS:-1], values[-1]
-    values = [*first, is_fraud]
+    hashed, added = values[:_FINGERPRINT_FIELDS], values[_FINGERPRINT_FIELDS:-1]
+    hashed.append(values[-1])
     if added.count(None) < len(added):
         named = zip(names[_FINGERPRINT_FIELDS:], added, strict=True)
-        values += [(name, value) for name, value in named if value is not None]
-    fingerprint: int = _FIRST_8_BYTES(blake2b(_PACK(values)).digest())[0]
+        hashed += [(name, value) for name, value in named if value is not None]
+    fingerprint: int = _FIRST_8_BYTES(blake2b(_PACK(hashed)).digest())[0]
     return fingerprint
 
 

@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from include.broker import kafka as broker
 from include.events.label import decode_label
-from include.events.transaction import Reason, Rejected, Transaction, decode
+from include.events.transaction import NUMBERS, Reason, Rejected, Transaction, decode
 from include.settings import Settings
 from tests.bad_input import DUPLICATE, STORED, UNKNOWN_FIELDS, Case, cases
 from tests.builders import NOW, label_event
@@ -178,7 +178,9 @@ def moment(text: str) -> datetime:
     return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-CONVERT = {"timestamp": moment, "amount": Decimal, "latitude": float, "longitude": float}
+CONVERT = {
+    "timestamp": moment, "amount": Decimal, **dict.fromkeys(("latitude", "longitude", *NUMBERS), float)
+}  # fmt: skip
 
 
 def content(fields: dict) -> tuple:
