@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from include.bench.detection import ALERT_RATE, FAMILIES, champion, dataset
+from include.bench.detection import ALERT_RATE, champion, dataset
 from include.bench.worlds import WORLDS
 from include.bench.worlds.history import History
 from include.features.behaviour import FEATURE_SET
@@ -30,14 +30,14 @@ def alerts(world: str, history: History, count: int, seed: int = 0) -> Iterator[
     """Up to `count` alerts, drawn from all that the champion raises at `ALERT_RATE` in a history's later part."""
     data, transactions = dataset(world, history), history.transactions()
     with threadpool_limits(1):
-        detector = FAMILIES[champion(data)]().fit(data.vectors[data.fit], data.known[data.fit])
+        detector = champion(data).again
     later = np.arange(data.later.start, len(transactions))
     scores = detector.score(data.vectors[later])
     threshold = threshold_at(scores, ALERT_RATE)
     raised = later[scores >= threshold]
     rows = np.random.default_rng(seed).choice(raised, min(count, len(raised)), replace=False)
     scorer = detector.scorer(threshold=threshold, version=1, feature_set=FEATURE_SET)
-    explained = reasons(scorer, data.vectors[rows], [transactions[row] for row in rows])
+    explained = reasons(scorer, data.vectors[rows], [transactions[row] for row in rows], names=history.names)
     for row, given in zip(rows, explained, strict=True):
         yield Alert(world, detector.family, bool(data.fraud[row]), [reason["text"] for reason in given])
 

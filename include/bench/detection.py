@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.table import Table
@@ -25,16 +25,15 @@ from threadpoolctl import threadpool_limits
 from include.bench.worlds import WORLDS
 from include.bench.worlds.history import DAY, HOUR, SECOND, History, Labels
 from include.events.transaction import Transaction
+from include.features.definitions import EXTRA_FEATURES, FEATURES
 from include.features.entities import entities_of
 from include.features.known_frauds import KnownFrauds, changes
+from include.models import families
 from include.models.base import Detector
-from include.models.gradient_boosting import GradientBoostingDetector
-from include.models.isolation_forest import IsolationForestDetector
-from include.training import evaluation, stored_rows
+from include.training import evaluation, retraining, split, stored_rows
 from include.training.evaluation import LabelledScores
 from include.training.recompute import recompute
-from include.training.split import LATER_SHARE, MIN_FRAUDS
-from include.training.thresholds import threshold_at
+from include.training.thresholds import Limits, threshold_at
 
 SEEDS = (21, 22, 23)  # nothing was chosen on them
 WARM, SPLIT = (
@@ -42,6 +41,7 @@ WARM, SPLIT = (
     0.7,
 )  # shares of the rows that only build states, and that are earlier than what is measured
 ALERT_RATE, K = 0.01, 100
+LIMITS = Limits(alerts_per_day=K, review_cost=0.0, decline_cost=0.0, alert_rate=ALERT_RATE)
 MEASURES = ("average_precision", "auc", "precision", "recall")
 PEOPLE = ("user_id", "first_name", "last_name", "full_name", "email")  # no raw feature of anyone's model
 
@@ -54,8 +54,7 @@ class Dataset:
         raw: (N, R) fields as they come: numbers, texts as their places in the alphabet, NaN where missing.
         vectors: (N, F) features of the stream.
         known: (N,) int8 by the labels known at the split: 1 fraud, 0 honest, -1 not settled.
-        choice: the row at which the champion's families are compared, before the split.
-        known_at_choice: (N,) as `known`, at that row.
+        training: the rows to learn from as a training at the split reads them.
     """
 
     name: str
@@ -67,12 +66,11 @@ class Dataset:
     fraud: np.ndarray
     scenario: np.ndarray
     known: np.ndarray
-    choice: int
-    known_at_choice: np.ndarray
+    training: split.TrainingData
 
     @property
     def fit(self) -> slice:
-        return slice(round(WARM * len(self.user)), round(SPLIT * len(self.user)))
+        return _fit_rows(len(self.user))
 
     @property
     def labelled(self) -> np.ndarray:
@@ -83,6 +81,20 @@ class Dataset:
     def later(self) -> slice:
         return slice(self.fit.stop, len(self.user))
 
+    def without_own_fields(self) -> Dataset | None:
+        """The same of a shop that names none of its own fields; None where it has none."""
+        own = [FEATURES.index(name) for name in EXTRA_FEATURES]
+        if not self.vectors[:, own].any():
+            return None
+        vectors = self.vectors.copy()
+        vectors[:, own] = 0
+        rows = replace(self.training.rows, features=vectors[self.fit])
+        return replace(self, vectors=vectors, training=replace(self.training, rows=rows))
+
+
+def _fit_rows(rows: int) -> slice:
+    return slice(round(WARM * rows), round(SPLIT * rows))
+
 
 Scores = Callable[[Dataset], np.ndarray]
 """Scores (L,) of a data set's later rows by a detector that learned from its earlier ones."""
@@ -90,23 +102,43 @@ Scores = Callable[[Dataset], np.ndarray]
 
 def dataset(name: str, history: History) -> Dataset:
     """A history with its features, and with what its shop knows at the split."""
-    seconds = history.time / SECOND
     transactions, rows = history.transactions(), len(history)
-    known = _labels_at(history, round(SPLIT * rows))
-    first, settled = round(WARM * rows), int((known >= 0).sum())
-    choice = first + round((1 - LATER_SHARE) * max(0, settled - first))
+    vectors = recompute(transactions, np.zeros(rows, int), _known_frauds(history.labels, transactions))
     return Dataset(
         name=name,
         user=_codes(history.fields["user_id"]),
-        seconds=seconds,
+        seconds=history.time / SECOND,
         amount=history.fields["amount"].astype(float),
         raw=raw_fields(history),
-        vectors=recompute(transactions, np.zeros(rows, int), _known_frauds(history.labels, transactions)),
+        vectors=vectors,
         fraud=history.fraud,
         scenario=history.scenario.astype(object),
-        known=known,
-        choice=choice,
-        known_at_choice=_labels_at(history, choice),
+        known=_labels_at(history, round(SPLIT * rows)),
+        training=_training_data(history, vectors),
+    )
+
+
+def _training_data(history: History, vectors: np.ndarray) -> split.TrainingData:
+    """What a training at the split reads: the rows to learn from, and the labels known then."""
+    fit = _fit_rows(len(history))
+    as_of = history.time[fit.stop] / SECOND
+    count = fit.stop - fit.start
+    rows = stored_rows.FeatureRows(
+        key=np.arange(fit.start, fit.stop),
+        user=_codes(history.fields["user_id"])[fit],
+        timestamp=history.time[fit] / SECOND,
+        amount=history.fields["amount"][fit].astype(float),
+        score=np.full(count, np.nan),
+        alert=np.zeros(count, bool),
+        version=np.zeros(count, np.int32),
+        features=vectors[fit],
+    )
+    labels = _known_at(history, as_of)
+    until = evaluation.settled_until(rows.timestamp, labels, labels.of(rows.key)[0], as_of)
+    parts = split.divide(rows.timestamp, until)
+    at_split = _known_at(history, parts.split)
+    return split.TrainingData(
+        rows, parts, split.from_seconds(as_of), until, labels, at_split, source="recomputed", share=1.0
     )
 
 
@@ -203,37 +235,32 @@ AMOUNT, PLAIN_FOREST, PLAIN_BOOSTING = (
     "plain boosting, raw fields",
 )
 FOREST, BOOSTING, CHAMPION = "our forest", "our boosting", "champion"
-FAMILIES: dict[str, Callable[[], Detector]] = {
-    FOREST: IsolationForestDetector,
-    BOOSTING: GradientBoostingDetector,
-}
+MEASURED, WITHOUT = "champion before it is fitted again", "champion without the shop's own fields"
 DETECTORS: dict[str, Scores] = {
     AMOUNT: amount_alone,
     PLAIN_FOREST: plain_forest,
-    FOREST: learned(FAMILIES[FOREST]),
+    FOREST: learned(families.detector_class("isolation_forest")),
     PLAIN_BOOSTING: plain_boosting,
-    BOOSTING: learned(FAMILIES[BOOSTING]),
+    BOOSTING: learned(families.detector_class("gradient_boosting")),
 }
 COLUMNS = (*DETECTORS, CHAMPION)
 
 
-def champion(dataset: Dataset) -> str:
-    """Which of `FAMILIES` was best on the newest settled rows before the split, when all learned from those before.
+class Champion(NamedTuple):
+    """What a training at the split makes: the best family as it was measured, and fitted again on all that is known."""
 
-    That one is fitted again on all that is known at the split.
-    """
-    first, settled = dataset.fit.start, int((dataset.known >= 0).sum())
-    part, measured_on = slice(first, dataset.choice), slice(dataset.choice, settled)
-    fraud = dataset.known[measured_on] == 1
-    frauds = int((dataset.known_at_choice[part] == 1).sum())
-    if frauds < MIN_FRAUDS or not fraud.any():
-        return FOREST
+    measured: Detector
+    again: Detector
 
-    def average_precision(family: str) -> float:
-        detector = FAMILIES[family]().fit(dataset.vectors[part], dataset.known_at_choice[part])
-        return evaluation.Ranking(fraud, detector.score(dataset.vectors[measured_on])).areas()[1]
 
-    return max(FAMILIES, key=average_precision)
+def champion(dataset: Dataset) -> Champion:
+    """The champion by training's own rules (include.training.retraining): of every family that the labels allow."""
+    data, rng = dataset.training, np.random.default_rng(0)
+    detectors = [families.detector_class(name)() for name in families.FAMILIES]
+    candidates, _ = retraining.fit_all(detectors, data, LIMITS, None, rng)
+    best = retraining.best(candidates)
+    again = retraining.refit(best, data)[0] if data.measured else best.detector
+    return Champion(best.detector, again)
 
 
 def compare_detectors(
@@ -290,7 +317,13 @@ def _of_world(task: tuple[str, Callable[[int], History], int]) -> dict[str, Labe
     made = dataset(name, make(seed))
     with threadpool_limits(1):  # threads that wait for one another crawl on a busy machine
         scores = {detector: decided(made, score(made)) for detector, score in DETECTORS.items()}
-        return scores | {CHAMPION: scores[champion(made)]}
+        chosen = champion(made)
+        scores[CHAMPION] = decided(made, chosen.again.score(made.vectors[made.later]))
+        scores[MEASURED] = decided(made, chosen.measured.score(made.vectors[made.later]))
+        scores[WITHOUT] = scores[CHAMPION]
+        if bare := made.without_own_fields():
+            scores[WITHOUT] = decided(bare, champion(bare).again.score(bare.vectors[bare.later]))
+    return scores
 
 
 def decided(dataset: Dataset, score: np.ndarray) -> LabelledScores:
@@ -361,6 +394,12 @@ def tables(result: dict[str, Any]) -> Iterator[Table | str]:
             cells = [_with_interval(values["detectors"][detector], measure) for detector in COLUMNS]
             table.add_row(name, f"{values['transactions']:,}", f"{values['frauds']:,}", *cells)
         yield table
+    versions = (MEASURED, CHAMPION, WITHOUT)
+    table = Table("Average precision of the champion", *(name.removeprefix("champion ") for name in versions))
+    for name, values in worlds.items():
+        cells = [_with_interval(values["detectors"][version], "average_precision") for version in versions]
+        table.add_row(name, *cells)
+    yield table
     table = Table("Recall by kind of fraud", "World", "Frauds", *COLUMNS)
     for name, values in worlds.items():
         for scenario, counts in values["detectors"][AMOUNT]["scenarios"].items():

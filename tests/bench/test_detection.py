@@ -14,9 +14,10 @@ from include.bench import detection
 from include.bench.worlds import WORLDS, bank, mobile_money, own
 from include.bench.worlds.history import DAY, History, Labels
 from include.cli import main
-from include.features.behaviour import FEATURES
+from include.features.definitions import EXTRA_FEATURES, FEATURES
 from include.features.entities import KINDS, Coded, coded
 from include.models.isolation_forest import IsolationForestDetector
+from include.training import stored_rows
 from include.training.evaluation import Ranking, better_share
 from tests.builders import transaction
 
@@ -33,9 +34,6 @@ def test_a_world_has_its_truth_and_only_labels_known_at_the_split(small):
     assert small.fraud.mean() == pytest.approx(0.01, abs=0.006)
     assert set(small.scenario[~small.fraud]) == {""} and "" not in set(small.scenario[small.fraud])
     assert (small.known[small.fit] == 1).any() and (small.known[small.later] == -1).all()
-    assert small.fit.start < small.choice < (small.known >= 0).sum() < small.fit.stop
-    at_choice = small.known_at_choice
-    assert (at_choice[: small.choice] >= 0).any() and (at_choice[small.choice :] == -1).all()
     assert (small.vectors[:, FEATURES.index("merchant_frauds_30d")] > 0).any()
 
 
@@ -103,14 +101,14 @@ def test_the_command_compares_every_detector_in_every_world(monkeypatch):
     assert result["worlds"].keys() == makers.keys()
     for values in result["worlds"].values():
         detectors = values["detectors"]
-        assert tuple(detectors) == detection.COLUMNS
+        assert tuple(detectors) == (*detection.COLUMNS, detection.MEASURED, detection.WITHOUT)
         assert all(0 <= measures["recall_at_k"] <= 1 for measures in detectors.values())
     ours, plain = (
         detectors[name]["average_precision"] for name in (detection.FOREST, detection.PLAIN_FOREST)
     )
     assert ours > plain
     shown = list(detection.tables(result))
-    assert "seeds 3" in shown[0] and len(shown) == 5
+    assert "seeds 3" in shown[0] and len(shown) == 6
     assert {cell for cell in shown[-1].columns[0].cells} >= {"theft", "card_testing"}
 
 
@@ -127,21 +125,26 @@ def test_the_forest_is_not_worse_than_its_best_feature(world):
     assert share < 0.95
 
 
-def test_the_champion_is_the_family_that_was_best_before_the_split(small, monkeypatch):
-    """Its labels are those that were known then; with few of them only the forest is tried."""
-    few = replace(small, known_at_choice=np.minimum(small.known_at_choice, 0))
-    assert detection.champion(few) == detection.FOREST
-    known = np.where(np.arange(len(small.known)) % 9 == 0, 1, 0).astype(np.int8)
-    known[small.choice :] = -1
-    truth = (small.known == 1).astype(float)
-    vectors = np.column_stack([truth, small.vectors]).astype(np.float32)
-    data = replace(small, vectors=vectors, known_at_choice=known)
-    for best, new in detection.FAMILIES.items():
-        for other in detection.FAMILIES.values():
-            monkeypatch.setattr(other, "fit", lambda self, X, y=None: self)
-            sign = 1 if other is new else -1
-            monkeypatch.setattr(other, "score", lambda self, X, sign=sign: sign * X[:, 0])
-        assert detection.champion(data) == best
+def test_the_champion_is_made_as_a_training_at_the_split_makes_it(small):
+    """With few labels it is the forest; the one that is fitted again has learned from more rows."""
+    none = stored_rows.Labels(np.array([], int), np.array([], bool), np.array([], object), np.array([]))
+    few = replace(small, training=replace(small.training, labels=none, labels_at_split=none))
+    assert detection.champion(few).again.family == "isolation_forest"
+    data = small.training
+    assert len(data.rows) == small.fit.stop - small.fit.start and data.measured
+    assert data.as_of.timestamp() == pytest.approx(small.seconds[small.later][0], abs=1e-3)
+    chosen = detection.champion(small)
+    assert chosen.again.family == chosen.measured.family and chosen.again is not chosen.measured
+
+
+def test_a_shop_without_fields_of_its_own_is_compared_with_one_that_names_them(small):
+    assert small.without_own_fields() is None
+    made = detection.dataset("mobile money", mobile_money.simulate(1, 4_000))
+    bare = made.without_own_fields()
+    own = [FEATURES.index(name) for name in EXTRA_FEATURES]
+    assert made.vectors[:, own].any() and made.training.rows.features[:, own].any()
+    assert not bare.vectors[:, own].any() and not bare.training.rows.features[:, own].any()
+    np.testing.assert_array_equal(np.delete(bare.vectors, own, 1), np.delete(made.vectors, own, 1))
 
 
 def test_another_process_measures_the_same():

@@ -75,6 +75,13 @@ class History:
     def fraud(self) -> np.ndarray:
         return np.asarray(self.scenario != "")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the shop calls its own fields."""
+        return dict(zip(NUMBERS, self.numbers, strict=False)) | dict(
+            zip(CATEGORIES, self.categories, strict=False)
+        )
+
     def __len__(self) -> int:
         return len(self.time)
 
