@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -18,7 +18,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", required=False)
 @click.option("--mapping", required=True, type=FILE, help="YAML file: columns to fields, see docs/import.md.")
 @click.option("--labels", type=FILE, help="File of the labels, where they are not in the same rows.")
 @click.option(
@@ -39,11 +39,18 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="File for bad rows and their reasons; FILE's name with .rejected.csv here unless given.",
 )
 def import_(
-    file: str, mapping: Path, rejected: Path | None, labels: Path | None, dry_run: bool, **options: Any
+    file: str | None,
+    mapping: Path,
+    rejected: Path | None,
+    labels: Path | None,
+    dry_run: bool,
+    speed: float | None,
+    **options: Any,
 ) -> None:
     """Publish recorded transactions from FILE in order of event time.
 
-    FILE is a CSV, JSON lines or Parquet file, a folder of parts, a quoted pattern, or - for standard input."""
+    FILE is a CSV, JSON lines or Parquet file, a folder of parts, a quoted pattern, or - for standard input. With
+    --labels and without FILE the labels of payments that are stored already are published."""
     import psycopg
 
     from include.broker.kafka import KafkaError
@@ -52,20 +59,16 @@ def import_(
     from include.events.mapping import MappingError
     from include.imports import importer, sources
 
-    rejected = rejected or Path(sources.rejected_name(file))
+    if file is None and labels is None:
+        raise click.UsageError("Missing argument 'FILE', or --labels for payments that are stored already.")
+    options["rejected"] = rejected or Path(sources.rejected_name(file or str(labels)))
     try:
         with import_progress() as progress, stop_on_signals() as stopping:
-            report = importer.import_events(
-                load(),
-                file,
-                mapping,
-                **options,
-                labels=labels,
-                dry_run=dry_run,
-                rejected=rejected,
-                stopping=stopping,
-                progress=progress,
-            )
+            options |= {"dry_run": dry_run, "stopping": stopping, "progress": progress}
+            if file is not None:
+                report = importer.import_events(load(), file, mapping, labels=labels, speed=speed, **options)
+            else:
+                report = importer.import_labels(load(), cast(Path, labels), mapping, **options)
     except (
         MappingError,
         sources.UnreadableFile,

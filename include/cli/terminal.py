@@ -79,7 +79,7 @@ def import_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def import_report(report: Report, dry_run: bool) -> str:
     """The content of an imported file and what was sent of it, in words."""
-    lines = [f"{report.transactions:,} transactions"]
+    lines = [f"{report.transactions:,} transactions"] if report.transactions else []
     if report.first and report.last:
         lines[0] += f" from {report.first:%Y-%m-%d %H:%M:%S} to {report.last:%Y-%m-%d %H:%M:%S} UTC"
     lines.append(f"{report.labels:,} labels, {report.frauds:,} of them fraud")

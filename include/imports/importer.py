@@ -32,6 +32,7 @@ from include.broker.publish import Publisher
 from include.events import mapping
 from include.events.label import Label, encode_label
 from include.events.mapping import FieldSource, MappingError, MappingFile, Rows, Source
+from include.events.rows import with_transactions
 from include.events.strict_json import Reason
 from include.events.times import micros
 from include.events.transaction import CATEGORIES, Decoded, Rejected, Transaction, decode
@@ -41,6 +42,7 @@ from include.imports import sources
 from include.imports.external_sort import ExternalSort, Item
 from include.imports.tabular import TableRow, missing_path, open_table
 from include.settings import Settings
+from include.sql import statement
 
 MIDNIGHT = time_of_day()
 BLOCK = 2_000  # records; the labels among them are acknowledged before the transactions are sent
@@ -172,7 +174,7 @@ def import_events(
             reader = _Reader(settings, rules, mapping_path, clock(), skip_bad, rejects, label_delay)
             reader.check_names(files)
             if labels is not None or rules.label_file:
-                reader.read_labels(labels)
+                reader.read_labels(labels, progress)
             for rows in reader.chunks(files, progress):
                 if stopping.is_set():
                     reader.report.stopped = True
@@ -200,12 +202,65 @@ def _keep_names(settings: Settings, rules: MappingFile, path: Path, *, only_chec
             extra_fields.keep(connection, rules.names, path)
 
 
+def import_labels(
+    settings: Settings,
+    path: Path,
+    mapping_path: Path,
+    *,
+    label_delay: timedelta = timedelta(days=7),
+    dry_run: bool = False,
+    skip_bad: bool = False,
+    rejected: Path | None = None,
+    stopping: Event | None = None,
+    progress: Progress = lambda phase, done, total: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Report:
+    """Publishes the labels of payments that are stored already, in order of known_at; else as `import_events`.
+
+    A label of a payment that has one with an earlier known_at corrects it. Labels that were sent before change nothing.
+
+    Raises:
+        NothingToImport: no label is of a stored payment.
+        psycopg.OperationalError: PostgreSQL, which says when and by whom a payment was made, does not answer.
+    """
+    stopping = stopping or Event()
+    rules = mapping.load(mapping_path)
+    if not dry_run:
+        kafka.end_offsets(settings, settings.labels_topic)
+    with (
+        tempfile.TemporaryDirectory(prefix="fraudstream-import-") as folder,
+        _RejectedRows(rejected if skip_bad else None) as rejects,
+        psycopg.connect(settings.conninfo("trainer")) as connection,
+    ):
+        sorter = ExternalSort(Path(folder))
+        reader = _Reader(settings, rules, mapping_path, clock(), skip_bad, rejects, label_delay)
+        for stored in reader.labels_of_stored(path, connection, progress):
+            if stopping.is_set():
+                reader.report.stopped = True
+                return reader.report
+            if not dry_run:
+                for transaction, labels in stored:
+                    _add_labels(sorter, transaction, labels)
+        if not dry_run:
+            sender = _Sender(settings, Publisher(settings, stopping), reader.report, stopping)
+            sender.send(sorter.sorted(), None, progress)
+    return reader.report
+
+
+TimedLabel = tuple[RowLabel, datetime]
+"""A label and when it is known."""
+
+
 class _Row(NamedTuple):
     """A checked row: its event as JSON and decoded, and its labels, each with the time at which it is known."""
 
     value: bytes
     decoded: Decoded
-    labels: list[tuple[RowLabel, datetime]]
+    labels: list[TimedLabel]
+
+
+class _NoHead(NamedTuple):
+    """What imports/stored.sql says of a transaction beside its fields: nothing."""
 
 
 class _RejectedRows:
@@ -279,8 +334,17 @@ class _Reader:
                 "another text, or {file} in it"
             )
 
-    def read_labels(self, path: Path | None) -> None:
+    def read_labels(self, path: Path | None, progress: Progress) -> None:
         """Keeps the labels of a file of their own until their transactions are read."""
+        self._labels = defaultdict(list)
+        for chunk in self._label_rows(path, progress):
+            for _, transaction_id, label in chunk:
+                self._labels[transaction_id].append(label)
+
+    def _label_rows(
+        self, path: Path | None, progress: Progress
+    ) -> Iterator[list[tuple[TableRow, str, RowLabel]]]:
+        """The good rows of a file of labels, each with its transaction's id and its label, in chunks."""
         label = self._rules.label
         if label is None or label.transaction_id is None:
             raise MappingError(
@@ -294,8 +358,9 @@ class _Reader:
         rules = replace(self._rules, fields=fields, rows=Rows())
         table = open_table(path, label.csv or rules.csv)
         translator = Translator(rules, str(self._mapping_path), table.columns, numbered=True)
-        self._labels = defaultdict(list)
         for chunk in table.chunks(translator.columns):
+            progress("reading labels", table.done, table.total)
+            labels = []
             for row in chunk:
                 try:
                     if row.problem:
@@ -308,7 +373,49 @@ class _Reader:
                     self._bad(path, row, row.problem or f"{error.field}: {error}")
                     continue
                 if known is not None:
-                    self._labels[str(transaction_id)].append(known)
+                    labels.append((row, str(transaction_id), known))
+            yield labels
+
+    def labels_of_stored(
+        self, path: Path, connection: psycopg.Connection, progress: Progress
+    ) -> Iterator[list[tuple[Transaction, list[TimedLabel]]]]:
+        """The labels of a file of their own with the stored transactions that they are of, in chunks.
+
+        Raises:
+            NothingToImport: at the end, when no label was of a stored transaction.
+        """
+        report, read, unknown = self.report, 0, set()
+        for chunk in self._label_rows(path, progress):
+            ids = sorted({transaction_id for _, transaction_id, _ in chunk})
+            with connection.cursor(row_factory=with_transactions(_NoHead)) as cursor:
+                rows = cursor.execute(statement("imports/stored"), {"ids": ids}).fetchall()
+            stored = {transaction.transaction_id: transaction for _, transaction in rows}
+            labelled = []
+            for row, transaction_id, label in chunk:
+                read += 1
+                transaction = stored.get(transaction_id)
+                if transaction is None:
+                    unknown.add(transaction_id)
+                    continue
+                try:
+                    timed = self._timed([label], transaction)
+                except BadValue as error:
+                    self._bad(path, row, f"{error.field}: {error}")
+                    continue
+                labelled.append((transaction, timed))
+                report.labels += 1
+                report.frauds += label.is_fraud
+            yield labelled
+        report.files, report.rejected = 1, self._rejects.path if self._rejects.written else None
+        if not report.labels:
+            raise NothingToImport(
+                f"{path}: none of its {read:,} labels is of a stored payment. Nothing was sent. Import the payments "
+                "first, and wait until fraudstream status says that transaction_stream has read them"
+            )
+        if unknown:
+            report.warnings.append(
+                f"labels of {len(unknown):,} ids belong to no stored payment and were left out"
+            )
 
     def chunks(self, files: Sequence[Path], progress: Progress) -> Iterator[list[_Row]]:
         """The good rows of each chunk of the files."""
@@ -395,8 +502,8 @@ class _Reader:
 
     def _labels_of(
         self, translator: Translator, values: dict[str, object], transaction: Transaction
-    ) -> list[tuple[RowLabel, datetime]]:
-        """The labels of a transaction, each with the time at which it is known."""
+    ) -> list[TimedLabel]:
+        """The labels of a transaction."""
         if self._labels is not None:
             labels = self._labels.get(transaction.transaction_id, [])
             if labels:
@@ -404,6 +511,10 @@ class _Reader:
         else:
             label = translator.label(values)
             labels = [label] if label else []
+        return self._timed(labels, transaction)
+
+    def _timed(self, labels: Sequence[RowLabel], transaction: Transaction) -> list[TimedLabel]:
+        """The labels of a transaction with the times at which they are known."""
         timed = []
         for label in labels:
             known_at = label.known_at or transaction.timestamp + self._label_delay
@@ -412,9 +523,7 @@ class _Reader:
             timed.append((label, max(known_at, transaction.timestamp)))
         return timed
 
-    def _count(
-        self, translator: Translator, decoded: Decoded, labels: list[tuple[RowLabel, datetime]]
-    ) -> None:
+    def _count(self, translator: Translator, decoded: Decoded, labels: list[TimedLabel]) -> None:
         report, at = self.report, decoded.transaction.timestamp
         report.transactions += 1
         report.labels += len(labels)
@@ -470,7 +579,11 @@ def _add(sorter: ExternalSort, row: _Row) -> None:
     transaction = row.decoded.transaction
     at, key = micros(transaction.timestamp), transaction.user_id.encode()
     sorter.add(2 * at + TRANSACTION, key, row.value)
-    for given, known_at in row.labels:
+    _add_labels(sorter, transaction, row.labels)
+
+
+def _add_labels(sorter: ExternalSort, transaction: Transaction, labels: Sequence[TimedLabel]) -> None:
+    for given, known_at in labels:
         label = Label(
             transaction.transaction_id,
             transaction.timestamp,
@@ -484,7 +597,7 @@ def _add(sorter: ExternalSort, row: _Row) -> None:
             transaction.transaction_location,
             *(getattr(transaction, name) for name in CATEGORIES),
         )
-        sorter.add(2 * micros(known_at) + LABEL, key, encode_label(label))
+        sorter.add(2 * micros(known_at) + LABEL, transaction.user_id.encode(), encode_label(label))
 
 
 class _Sender:

@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from include.broker.kafka import TopicMissing, client_config, end_offsets, ensure_topics
+from include.cli import data, main
 from include.events.label import decode_label
 from include.events.mapping import MappingError
 from include.events.transaction import decode
@@ -375,3 +377,75 @@ def test_a_topic_that_is_missing_is_named_before_the_file_is_read(shop):
     shop.settings = shop.settings.model_copy(update={"labels_topic": "absent"})
     with pytest.raises(TopicMissing, match="'absent'.*create the topic first"):
         shop.run()
+
+
+# Labels of stored payments
+
+LABELS = """
+fields: {transaction_id: id, user_id: user, timestamp: at, amount: sum}
+label: {transaction_id: ref, column: verdict, fraud: [fraud], honest: [good], unknown: [open], known_at: decided}
+"""
+
+
+@pytest.fixture
+def stored(kafka, clean_postgres, tmp_path):
+    """A shop with three stored payments; imports a file of labels alone."""
+    settings = own_topics(kafka, kafka_partitions=1)
+    with psycopg.connect(clean_postgres.conninfo("owner"), autocommit=True) as owner:
+        for number in range(3):
+            owner.execute(
+                "insert into shop.transactions (transaction_id, user_id, timestamp, amount, merchant_id, topic,"
+                " partition, \"offset\", broker_time) values (%s, 'u', %s, 1, 'm', 't', 0, %s, now())",
+                (f"p{number}", START + timedelta(days=number), number),
+            )
+    path, mapping = tmp_path / "labels.csv", tmp_path / "mapping.yaml"
+    mapping.write_text(LABELS)
+
+    def run(*lines: str, **options) -> importer.Report:
+        path.write_text("\n".join(["ref,verdict,decided", *lines]) + "\n")
+        return importer.import_labels(settings, path, mapping, clock=lambda: NOW, **options)
+
+    run.settings = settings
+    return run
+
+
+@pytest.mark.services
+def test_labels_of_stored_payments_come_in_a_later_file_and_are_corrected_in_the_next(stored):
+    report = stored("p0,fraud,2026-10-10", "p1,good,", "p2,open,", "p9,fraud,2026-10-10")
+    assert (report.labels, report.frauds, report.sent_labels, report.sent_transactions) == (2, 1, 2, 0)
+    assert report.warnings == ["labels of 1 ids belong to no stored payment and were left out"]
+    stored("p0,good,2026-10-12")
+    known = [
+        (one.transaction_id, one.is_fraud, one.known_at, one.merchant_id) for one in labels(stored.settings)
+    ]
+    assert known == [
+        ("p1", False, START + timedelta(days=8), "m"),  # --label-delay after the payment
+        ("p0", True, datetime(2026, 10, 10, tzinfo=UTC), "m"),
+        ("p0", False, datetime(2026, 10, 12, tzinfo=UTC), "m"),
+    ]
+    assert {one.timestamp for one in labels(stored.settings)} == {START, START + timedelta(days=1)}
+
+
+@pytest.mark.services
+def test_labels_without_a_stored_payment_or_from_before_it_are_refused(stored, tmp_path):
+    with pytest.raises(importer.NothingToImport, match="none of its 1 labels is of a stored payment"):
+        stored("p9,fraud,2026-10-09")
+    with pytest.raises(BadRow, match="line 3: label: known_at is before the payment"):
+        stored("p0,fraud,2026-10-09", "p2,fraud,2026-09-09")
+    assert labels(stored.settings) == []
+    rejected = tmp_path / "rejected.csv"
+    report = stored("p0,fraud,2026-10-09", "p2,fraud,2026-09-09", skip_bad=True, rejected=rejected)
+    assert (report.sent_labels, report.bad_rows) == (1, 1) and "p2,fraud" in rejected.read_text()
+    assert stored("p1,fraud,2026-10-09", dry_run=True).sent_labels == 0
+
+
+@pytest.mark.services
+def test_the_command_imports_labels_alone_and_names_what_is_missing(stored, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda: stored.settings)
+    stored("p0,fraud,2026-10-09", dry_run=True)
+    arguments = ["import", "--mapping", str(tmp_path / "mapping.yaml")]
+    missing = CliRunner().invoke(main.cli, arguments)
+    assert missing.exit_code == 2 and "or --labels for payments that are stored already" in missing.output
+    done = CliRunner().invoke(main.cli, [*arguments, "--labels", str(tmp_path / "labels.csv")])
+    assert done.exit_code == 0, done.output
+    assert "1 labels, 1 of them fraud" in done.output and "transactions" not in done.output.splitlines()[0]
