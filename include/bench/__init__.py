@@ -5,9 +5,8 @@ A figure of one machine says little; a ratio whose two sides took turns on it sa
 
 from datetime import UTC, datetime
 
-# Each is a module here with a function `measure`; `detection` is another kind of comparison and takes minutes.
+# Each is a module here with a function `measure`; `detection` and `drift` measure other things and take minutes.
 SUITES = ("generator", "decode", "score", "reasons", "customers", "store", "streams")
-DETECTION = "detection"
-QUERIES = "queries"
+DETECTION, DRIFT, QUERIES = "detection", "drift", "queries"
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # of the simulated time that is measured

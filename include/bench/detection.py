@@ -103,7 +103,7 @@ Scores = Callable[[Dataset], np.ndarray]
 def dataset(name: str, history: History) -> Dataset:
     """A history with its features, and with what its shop knows at the split."""
     transactions, rows = history.transactions(), len(history)
-    vectors = recompute(transactions, np.zeros(rows, int), _known_frauds(history.labels, transactions))
+    vectors = recompute(transactions, np.zeros(rows, int), known_frauds(history.labels, transactions))
     return Dataset(
         name=name,
         user=_codes(history.fields["user_id"]),
@@ -180,7 +180,7 @@ def _known_at(history: History, split: float) -> stored_rows.Labels:
     return stored_rows.Labels(row, labels.fraud[chosen], np.full(len(row), ""), delay)
 
 
-def _known_frauds(labels: Labels, transactions: Sequence[Transaction]) -> KnownFrauds:
+def known_frauds(labels: Labels, transactions: Sequence[Transaction]) -> KnownFrauds:
     """What the stream knows when it reads each label in time; a correction takes a fraud back."""
     return KnownFrauds(
         change

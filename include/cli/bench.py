@@ -6,7 +6,7 @@ import json
 
 import click
 
-from include.bench import DETECTION, QUERIES, SUITES
+from include.bench import DETECTION, DRIFT, QUERIES, SUITES
 from include.cli.arguments import JSON
 from include.cli.output import wide_console
 
@@ -14,7 +14,7 @@ from include.cli.output import wide_console
 @click.command()
 @click.argument(
     "suite",
-    type=click.Choice([*SUITES, DETECTION, QUERIES, "all"]),
+    type=click.Choice([*SUITES, DETECTION, DRIFT, QUERIES, "all"]),
     default="all",
 )
 @click.option(
@@ -22,8 +22,12 @@ from include.cli.output import wide_console
 )
 @JSON
 def bench(suite: str, rows: int, as_json: bool) -> None:
-    """Measure our ways beside the usual ones; detection and queries take minutes and are not in all."""
-    from include.bench import command, detection, queries
+    """Measure our ways beside the usual ones.
+
+    Not in all, as they take minutes: detection compares what detectors find, drift counts the model monitor's false
+    alarms and right names, queries measures those of the dashboards.
+    """
+    from include.bench import command, detection, drift, queries
     from include.bench.compare import BenchmarkFailed
     from include.cli.terminal import end_on_signals
     from include.platform.jars import JarsError
@@ -40,6 +44,8 @@ def bench(suite: str, rows: int, as_json: bool) -> None:
                 result, show = detection.compare_detectors(starting=begins), detection.tables
             elif suite == QUERIES:
                 result, show = queries.measure(rows, starting=begins), queries.tables
+            elif suite == DRIFT:
+                result, show = drift.measure(starting=begins), drift.tables
             else:
                 result, show = command.measure(chosen, begins), command.tables
     except (ServerFailed, BenchmarkFailed, JarsError) as error:

@@ -28,6 +28,12 @@ class Kind(StrEnum):
     DEAD_LETTERS_RISING = "dead-letters-rising"
     DAG_FAILED = "dag-failed"
     UNDELIVERED = "undelivered"
+    FIELD_FAULT = "field-fault"
+    LABELS_STALLED = "labels-stalled"
+    POPULATION_CHANGED = "population-changed"
+    FRAUD_CHANGED = "fraud-changed"
+    CHAMPION_STALE = "champion-stale"
+    ALERTS_OVER_CAPACITY = "alerts-over-capacity"
 
 
 Severity = Literal["warning", "critical"]
@@ -41,6 +47,12 @@ SEVERITIES: Mapping[Kind, Severity] = {
     Kind.DEAD_LETTERS_RISING: "warning",
     Kind.DAG_FAILED: "warning",
     Kind.UNDELIVERED: "warning",
+    Kind.FIELD_FAULT: "critical",
+    Kind.LABELS_STALLED: "warning",
+    Kind.POPULATION_CHANGED: "warning",
+    Kind.FRAUD_CHANGED: "critical",
+    Kind.CHAMPION_STALE: "warning",
+    Kind.ALERTS_OVER_CAPACITY: "warning",
 }
 
 

@@ -60,7 +60,7 @@ def test_the_newest_label_that_is_known_at_the_split_counts():
 def test_a_correction_takes_a_known_fraud_back():
     labels = Labels(np.array([1, 1, 2]), np.array([True, False, True]), np.array([3, 5, 4]) * DAY)
     fields = [{"merchant_id": "m"}, {"merchant_id": "m"}, {"merchant_id": None}]
-    known = detection._known_frauds(labels, [transaction(**given) for given in fields])
+    known = detection.known_frauds(labels, [transaction(**given) for given in fields])
     days = np.array([3, 4, 5, 6]) * DAY
     counts = known.counts({"shop": Coded([""], np.zeros(4, int)), "merchant": coded(["m"] * 4)}, days)
     assert counts[:, [KINDS.index(kind) for kind in ("shop", "merchant")], -1].tolist() == [

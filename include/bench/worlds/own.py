@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,16 @@ from include.generator.profiles import simulation
 DAYS, CUSTOMERS = 60, 1_000
 
 
-def simulate(seed: int, payments: int = 100_000, customers: int = CUSTOMERS, days: float = DAYS) -> History:
-    """A world of `payments` transactions with 1 % fraud; its labels' later words are corrections of earlier ones."""
-    config = Config(seed=seed, fraud_rate=0.01, customers=customers)
+def simulate(
+    seed: int,
+    payments: int = 100_000,
+    customers: int = CUSTOMERS,
+    days: float = DAYS,
+    fraud_rate: float = 0.01,
+    drift_at: datetime | None = None,
+) -> History:
+    """A world of `payments` transactions; its labels' later words are corrections of earlier ones."""
+    config = Config(seed=seed, fraud_rate=fraud_rate, customers=customers, drift_at=drift_at)
     batches = list(simulation(config).between(START, START + timedelta(days=days), events=payments))
     rows, truth, labels = (
         plain(pa.concat_tables(getattr(batch, name) for batch in batches))

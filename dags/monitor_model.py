@@ -1,0 +1,36 @@
+"""Looks every hour whether the champion still scores what it learned."""
+
+from airflow.sdk import DAG, task
+
+from include.settings import load
+
+DOC = """
+### Does the champion still score what it learned?
+Compares the newest day and week with four weeks before: features, missing fields, partitions, alerts, and the reports
+of fraud with their delays. A change is measured by the decisions that it changes. One cause is named: a fault of the
+pipeline or of a field, reports that stall, other customers or habits, other fraud, or a champion that is too old. It
+opens an incident (`shop.incidents`) that closes by itself; a second one tells of a day with more alerts than the
+team can read. docs/models.md has the rules, docs/operations.md what to do.
+
+- **It failed?** The log's last line says which service did not answer. The next hour looks again.
+"""
+
+with DAG(
+    dag_id="monitor_model",
+    description="Features, scores, alerts and labels of the newest days against the weeks before",
+    schedule="17 * * * *",
+    max_active_runs=1,
+    catchup=False,
+    tags=["model"],
+    doc_md=DOC,
+):
+
+    @task(retries=1)
+    def look() -> list[str]:
+        from include.operations import model_monitor
+
+        lines = model_monitor.monitor(load())
+        print("\n".join(lines))
+        return lines
+
+    look()
