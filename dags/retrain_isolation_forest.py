@@ -1,63 +1,80 @@
-"""Trains a new model on the newest transactions and makes it champion when it is better."""
+"""Trains a new model on the newest transactions, compares it with the champion, and promotes it when it is better."""
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    Param,
+    get_current_context,
+    task,
+)
 
-from include.models.families import AUTO, CHOICES, FEWEST_TREES, MOST_TREES
 from include.platform.dags import CHAMPION, DEFAULTS, FEATURES
-from include.settings import limits, load
+from include.settings import load
+from include.training import steps
 
 DOC = """
 ### Retrains the fraud detector
-Trains on the feature vectors that the stream logged in the training window, measures on later transactions
-whose labels are known, fits the same again on all that is settled, and registers both in MLflow as
-`fraud-detector`. The first model becomes
-`champion`; a later one does when it is better on the same transactions, and is `challenger` otherwise.
+`snapshot` keeps the transactions of the training window, `train` fits and registers, `judge` compares with the
+champion and writes every reason into the run in MLflow. The first model or a better one is promoted.
 
-- **Which family?** `auto`, which the daily run takes, fits every family that the known labels allow and takes the best
-  on later time. `gradient_boosting` learns from the labels and needs 20 frauds that are known; `isolation_forest`
-  needs none. All compete for the same alias.
-- **It failed?** The task's log ends with the reason, for instance how many transactions there are and how many
-  are needed. Do what it says and trigger the DAG again: nothing is left half-done.
-- **It was killed half-way?** The champion is the old one or the new one, never half; trigger it again.
+- **Who promotes?** Mode `auto`: the gate. Mode `human`: `approve` waits for a person, the comparison in its text;
+  without an answer in `FRAUDSTREAM_APPROVAL_HOURS` the champion stays. docs/models.md has the rules.
+- **When?** At `FRAUDSTREAM_RETRAIN_SCHEDULE`, by hand, and when the asset `retraining` is updated.
+- **It failed?** The task's log ends with the reason. Do what it says and clear the task, as after a kill: it goes on.
 """
 
 settings = load()
+# When the DAG is switched on, no missed run is made up for: it would come in the way of the first training.
+timetable = CronTriggerTimetable(settings.retrain_schedule, timezone="UTC", run_immediately=timedelta(0))
+
+
+def result_of(task_id: str) -> dict[str, Any]:
+    return dict(get_current_context()["ti"].xcom_pull(task_ids=task_id) or {})
+
 
 with DAG(
-    dag_id="retrain_isolation_forest",
-    description="A model of the newest window, judged against the champion",
-    # Airflow would otherwise make up for a run of the last hours when the DAG is switched on: before there is a
-    # transaction, and in the way of the first training.
-    schedule=CronTriggerTimetable(settings.retrain_schedule, timezone="UTC", run_immediately=timedelta(0)),
-    max_active_runs=1,
-    catchup=False,
-    tags=["model"],
-    default_args=DEFAULTS,
-    doc_md=DOC,
-    params={
-        "window_days": Param(settings.training_window_days, type="integer", title="Training window in days",
-                             **limits("training_window_days")),
-        "family": Param(AUTO, enum=[*CHOICES], title="Family of the detector",
-                        description="auto: all that the known labels allow, the best on later time"),
-        "trees": Param(None, type=["null", "integer"], minimum=FEWEST_TREES, maximum=MOST_TREES, title="Trees",
-                       description="empty: the family's own number"),
-        "alerts_per_day": Param(settings.alerts_per_day, type="integer", title="Alerts that the team can read in a day",
-                                **limits("alerts_per_day")),
-        "alert_rate": Param(settings.alert_rate, type="number", title="A fixed share of transactions to alert on",
-                            description="0: what costs and capacity give", **limits("alert_rate")),
-    },
+    dag_id="retrain_isolation_forest", description="A model of the newest window, judged against the champion",
+    schedule=AssetOrTimeSchedule(timetable=timetable, assets=[Asset("retraining")]),
+    max_active_runs=1, catchup=False, tags=["model"], doc_md=DOC, default_args=DEFAULTS | {"retries": 1},
+    params={name: Param(**field) for name, field in steps.form(settings).items()},
 ):  # fmt: skip
 
-    @task(retries=1, inlets=[FEATURES], outlets=[CHAMPION])
+    @task(inlets=[FEATURES])
+    def snapshot() -> dict[str, Any]:
+        return steps.take_snapshot(load(), get_current_context()["params"]["window_days"])
+
+    @task
     def train() -> dict[str, Any]:
-        from include.training.retraining import retrain
+        return steps.train(load(), result_of("snapshot"), get_current_context()["params"])
 
-        params = get_current_context()["params"]
-        names = ("family", "window_days", "trees", "alerts_per_day", "alert_rate")
-        result = retrain(load(), **{name: params[name] for name in names})
-        return result.summary()
+    @task
+    def judge() -> dict[str, Any]:
+        return steps.judge(load(), result_of("snapshot"), result_of("train"))
 
-    train()
+    @task.branch
+    def decide() -> str:
+        return steps.next_step(result_of("judge"), get_current_context()["params"]["mode"])
+
+    approve = ApprovalOperator(
+        task_id="approve", subject="A better model: promote it?", body="{{ ti.xcom_pull(task_ids='judge')['text'] }}",
+        defaults="Reject", response_timeout=timedelta(hours=settings.approval_hours),
+    )  # fmt: skip
+
+    @task(trigger_rule="none_failed_min_one_success", outlets=[CHAMPION])
+    def promote() -> int:
+        run_id = get_current_context()["run_id"]
+        return steps.promote(load(), result_of("judge"), result_of("approve"), run_id)
+
+    @task(trigger_rule="none_failed")
+    def announce() -> str:
+        return steps.outcome(load(), result_of("judge"))
+
+    decided, promoted, announced = decide(), promote(), announce()
+    snapshot() >> train() >> judge() >> decided >> [approve, promoted, announced]
+    approve >> promoted >> announced

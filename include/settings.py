@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     )
     training_window_days: int = Field(30, ge=1, le=3_650)
     retrain_schedule: str = "@daily"
+    promotion_mode: Literal["auto", "human"] = Field(
+        "auto", description="who promotes a better model: the gate alone, or a person whom it asks"
+    )
+    approval_hours: int = Field(24, ge=1, le=24 * 366, description="without an answer the champion stays")
 
     alarm_webhook_url: Receiver = Field("", description="who is told of incidents and alerts; empty: nobody")
     alarm_webhook_secret: SecretStr | None = Field(

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
+import numpy as np
 import psycopg
 import pytest
+from mlflow import MlflowClient
 
 from include.events.strict_json import Reason
+from include.features.behaviour import FEATURES
 from include.generator.config import Config
 from include.models.families import AUTO, CHOICES
 from include.platform import dags as dag_defaults
 from include.platform.airflow import DAGS, PRODUCER_DAG, RETRAIN_DAG, STREAM_DAGS
 from include.registry import aliases, promotions
+from include.registry.loading import load_scorer
 from include.settings import PREFIX, PROJECT_ROOT, Settings
 from include.streams import STREAMS
-from include.training import promotion, retraining
-from include.training.retraining import retrain as real_retrain
+from include.training import promotion
+from include.training.snapshot import SnapshotLost
 from spark_jobs.producer import arguments
+from tests import stored_world
 from tests.registered import register
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
@@ -96,8 +103,6 @@ def test_a_stream_has_one_run_in_its_pool_without_time_out(dags, name):
 @pytest.mark.parametrize("hour", [0, 1, 12, 23])
 def test_the_first_daily_retraining_waits_for_its_hour(dags, hour, monkeypatch):
     """Switched on soon after midnight, Airflow would make up for the run of that midnight, before there is any data."""
-    import json
-
     import pendulum
     from airflow.serialization.serialized_objects import DagSerialization
     from airflow.timetables import trigger
@@ -133,24 +138,110 @@ def test_forms_start_from_the_settings(dags):
     assert {"window_days", "trees", "alerts_per_day", "alert_rate"} <= dags[RETRAIN_DAG].params.keys()
 
 
-def test_every_family_can_be_trained_from_the_form(dags, monkeypatch):
+def test_every_family_can_be_trained_from_the_form(dags):
     form = dags[RETRAIN_DAG].params
     family, trees = form.get_param("family"), form.get_param("trees")
     assert (family.schema["enum"], family.resolve(), trees.resolve()) == ([*CHOICES], AUTO, None)
-    trained = []
 
-    def retrain(settings, **given):
-        trained.append(given)
-        return SimpleNamespace(summary=dict)
 
-    monkeypatch.setattr(retraining, "retrain", retrain)
-    (task,) = dags[RETRAIN_DAG].tasks
-    for name in CHOICES:
-        entered = {"params": {key: form[key] for key in form} | {"family": name}}
-        monkeypatch.setitem(task.python_callable.__globals__, "get_current_context", lambda: entered)  # noqa: B023
-        task.python_callable()
-    assert [given["family"] for given in trained] == [*CHOICES]
-    assert trained[0].keys() <= inspect.signature(real_retrain).parameters.keys()
+class Run:
+    """A run of the retraining's DAG, task by task, as Airflow would run it; `answers` are those of the operators."""
+
+    def __init__(self, dag, settings, monkeypatch, **entered):
+        self.dag, self.answers = dag, {}
+        self.form = {name: dag.params.get_param(name).resolve() for name in dag.params} | entered
+        for task in dag.tasks:
+            if hasattr(task, "python_callable"):
+                names = task.python_callable.__globals__
+                monkeypatch.setitem(names, "get_current_context", lambda: self.context)
+                monkeypatch.setitem(names, "load", lambda: settings)
+
+    @property
+    def context(self):
+        pulled = SimpleNamespace(xcom_pull=lambda task_ids: self.answers.get(task_ids))
+        return {"params": self.form, "ti": pulled, "run_id": "manual__1"}
+
+    def __call__(self, *names):
+        for name in names:
+            self.answers[name] = json.loads(json.dumps(self.dag.get_task(name).python_callable()))
+        return self.answers[names[-1]]
+
+
+@pytest.fixture
+def shop(clean_postgres, mlflow_server, tmp_path):
+    stored_world.fill(clean_postgres, history_events=4_000, fraud_rate=0.05)
+    return clean_postgres.model_copy(update={"model_name": f"model-{uuid4().hex}", "home": tmp_path})
+
+
+def entries(shop):
+    with psycopg.connect(shop.conninfo("app")) as connection:
+        return promotions.read(connection)
+
+
+@pytest.mark.services
+def test_a_retraining_in_tasks_promotes_the_first_model_and_keeps_its_twin_as_challenger(
+    dags, shop, monkeypatch
+):
+    run = Run(dags[RETRAIN_DAG], shop, monkeypatch, family="isolation_forest", trees=20)
+    run("snapshot")
+    assert run.answers["snapshot"]["transactions"] > 3_000 and len(run.answers["snapshot"]["sha256"]) == 64
+    assert run("train", "judge", "decide") == "promote"
+    assert aliases.champion(shop) is None and aliases.challenger(shop).version == 2
+    assert run("promote", "announce") == "version 2 is champion: the first model"
+    newest = entries(shop)[0]
+    assert (newest.actor, newest.mode, newest.parity) == (
+        "retrain_isolation_forest, manual__1",
+        "auto",
+        "clean",
+    )
+    run_id = aliases.champion(shop).run_id
+    client = MlflowClient(shop.mlflow_tracking_uri)
+    evidence = Path(client.download_artifacts(run_id, "gate/evidence.json", str(shop.home))).read_bytes()
+    assert sha256(evidence).hexdigest() == newest.evidence == run.answers["judge"]["evidence"]
+    assert client.get_run(run_id).data.params["snapshot"] == run.answers["snapshot"]["sha256"]
+
+    # The same rows, though more was stored meanwhile, give the same model.
+    with psycopg.connect(shop.conninfo("owner"), autocommit=True) as owner:
+        owner.execute("delete from shop.transactions where transaction_id in"
+                      " (select transaction_id from shop.transactions order by timestamp limit 100)")  # fmt: skip
+    assert run("train", "judge", "decide") == "announce"
+    first, again = (load_scorer(shop, version) for version in (2, 4))
+    features = np.random.default_rng(0).normal(size=(500, len(FEATURES))).astype(np.float32)
+    assert (first.score(features) == again.score(features)).all() and first.threshold == again.threshold
+    assert "version 4 is challenger, version 2 stays champion: compared with" in run("announce")
+    assert "### Against\n\n- average precision: 0." in run.answers["judge"]["text"]
+    for file in (shop.home / "snapshots").iterdir():
+        file.unlink()
+    with pytest.raises(SnapshotLost, match="clear the task snapshot"):
+        run("train")
+    run("snapshot", "train")
+
+
+@pytest.mark.services
+def test_a_person_is_asked_with_the_comparison_and_named_in_the_ledger(dags, shop, monkeypatch):
+    run = Run(dags[RETRAIN_DAG], shop, monkeypatch, family="isolation_forest", trees=5, mode="human")
+    assert run("snapshot", "train", "judge", "decide") == "approve"
+    assert aliases.champion(shop) is None
+    run.answers["approve"] = {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "1", "name": "ada"},
+    }
+    run("promote")
+    newest = entries(shop)[0]
+    assert (newest.actor, newest.mode) == ("ada in retrain_isolation_forest, manual__1", "human")
+
+
+def test_without_an_approval_the_champion_stays(dags):
+    dag = dags[RETRAIN_DAG]
+    approve, promote, announce = (dag.get_task(name) for name in ("approve", "promote", "announce"))
+    assert (approve.defaults, approve.response_timeout) == (["Reject"], timedelta(hours=24))
+    assert approve.downstream_task_ids == {"promote"} and not approve.ignore_downstream_trigger_rules
+    assert promote.trigger_rule == "none_failed_min_one_success"
+    assert announce.trigger_rule == "none_failed"
+    assert dag.get_task("decide").downstream_task_ids == {"approve", "promote", "announce"}
+    assert [task.task_id for task in dag.topological_sort()] == [
+        "snapshot", "train", "judge", "decide", "approve", "promote", "announce",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

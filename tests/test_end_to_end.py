@@ -183,7 +183,7 @@ def test_retraining_makes_a_version_that_the_stream_uses(platform, canary):
     newest = "select max(version) from shop.models"
     ((before,),) = platform.query(newest)
     run = client.trigger(airflow.RETRAIN_DAG, {"trees": 60})
-    assert client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=300) == "success"
+    assert client.wait_for_run(airflow.RETRAIN_DAG, run, timeout=600) == "success"
     ((version,),) = platform.query(newest)
     assert (
         version >= before + 2

@@ -98,6 +98,30 @@ def register(
     return read_version(settings, version, "trainer")
 
 
+def annotate(
+    settings: Settings,
+    version: int,
+    *,
+    tags: Mapping[str, str],
+    texts: Mapping[str, str],
+) -> None:
+    """Adds files and tags to the run of a registered version, and the tags to the version; may be repeated.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+        ModelRejected: shop.models has no such version.
+    """
+    from mlflow.entities import RunTag
+
+    run_id = read_version(settings, version, "trainer").run_id
+    with library.connected(settings) as client:
+        for path, text in texts.items():
+            client.log_text(run_id, text, path)
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        for name, value in tags.items():
+            client.set_model_version_tag(settings.model_name, str(version), name, value)
+
+
 def code_version() -> str:
     """The package's version, with the git commit when the code lies in a repository."""
     released = package_version("fraudstream")

@@ -26,7 +26,9 @@ from include.registry.promotions import Cause
 from include.registry.versions import CHALLENGER, CHAMPION, MEASURED_BY, ModelVersion, read_version
 from include.settings import Settings
 from include.sql import one_row
-from include.training import evaluation, plots, promotion, split, thresholds
+from include.training import evaluation, gate, plots, promotion, snapshot, split, thresholds
+from include.training.gate import MIN_DEFRAUDED, Check, defrauded
+from include.training.snapshot import Snapshot
 from include.training.thresholds import threshold_at
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MIN_DEFRAUDED = 10  # customers with fraud in the later time, to compare two models at all
-BETTER_SHARE = 0.9  # of the bootstrap draws: in so many must a better model be better
 LOCK = 0x6672_6175_6401  # advisory lock of PostgreSQL: one retraining at a time
 
 
@@ -97,11 +97,15 @@ class Incumbent(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Which alias a new version gets, why, and what the champion reached on the same rows, if that was measured."""
+    """Which alias a new version gets, why, and what the champion reached on the same rows, if that was measured.
+
+    `checks` are all reasons for and against it, where it was compared with a champion.
+    """
 
     alias: str
     reason: str
     champion_metrics: Mapping[str, Any] | None = None
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,23 @@ class Candidate:
         return self.metrics.get("average_precision")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A recipe that was measured, fitted again and registered as `version`, which has no alias yet.
+
+    `final` is the scorer of that version. `measured_by` is None where no later time is settled: then nothing was
+    measured nor fitted again.
+    """
+
+    candidate: Candidate
+    final: Scorer
+    version: int
+    measured_by: int | None
+    trained_to: datetime
+    compared: Mapping[str, float | None]
+    left_out: Mapping[str, str]
+
+
 def retrain(
     settings: Settings,
     *,
@@ -142,6 +163,8 @@ def retrain(
 ) -> TrainingResult:
     """Trains on the `window_days` before `as_of`, registers the model, and makes it champion or challenger.
 
+    With the promotion mode `human` a model that is better than the champion is challenger until somebody promotes it.
+
     Everything counts in event time: `as_of` is the newest transaction's time unless given, and labels that became
     known later do not exist. `None` takes the settings, the family's own number of trees, or the maturity that the
     labels' delays show. The family `auto` takes the best of all on the later time. `actor` is who or what retrains, for
@@ -154,40 +177,27 @@ def retrain(
         RegistryUnavailable: MLflow does not answer; the old champion stays.
     """
     started = time.monotonic()
-    names = [*families.FAMILIES] if family == families.AUTO else [family]
-    options = {"seed": seed, **({"trees": trees} if trees else {})}
-    detectors = [families.detector_class(name)(**options) for name in names]
+    detectors = detectors_of(family, trees, seed)
     window_days = window_days or settings.training_window_days
     limits = thresholds.Limits.of(settings, alerts_per_day=alerts_per_day, alert_rate=alert_rate)
-    rng = np.random.default_rng(seed)
-    with _only_one(settings, wait_seconds) as lock:
-        incumbent, refused = _incumbent(settings)
+    with only_one(settings, wait_seconds) as lock:
         data = split.read(settings, window_days=window_days, as_of=as_of, maturity=maturity)
-        candidates, left_out = fit_all(detectors, data, limits, maturity, rng)
-        candidate = best(candidates)
-        decision = _unless_parity_is_broken(settings, decide(data, candidate.later, incumbent, refused, rng))
-        logger.info("%s: %s", decision.alias, decision.reason)
-        compared = {fitted.detector.family: fitted.average_precision for fitted in candidates}
-        facts = _facts(data, decision, candidate, compared, left_out) | {
-            "window_days": window_days,
-        }
-        final, trained_to, measured_by = candidate.scorer, data.trained_to, None
-        if data.measured:
-            measured_by = _register(settings, candidate, data, facts | {"role": "measured on later time"})
-            detector, final, trained_to = refit(candidate, data)
-            again = replace(candidate, detector=detector, scorer=final)
-            facts |= {"role": "the measured recipe, fitted again", MEASURED_BY: measured_by}
-            version = _register(settings, again, data, facts, trained_to, measured_by)
-        else:
-            version = _register(settings, candidate, data, facts | {"role": "not measured"})
+        taken = snapshot.describe(data, window_days)
+        trained = train(settings, data, taken, detectors, limits, maturity, seed)
+        candidate, final = trained.candidate, trained.final
+        decision, evidence = judge(settings, data, taken, candidate.scorer, trained.version, seed)
+        if decision.alias == CHAMPION and decision.checks and settings.promotion_mode == "human":
+            asks = f"a person decides: `fraudstream model promote {trained.version}`"
+            decision = decision._replace(alias=CHALLENGER, reason=f"{decision.reason}; {asks}")
         lock.execute("select 1")  # the session with the lock is alive: nobody else promotes now
         if decision.alias == CHAMPION:
-            promotion.promote(settings, version, cause=Cause(actor, decision.reason))
+            cause = Cause(actor, decision.reason, evidence=evidence)
+            promotion.promote(settings, trained.version, cause=cause)
         else:
-            aliases.set_challenger(settings, version)
+            aliases.set_challenger(settings, trained.version)
     return TrainingResult(
-        version=version,
-        measured_by=measured_by,
+        version=trained.version,
+        measured_by=trained.measured_by,
         alias=decision.alias,
         reason=decision.reason,
         family=candidate.detector.family,
@@ -197,14 +207,101 @@ def retrain(
         vectors=data.source,
         rows=candidate.rows,
         trained_from=data.trained_from,
-        trained_to=trained_to,
+        trained_to=trained.trained_to,
         measured_from=data.trained_to,
-        compared=compared,
-        left_out=left_out,
+        compared=trained.compared,
+        left_out=trained.left_out,
         metrics=candidate.metrics,
         champion_metrics=decision.champion_metrics,
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def detectors_of(family: str, trees: int | None, seed: int) -> list[Detector]:
+    """New detectors of a family, or of each one for `families.AUTO`.
+
+    Raises:
+        families.UnknownFamily: there is no such family.
+    """
+    names = [*families.FAMILIES] if family == families.AUTO else [family]
+    options = {"seed": seed, **({"trees": trees} if trees else {})}
+    return [families.detector_class(name)(**options) for name in names]
+
+
+def train(
+    settings: Settings,
+    data: split.TrainingData,
+    taken: Snapshot,
+    detectors: Sequence[Detector],
+    limits: thresholds.Limits,
+    maturity: timedelta | None,
+    seed: int,
+) -> Trained:
+    """Fits the detectors, measures them, fits the best again, and registers both versions without an alias.
+
+    The same rows and seed give the same model.
+    """
+    candidates, left_out = fit_all(detectors, data, limits, maturity, np.random.default_rng(seed))
+    candidate = best(candidates)
+    compared = {fitted.detector.family: fitted.average_precision for fitted in candidates}
+    facts = _facts(data, taken, candidate, compared, left_out) | {"seed": seed}
+    if not data.measured:
+        version = _register(settings, candidate, data, facts | {"role": "not measured"})
+        return Trained(candidate, candidate.scorer, version, None, data.trained_to, compared, left_out)
+    measured_by = _register(settings, candidate, data, facts | {"role": "measured on later time"})
+    detector, final, trained_to = refit(candidate, data)
+    again = replace(candidate, detector=detector, scorer=final)
+    facts |= {"role": "the measured recipe, fitted again", MEASURED_BY: measured_by}
+    version = _register(settings, again, data, facts, trained_to, measured_by)
+    return Trained(candidate, final, version, measured_by, trained_to, compared, left_out)
+
+
+def judge(
+    settings: Settings,
+    data: split.TrainingData,
+    taken: Snapshot,
+    measured: Scorer,
+    version: int,
+    seed: int,
+) -> tuple[Decision, str]:
+    """Compares a measured model with the champion, and writes all reasons into the run of `version`.
+
+    Returns:
+        the decision, and the sha256 of what it stands on, which is in the run as `gate/evidence.json`.
+    """
+    incumbent, refused = _incumbent(settings)
+    rng = np.random.default_rng(seed)
+    decision = decide(data, measured, incumbent, refused, settings.review_cost, rng)
+    decision = _unless_parity_is_broken(settings, decision)
+    logger.info("%s: %s", decision.alias, decision.reason)
+    champion_metrics = decision.champion_metrics or {}
+    text, digest = gate.evidence(
+        {
+            "version": version,
+            "snapshot": asdict(taken),
+            "alias": decision.alias,
+            "reason": decision.reason,
+            "checks": [check._asdict() for check in decision.checks],
+            "champion": incumbent and incumbent.name,
+            "champion_metrics": {name: it for name, it in champion_metrics.items() if name != "per_day"},
+        }
+    )
+    registration.annotate(
+        settings,
+        version,
+        tags={"decision": f"{decision.alias}: {decision.reason}", "evidence": digest},
+        texts={"gate/evidence.json": text, "gate/reasons.md": reasons(decision)},
+    )
+    return decision, digest
+
+
+def reasons(decision: Decision) -> str:
+    """The decision and every reason for and against it, in Markdown."""
+    lines = [f"**{decision.alias}**: {decision.reason}", ""]
+    for title, passed in (("For", True), ("Against", False)):
+        named = [f"- {check.name}: {check.reason}" for check in decision.checks if check.passed is passed]
+        lines += [f"### {title}", "", *(named or ["- nothing"]), ""]
+    return "\n".join(lines if decision.checks else lines[:1])
 
 
 def fit_all(
@@ -236,7 +333,7 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     With fewer than `MIN_DEFRAUDED` customers with known fraud there it is the first, which needs no labels.
     """
     later = candidates[0].later
-    if _defrauded(later) < MIN_DEFRAUDED:
+    if defrauded(later) < MIN_DEFRAUDED:
         return candidates[0]
     return max(candidates, key=lambda candidate: candidate.average_precision or 0.0)
 
@@ -326,43 +423,39 @@ def refit(candidate: Candidate, data: split.TrainingData) -> tuple[Detector, Sco
 
 def decide(
     data: split.TrainingData,
-    later: evaluation.LabelledScores,
+    measured: Scorer,
     incumbent: Incumbent | None,
     refused: str | None,
+    review_cost: float,
     rng: np.random.Generator,
 ) -> Decision:
     """Champion when first, when the champion is refused, or when better on the same later rows; else challenger.
 
-    Better: a higher average precision in at least `BETTER_SHARE` of the bootstrap draws over customers, on the
-    later rows that neither model was trained on, if they hold `MIN_DEFRAUDED` customers with fraud.
+    Better: each check of `include.training.gate` is passed, on the later rows that neither model was trained on, if
+    they hold `MIN_DEFRAUDED` customers with fraud.
     """
     if incumbent is None:
         return Decision(CHAMPION, f"the champion is refused: {refused}" if refused else "the first model")
-    theirs = data.later(incumbent.scorer)
+    ours, theirs = data.later(measured), data.later(incumbent.scorer)
     unseen = theirs.timestamp >= incumbent.trained_to.timestamp()
-    ours, theirs = later[unseen], theirs[unseen]
-    defrauded = _defrauded(ours)
-    if defrauded < MIN_DEFRAUDED:
+    ours, theirs = ours[unseen], theirs[unseen]
+    if (customers := defrauded(ours)) < MIN_DEFRAUDED:
         return Decision(
             CHALLENGER,
-            f"not comparable with the {incumbent.name}: {defrauded} customers with known fraud in the later time, "
+            f"not comparable with the {incumbent.name}: {customers} customers with known fraud in the later time, "
             f"{MIN_DEFRAUDED} are needed",
         )
-    measured = evaluation.metrics(theirs, draws=0, rng=rng)
-    _, average_precision = evaluation.Ranking(ours.fraud, ours.score).areas()
-    share = evaluation.better_share(ours.fraud, ours.user, ours.score, theirs.score, evaluation.DRAWS, rng)
+    features = data.rows.features[data.parts.later][unseen]
+    checks = gate.compare(ours, theirs, gate.groups_of(ours, features), review_cost, rng)
+    checks += gate.bounds(measured, features)
+    failed = [str(check) for check in checks if not check.passed]
+    compared = f"compared with the {incumbent.name} on the same {len(ours)} later transactions"
     return Decision(
-        CHAMPION if share >= BETTER_SHARE else CHALLENGER,
-        f"average precision {average_precision:.3f} against {measured['average_precision']:.3f} of the "
-        f"{incumbent.name} on the same {len(ours)} later transactions, higher in {share:.0%} of the bootstrap draws "
-        f"({BETTER_SHARE:.0%} are needed)",
-        measured,
+        CHALLENGER if failed else CHAMPION,
+        "; ".join([f"{compared}: average precision {checks[0].reason}", *failed]),
+        evaluation.metrics(theirs, draws=0, rng=rng),
+        tuple(checks),
     )
-
-
-def _defrauded(scored: evaluation.LabelledScores) -> int:
-    """Customers with known fraud."""
-    return len(np.unique(scored.user[scored.fraud]))
 
 
 def _unless_parity_is_broken(settings: Settings, decision: Decision) -> Decision:
@@ -374,12 +467,12 @@ def _unless_parity_is_broken(settings: Settings, decision: Decision) -> Decision
 
 def _facts(
     data: split.TrainingData,
-    decision: Decision,
+    taken: Snapshot,
     candidate: Candidate,
     compared: Mapping[str, float | None],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a retraining was made from and decided, for the run in MLflow."""
+    """What a retraining was made from, for the run in MLflow."""
     results = [
         f"{family} {'not measured' if value is None else f'{value:.3f}'}"
         for family, value in compared.items()
@@ -387,12 +480,13 @@ def _facts(
     return {
         **{f"rows_{name}": count for name, count in candidate.rows.items()},
         "as_of": data.as_of.isoformat(),
+        "window_days": taken.window_days,
+        "snapshot": taken.sha256,
         "settled_until": split.from_seconds(data.settled_until).isoformat(),
         "vectors": data.source,
         "customers_share": data.share,
         "decision_rule": candidate.choice.rule,
         "compared": ", ".join(results + [f"{family} left out: {why}" for family, why in left_out.items()]),
-        "decision": f"{decision.alias}: {decision.reason}",
     }
 
 
@@ -453,7 +547,7 @@ def _measured(settings: Settings, champion: ModelVersion, name: str) -> Incumben
 
 
 @contextmanager
-def _only_one(settings: Settings, wait_seconds: float) -> Iterator[psycopg.Connection]:
+def only_one(settings: Settings, wait_seconds: float = 600) -> Iterator[psycopg.Connection]:
     """Holds the lock of retraining in a session of its own; PostgreSQL frees it when this process dies."""
     with psycopg.connect(settings.conninfo("trainer"), autocommit=True) as connection:
         (free,) = one_row(connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)))

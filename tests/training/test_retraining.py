@@ -27,7 +27,7 @@ from include.operations import parity_check
 from include.registry import aliases, loading, registration
 from include.registry.errors import RegistryUnavailable
 from include.settings import PROJECT_ROOT
-from include.training import promotion, retraining, split
+from include.training import gate, promotion, retraining, split
 from include.training.evaluation import DRAWS, FULLY_LABELLED, LABEL_MATURITY, evaluate
 from include.training.feature_differences import ParityBroken
 from include.training.promotion import PromotionRefused
@@ -50,8 +50,8 @@ def test_the_documentation_names_the_limits_of_the_code():
     text = " ".join((PROJECT_ROOT / "docs" / "models.md").read_text().split())
     phrases = [
         f"first {1 - split.LATER_SHARE:.0%} of the settled".replace("%", " %"),
-        f"at least {retraining.BETTER_SHARE * 100:.0f} % of {DRAWS} bootstrap draws",
-        f"fewer than {retraining.MIN_DEFRAUDED} customers",
+        f"at least {gate.BETTER_SHARE * 100:.0f} % of {DRAWS} bootstrap draws",
+        f"fewer than {gate.MIN_DEFRAUDED} customers",
         f"less than {split.LOGGED_SHARE * 100:.0f} % of the window",
         f"Above {split.MAX_ROWS:,} transactions",
         f"It needs {split.MIN_FRAUDS} such frauds",
@@ -108,9 +108,7 @@ def test_the_first_model_is_champion_and_its_twin_from_logged_vectors_is_challen
     assert scorer.is_alert(scorer.score(held)).mean() == pytest.approx(0.02, abs=0.002)
     client = MlflowClient(shop.mlflow_tracking_uri)
     run = client.get_run(known.run_id)
-    assert (
-        run.data.params["trees"] == str(TREES) and run.data.params["decision"] == "champion: the first model"
-    )
+    assert run.data.params["trees"] == str(TREES) and run.data.tags["decision"] == "champion: the first model"
     assert int(run.data.params["rows_fit"]) == first.rows["fit"]
     plots = {file.path for file in client.list_artifacts(known.run_id, "plots")}
     assert plots == {"plots/score_distribution.png", "plots/precision_recall.png", "plots/per_day.png"}
@@ -138,6 +136,12 @@ def test_a_better_model_becomes_champion_and_a_worse_one_only_challenger(shop):
     better = retrain(shop, family=FOREST, trees=TREES)
     assert better.alias == "champion" and f"version {blind.version}" in better.reason
     assert better.metrics["average_precision"] > better.champion_metrics["average_precision"]
+
+    make_champion(shop, IsolationForestDetector(trees=2, samples=4).fit(noise))
+    asked = shop.model_copy(update={"promotion_mode": "human"})
+    waiting = retrain(asked, family=FOREST, trees=TREES)
+    assert waiting.alias == "challenger" and aliases.challenger(shop).version == waiting.version
+    assert f"a person decides: `fraudstream model promote {waiting.version}`" in waiting.reason
 
     rows = data.rows
     _, fraud, _ = data.labels.of(rows.key)
