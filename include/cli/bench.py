@@ -6,7 +6,7 @@ import json
 
 import click
 
-from include.bench import DETECTION, DRIFT, QUERIES, SUITES
+from include.bench import DETECTION, DRIFT, QUERIES, SUITES, TRAIN
 from include.cli.arguments import JSON
 from include.cli.output import wide_console
 
@@ -14,20 +14,24 @@ from include.cli.output import wide_console
 @click.command()
 @click.argument(
     "suite",
-    type=click.Choice([*SUITES, DETECTION, DRIFT, QUERIES, "all"]),
+    type=click.Choice([*SUITES, DETECTION, DRIFT, QUERIES, TRAIN, "all"]),
     default="all",
 )
 @click.option(
-    "--rows", type=click.IntRange(500_000), default=10_000_000, help="Transactions; for queries only."
+    "--rows",
+    type=click.IntRange(500_000),
+    default=10_000_000,
+    help="Transactions; for queries and train only.",
 )
 @JSON
 def bench(suite: str, rows: int, as_json: bool) -> None:
     """Measure our ways beside the usual ones.
 
     Not in all, as they take minutes: detection compares what detectors find, drift counts the model monitor's false
-    alarms and right names, queries measures those of the dashboards.
+    alarms and right names, queries measures those of the dashboards,
+    train the memory and time of a training.
     """
-    from include.bench import command, detection, drift, queries
+    from include.bench import command, detection, drift, queries, train
     from include.bench.compare import BenchmarkFailed
     from include.cli.terminal import end_on_signals
     from include.platform.jars import JarsError
@@ -44,6 +48,8 @@ def bench(suite: str, rows: int, as_json: bool) -> None:
                 result, show = detection.compare_detectors(starting=begins), detection.tables
             elif suite == QUERIES:
                 result, show = queries.measure(rows, starting=begins), queries.tables
+            elif suite == TRAIN:
+                result, show = train.measure(rows, starting=begins), train.tables
             elif suite == DRIFT:
                 result, show = drift.measure(starting=begins), drift.tables
             else:

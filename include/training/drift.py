@@ -38,7 +38,7 @@ BULK_SHIFT = (
 )
 SLOW_SHIFT = 0.15  # the same of a week
 ALONE = 0.4  # of the most shifted aspect's shift has the next one at most, where one field is wrong
-BUSY = 1.3  # times the usual payments of a day: their hours say nothing
+BUSY = 1.3  # times the usual payments of a day: neither their hours nor more alerts say anything
 MISSING = 0.2  # share of the payments that newly lack a field
 CHANGED = 0.1  # decisions that would change, against the usual alerts
 MORE_ALERTS = 2.0  # times the usual share, and
@@ -197,7 +197,7 @@ def judge(now: Now, usual: Usual, decide: Callable[[np.ndarray], np.ndarray]) ->
         decide: from vectors (N, F) to alerts (N,).
     """
     day, week = shifts(now.day, usual.sample), shifts(now.week, usual.sample)
-    if len(now.day) / max(now.day.days, 1e-9) > BUSY * len(usual.sample) / max(usual.sample.days, 1e-9):
+    if _busy(now.day, usual.sample):
         day.pop("time of day", None)  # a peak that began in the night has more payments of the night
     suspects = {aspect for aspect, moved in day.items() if moved >= BULK_SHIFT}
     suspects |= {aspect for aspect, moved in week.items() if moved >= SLOW_SHIFT}
@@ -244,6 +244,11 @@ def judge(now: Now, usual: Usual, decide: Callable[[np.ndarray], np.ndarray]) ->
     if subject := _other_fraud(now, usual):
         return health(Cause.FRAUD, subject)
     return health(None, "")
+
+
+def _busy(day: Sample, usual: Sample) -> bool:
+    """Many more payments come than usual: a peak, in which customers' own paces raise alerts, too."""
+    return len(day) / max(day.days, 1e-9) > BUSY * len(usual) / max(usual.days, 1e-9)
 
 
 def _alerts_a_day(usual: Usual, day: Sample) -> float:
@@ -293,7 +298,7 @@ def _stalled(reports: Reports, usual: Reports) -> str:
 def _other_fraud(now: Now, usual: Usual) -> str:
     """Why fraud is another one, while honest payments are as usual; empty when it is not."""
     shares = usual.alert_share_by_day
-    if len(shares) >= 5 and len(now.day) >= FEWEST_ROWS:
+    if len(shares) >= 5 and len(now.day) >= FEWEST_ROWS and not _busy(now.day, usual.sample):
         half, mean = len(now.day) // 2, float(shares.mean())
         # In both halves: a fault that began just now has not shifted the whole day yet, and would be called fraud.
         share = float(min(now.day.alert[:half].mean(), now.day.alert[half:].mean()))

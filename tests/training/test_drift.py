@@ -123,6 +123,14 @@ def test_many_payments_are_a_holiday():
     assert judge(now(day=busy), usual(), decide).cause is None
 
 
+def test_more_alerts_of_a_busy_day_are_a_peak():
+    rng = np.random.default_rng(0)
+    for rows, cause in ((500, Cause.FRAUD), (700, None)):
+        day = sample(rows, 1.0, 2)
+        day = replace(day, alert=day.alert | (rng.random(rows) < 0.3))
+        assert judge(now(day=day), usual(), decide).cause == cause
+
+
 def test_the_hours_of_a_busy_day_say_nothing():
     for rows, cause in ((500, Cause.PIPELINE), (700, None)):
         day = shifted(sample(rows, 1.0, 2), 2.0, "hour")
