@@ -23,12 +23,13 @@ from confluent_kafka import Producer
 from include.bench import outage
 from include.broker import kafka
 from include.faults import victims
+from include.operations import jobs
 from include.platform import airflow, processes, secrets
 from include.platform.temporary import environment, temporary_settings
 from include.registry import aliases
 from include.sql import statement
 from include.streams import STREAMS
-from tests import airflow_faults, canaries
+from tests import airflow_faults, canaries, cockpit
 from tests.builders import event_bytes
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
@@ -367,6 +368,30 @@ def test_stopping_from_airflow_ends_the_job_and_its_children(platform):
     assert platform.drivers("fraud_stream") == []
     client.unpause(dag_id)
     platform.wait("the stream, switched on again", lambda: _all_well(platform.status()))
+
+
+def test_an_operator_stops_and_starts_a_stream_and_changes_the_rate_in_the_browser(platform, tmp_path):
+    """All by the page Fraud platform; the screenshots lie in pytest's temporary folder (--basetemp)."""
+    settings, stream = platform.settings, "transaction_stream"
+    with cockpit.opened(settings, tmp_path) as page:
+        page.see("Streams", "running")
+        page.press("Stop a stream")
+        platform.wait(
+            "stopped", lambda: jobs.state(settings, stream).held and jobs.state(settings, stream).ended
+        )
+        page.see("Streams", "stopped by an operator")
+        page.press("Start a stream")
+        platform.wait("started", lambda: jobs.state(settings, stream).runs)
+        page.press("Change the producer", rate=9)
+        client = airflow.Client(settings)
+
+        def rates() -> list:
+            runs = client.request("GET", f"/dags/{airflow.PRODUCER_DAG}/dagRuns?state=running")["dag_runs"]
+            return [run["conf"].get("rate") for run in runs]
+
+        platform.wait("the new rate", lambda: rates() == [9] and jobs.state(settings, jobs.PRODUCER).runs)
+        page.see("Streams", "running")
+        page.follow("Runbook", "stream-silent")
 
 
 def test_after_an_outage_both_streams_catch_up(platform):
