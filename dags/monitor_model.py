@@ -2,6 +2,7 @@
 
 from airflow.sdk import DAG, task
 
+from include.platform.dags import DEFAULTS
 from include.settings import load
 
 DOC = """
@@ -22,6 +23,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     tags=["model"],
+    default_args=DEFAULTS,
     doc_md=DOC,
 ):
 
