@@ -52,12 +52,13 @@ def compare(what: str, item: str, ours: Sequence[Side], other: Side, rounds: int
 
 def compare_pairs(what: str, item: str, pairs: Sequence[tuple[Side, Side]], rounds: int) -> list[Comparison]:
     """Ours against the other side of each pair; a side that occurs in several pairs runs once in a round."""
-    sides = list({side.name: side for pair in pairs for side in pair}.values())
+    ours, others = zip(*pairs, strict=True)
+    sides = list({side.name: side for side in (*ours, *others)}.values())
     costs: dict[str, list[float]] = {side.name: [] for side in sides}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
             costs[side.name].append(side.cost())
-    return [_comparison(what, item, ours.name, other.name, costs) for ours, other in pairs]
+    return [_comparison(what, item, mine.name, other.name, costs) for mine, other in pairs]
 
 
 def _comparison(what: str, item: str, ours: str, other: str, costs: dict[str, list[float]]) -> Comparison:

@@ -39,7 +39,7 @@ create table bench.scored (
 create table bench.states (id text collate "C" primary key, state bytea);
 create table bench.offsets (side text, partition int, next_offset bigint, primary key (side, partition));
 grant all on all tables in schema bench to stream_writer;"""
-EMPTY = "truncate bench.stored, bench.scored, bench.states, bench.offsets"
+EMPTY = {"stores": "truncate bench.stored", "scores": "truncate bench.scored, bench.states"}  # of a side
 _POSITION = {"partition": "int4", "offset": "int8"}
 _STORED = rows.COLUMN_TYPES | _POSITION
 _SCORED = {

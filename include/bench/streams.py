@@ -179,7 +179,7 @@ def _streamed(
 def _written(settings: Settings, side: str, count: int) -> float:
     """Seconds an event of a hand-written process, which reads the topic from its beginning."""
     with psycopg.connect(settings.conninfo("owner"), autocommit=True) as owner:
-        owner.execute(hand_written.EMPTY)
+        owner.execute(hand_written.EMPTY[side])
     write = hand_written.store if side == "stores" else hand_written.Scoring(_scorer())
     return hand_written.read(settings, side, write, count)
 

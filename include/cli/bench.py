@@ -28,9 +28,7 @@ def bench(suite: str, rows: int, as_json: bool) -> None:
     """Measure our ways beside the usual ones.
 
     Not in all, as they take minutes: detection compares what detectors find, drift counts the model monitor's false
-    alarms and right names, queries measures those of the dashboards,
-    train the memory and time of a training.
-    """
+    alarms and right names, queries times those of pages and dashboards, train measures a training."""
     from include.bench import command, detection, drift, queries, train
     from include.bench.compare import BenchmarkFailed
     from include.cli.terminal import end_on_signals

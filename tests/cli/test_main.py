@@ -82,7 +82,7 @@ def test_json_is_one_object(use, clean_postgres, kafka, arguments):
 
 
 def test_json_is_tested_for_each_command_that_has_it():
-    elsewhere = {"bench", "faults", "train", "model list"}
+    elsewhere = {"bench", "diff", "faults", "train", "model list"}
     having = {
         name
         for name, command in COMMANDS.items()

@@ -44,11 +44,12 @@ def test_each_family_is_trained_and_a_champion_is_named(shop, monkeypatch):
 @pytest.mark.services
 def test_a_person_reads_what_became_of_the_model(shop, monkeypatch):
     result = train(monkeypatch, shop, "--trees", "20", "--alert-rate", "0.02")
-    first, second, compared, measured, third = result.output.splitlines()
+    first, second, decisions, compared, measured, third = result.output.splitlines()
     assert re.fullmatch(
         r"Version 2 \((isolation_forest|gradient_boosting)\) is champion: the first model", first
     )
     assert "transactions with recomputed features, from" in second and "threshold 0." in second
+    assert re.match(r"Expected a day: [\d,]+ alerts of [\d,]+ payments \(", decisions)
     assert re.search(r"families on the later .*: isolation_forest 0\.\d+, gradient_boosting 0\.\d+", compared)
     assert measured.startswith("Measured by version 1, the same recipe, which learned from")
     assert third.startswith("On ") and "average precision 0." in third and "recall 0." in third
@@ -77,7 +78,7 @@ def test_what_is_missing_is_one_message(clean_postgres, mlflow_server, monkeypat
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--family", "oracle"), ("--trees", "9"), ("--trees", "2001"), ("--alert-rate", "0"),
+    [("--family", "oracle"), ("--trees", "9"), ("--trees", "2001"), ("--alert-rate", "-0.1"),
      ("--alert-rate", "0.5"), ("--window-days", "0"), ("--window-days", "1.5")],
     ids=" ".join,
 )  # fmt: skip
