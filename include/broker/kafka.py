@@ -393,6 +393,10 @@ def _offsets(settings: Settings, topic: str, timeout: float, *specs: OffsetSpec)
     """For each of the specs, the offsets of the same partitions."""
     broker = _Admin(settings, timeout)
     metadata = broker.topics().get(topic)
+    if metadata is None:
+        topic_id(
+            settings, topic, timeout
+        )  # a list leaves out what may not be described; asked for it, brokers say so
     if metadata is None or metadata.error is not None:
         error = metadata.error if metadata else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
         raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -17,6 +18,7 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
 )
@@ -172,6 +174,21 @@ def test_a_broker_with_another_certificate_is_refused(secure, tmp_path):
     other = secure.model_copy(update={"kafka_ssl_ca_location": certificate(tmp_path, "other")[1]})
     with pytest.raises(KafkaRefused, match="FRAUDSTREAM_KAFKA_SSL_CA_LOCATION"):
         ensure_topics(other, timeout=5)
+
+
+@pytest.mark.parametrize(
+    "question", [ensure_topics, lambda s, timeout: end_offsets(s, s.transactions_topic, timeout)]
+)
+def test_a_missing_right_is_one_line_with_the_topic_and_what_to_do(secure, question):
+    admin = AdminClient(client_config(secure) | {"sasl.username": "admin", "sasl.password": "admin"})
+    for done in admin.create_topics([NewTopic("of-others", 1, 1)]).values():
+        with suppress(KafkaException):  # of the test before
+            done.result(PATIENCE)
+    others = secure.model_copy(update={"transactions_topic": "of-others"})
+    with pytest.raises(KafkaRefused, match="give this user access to the topic") as caught:
+        question(others, timeout=5)
+    message = str(caught.value)
+    assert "of-others" in message and str(secure.kafka_port) in message and "\n" not in message
 
 
 def test_spark_reads_with_the_same_settings(secure, spark):
