@@ -1,8 +1,8 @@
 """Looks every hour whether the champion still scores what it learned."""
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, get_current_context, task
 
-from include.platform.dags import DEFAULTS
+from include.platform.dags import DEFAULTS, RETRAINING
 from include.settings import load
 
 DOC = """
@@ -11,7 +11,8 @@ Compares the newest day and week with four weeks before: features, missing field
 of fraud with their delays. A change is measured by the decisions that it changes. One cause is named: a fault of the
 pipeline or of a field, reports that stall, other customers or habits, other fraud, or a champion that is too old. It
 opens an incident (`shop.incidents`) that closes by itself; a second one tells of a day with more alerts than the
-team can read. docs/models.md has the rules, docs/operations.md what to do.
+team can read. Other customers, other fraud or a champion that is too old start a retraining once, when the incident
+opens. docs/models.md has the rules, docs/operations.md what to do.
 
 - **It failed?** The log's last line says which service did not answer. The next hour looks again.
 """
@@ -35,4 +36,14 @@ with DAG(
         print("\n".join(lines))
         return lines
 
-    look()
+    @task.short_circuit
+    def changed() -> bool:
+        from include.operations import model_monitor
+
+        return model_monitor.asks_for_retraining(load(), get_current_context()["dag_run"].start_date)
+
+    @task(outlets=[RETRAINING])
+    def ask_for_retraining() -> None:
+        print("retrain_isolation_forest is to learn from the newest payments")
+
+    look() >> changed() >> ask_for_retraining()

@@ -6,7 +6,6 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import (
     DAG,
-    Asset,
     AssetOrTimeSchedule,
     CronTriggerTimetable,
     Param,
@@ -14,7 +13,7 @@ from airflow.sdk import (
     task,
 )
 
-from include.platform.dags import CHAMPION, DEFAULTS, FEATURES
+from include.platform.dags import CHAMPION, DEFAULTS, FEATURES, RETRAINING
 from include.settings import load
 from include.training import steps
 
@@ -25,7 +24,7 @@ champion and writes every reason into the run in MLflow. The first model or a be
 
 - **Who promotes?** Mode `auto`: the gate. Mode `human`: `approve` waits for a person, the comparison in its text;
   without an answer in `FRAUDSTREAM_APPROVAL_HOURS` the champion stays. docs/models.md has the rules.
-- **When?** At `FRAUDSTREAM_RETRAIN_SCHEDULE`, by hand, and when the asset `retraining` is updated.
+- **When?** At `FRAUDSTREAM_RETRAIN_SCHEDULE`, by hand, and when `monitor_model` asks for it.
 - **It failed?** The task's log ends with the reason. Do what it says and clear the task, as after a kill: it goes on.
 """
 
@@ -40,7 +39,7 @@ def result_of(task_id: str) -> dict[str, Any]:
 
 with DAG(
     dag_id="retrain_isolation_forest", description="A model of the newest window, judged against the champion",
-    schedule=AssetOrTimeSchedule(timetable=timetable, assets=[Asset("retraining")]),
+    schedule=AssetOrTimeSchedule(timetable=timetable, assets=[RETRAINING]),
     max_active_runs=1, catchup=False, tags=["model"], doc_md=DOC, default_args=DEFAULTS | {"retries": 1},
     params={name: Param(**field) for name, field in steps.form(settings).items()},
 ):  # fmt: skip

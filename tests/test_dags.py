@@ -74,7 +74,9 @@ def test_every_field_of_a_form_is_typed_bounded_and_named(dags):
 def test_the_assets_connect_the_dags(dags):
     made = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.outlets}
     used = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.inlets}
-    assert made == used == {"transactions", "features", "dead_letters", "champion"}
+    scheduled = {asset.name for asset in dags[RETRAIN_DAG].timetable.asset_condition.objects}
+    assert scheduled == {"retraining"}
+    assert made == used | scheduled == {"transactions", "features", "dead_letters", "champion", "retraining"}
 
 
 def test_the_producer_gets_every_value_of_the_form_as_it_was_entered(dags):

@@ -33,11 +33,16 @@ KINDS = {
     Cause.FRAUD: Kind.FRAUD_CHANGED,
     Cause.STALE: Kind.CHAMPION_STALE,
 }
+LEARNABLE = [str(KINDS[cause]) for cause in (Cause.POPULATION, Cause.FRAUD, Cause.STALE)]
+"""Incidents that a model which learns from the newest payments may end."""
 ALERTS = "alerts"  # the subject of the incident of a day with too many
 KEEP = """
 insert into shop.model_health (at, version, cause, subject, shift, changed, evidence)
 values (%s, %s, %s, %s, %s, %s, %s)"""
 OPEN = "select kind from shop.incidents where closed_at is null and subject = %s and kind = any(%s)"
+OPENED = """
+select exists (
+    select from shop.incidents where subject = %s and kind = any(%s) and opened_at >= %s and closed_at is null)"""
 NEWEST_VERSION = "select max(trained_to) from shop.models"
 
 
@@ -64,6 +69,13 @@ def monitor(settings: Settings, at: datetime | None = None) -> list[str]:
         )
         tell(connection, settings.model_name, health)
     return [*lines, health.summary]
+
+
+def asks_for_retraining(settings: Settings, since: datetime) -> bool:
+    """Whether an incident was opened at `since` or later, and is open, that a new model may end."""
+    with psycopg.connect(settings.conninfo("trainer")) as connection:
+        values = (settings.model_name, LEARNABLE, since)
+        return bool(one_row(connection.execute(OPENED, values))[0])
 
 
 def look(connection: psycopg.Connection[Any], settings: Settings, scorer: Scorer, at: datetime) -> Health:

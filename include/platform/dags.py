@@ -11,6 +11,9 @@ TRANSACTIONS = Asset("transactions", uri="fraudstream://shop/transactions")
 FEATURES = Asset("features", uri="fraudstream://shop/fraud_scores")
 DEAD_LETTERS = Asset("dead_letters", uri="fraudstream://shop/dead_letters")
 CHAMPION = Asset("champion", uri="fraudstream://models/champion")
+RETRAINING = Asset(
+    "retraining", uri="fraudstream://models/retraining"
+)  # updated when a new model is asked for
 
 
 def tell_failure(context: Mapping[str, Any]) -> None:

@@ -101,6 +101,20 @@ def test_one_fault_has_one_name_while_it_lasts(shop):
         (Kind.FIELD_FAULT, False), (Kind.POPULATION_CHANGED, True)]  # fmt: skip
 
 
+def test_a_retraining_is_asked_for_once_when_an_incident_opens_that_a_new_model_may_end(shop):
+    with psycopg.connect(shop.conninfo("trainer"), autocommit=True) as connection:
+        (before,) = connection.execute("select clock_timestamp()").fetchone()
+        assert not model_monitor.asks_for_retraining(shop, before)
+        tell(connection, shop.model_name, Health(Cause.PIPELINE, "amount", {}, {}, {}))
+        assert not model_monitor.asks_for_retraining(shop, before)
+        tell(connection, shop.model_name, Health(None, "", {}, {}, {}))
+        tell(connection, shop.model_name, Health(Cause.POPULATION, "amounts", {}, {}, {}))
+        assert model_monitor.asks_for_retraining(shop, before)
+        (after,) = connection.execute("select clock_timestamp()").fetchone()
+        tell(connection, shop.model_name, Health(Cause.POPULATION, "amounts", {}, {}, {}))
+        assert not model_monitor.asks_for_retraining(shop, after)
+
+
 def test_every_cause_has_a_kind_of_incident():
     assert model_monitor.KINDS.keys() == set(Cause)
 
