@@ -40,7 +40,8 @@ with DAG(
     def changed() -> bool:
         from include.operations import model_monitor
 
-        return model_monitor.asks_for_retraining(load(), get_current_context()["dag_run"].start_date)
+        run = get_current_context()["dag_run"]
+        return model_monitor.asks_for_retraining(load(), run.start_date or run.run_after)
 
     @task(outlets=[RETRAINING])
     def ask_for_retraining() -> None:
