@@ -14,6 +14,7 @@ import pytest
 
 from include.platform import jars, mlflow, temporary
 from include.settings import PREFIX, Settings
+from include.streams import store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -71,7 +72,9 @@ def read(connection: psycopg.Connection, query: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def clean_postgres(postgres: Settings) -> Settings:
-    """The PostgreSQL with every table of the shop empty."""
+    """The PostgreSQL with every table of the shop empty, and no connection of a test before, which may be broken."""
+    while store._open:
+        store._open.popitem()[1][1].close()
     with psycopg.connect(postgres.conninfo("owner"), autocommit=True) as connection:
         connection.execute(EMPTY)
     return postgres

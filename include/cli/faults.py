@@ -20,7 +20,7 @@ from include.cli.arguments import JSON
 )
 @click.option("--events", type=int, help="Events of a round (default: 100,000; with --airflow 20,000).")
 @click.option("--kills", type=int, help="Processes to kill in a round (30; 8).")
-@click.option("--pauses", type=int, help="Pauses in a round (3; 11).")
+@click.option("--pauses", type=int, help="Pauses in a round (3; 12).")
 @click.option("--cuts", type=int, help="Cut connections in a round (3; 4).")
 @click.option("--seconds", type=int, help="Of a round; faults that do not fit are left out (600; 2,700).")
 @click.option(

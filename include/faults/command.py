@@ -25,7 +25,7 @@ BARE = Plan()
 AIRFLOW = Plan(
     20_000,
     kills=8,
-    pauses=11,
+    pauses=12,
     cuts=4,
     seconds=2_700,
     kinds=tuple(PLATFORM_KINDS.values()),
