@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     )
 
     alerts_per_day: int = Field(
-        2_000, ge=1, le=10_000_000, description="alerts that the team can read in a day"
+        200, ge=1, le=10_000_000, description="alerts that the team can read in a day"
     )
     review_cost: float = Field(
         5.0, gt=0, le=1_000_000, description="of reading an alert, in the currency of the amounts"
