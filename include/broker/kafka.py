@@ -394,14 +394,21 @@ def _offsets(settings: Settings, topic: str, timeout: float, *specs: OffsetSpec)
     broker = _Admin(settings, timeout)
     metadata = broker.topics().get(topic)
     if metadata is None:
-        topic_id(
-            settings, topic, timeout
-        )  # a list leaves out what may not be described; asked for it, brokers say so
-    if metadata is None or metadata.error is not None:
-        error = metadata.error if metadata else ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART)
-        raise broker.problem(KafkaException(error), f"topic {topic!r} cannot be read")
+        raise broker.problem(_why_not_listed(broker, topic), f"topic {topic!r} cannot be read")
+    if metadata.error is not None:
+        raise broker.problem(KafkaException(metadata.error), f"topic {topic!r} cannot be read")
     partitions = [TopicPartition(topic, partition) for partition in sorted(metadata.partitions)]
     return [_list_offsets(broker, topic, dict.fromkeys(partitions, spec)) for spec in specs]
+
+
+def _why_not_listed(broker: _Admin, topic: str) -> KafkaException:
+    """Brokers leave out of the list what is missing and what the user may not see; asked for it, they say which."""
+    future = broker.client.describe_topics(TopicCollection([topic]), request_timeout=broker.timeout)[topic]
+    error = future.exception(
+        broker.timeout + 5
+    )  # not raised, which would keep the client in a reference cycle
+    missing = KafkaException(ErrorCode(ErrorCode.UNKNOWN_TOPIC_OR_PART))
+    return error if isinstance(error, KafkaException) else missing
 
 
 def _list_offsets(broker: _Admin, topic: str, wanted: dict[TopicPartition, OffsetSpec]) -> dict[int, int]:
