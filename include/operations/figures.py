@@ -60,19 +60,11 @@ def read(settings: Settings) -> dict[str, Any]:
 def _stream(
     row: Mapping[str, Any], bounds: Mapping[str, Mapping[int, kafka.Bounds]] | None
 ) -> dict[str, Any]:
-    lag = None
-    if bounds is not None and row["stream"] != "producer":
-        next_offsets = {(at["topic"], at["partition"]): at["next"] for at in row["positions"]}
-        lag = sum(
-            max(0, end - next_offsets.get((topic, partition), begin))
-            for topic, partitions in bounds.items()
-            for partition, (begin, end) in partitions.items()
-        )
     return {
         "stream": row["stream"],
         "state": "stopped by an operator" if row["held"] and row["state"] == "stopped" else row["state"],
         "detail": row["detail"],
-        "lag_records": lag,
+        "lag_records": None if bounds is None or row["stream"] == "producer" else lag(row, bounds),
         "seconds_since_commit": row["since_commit"],
         "seconds_since_report": row["heartbeat_age"],
         "stored_total": row["stored"],
@@ -81,6 +73,21 @@ def _stream(
         "starts_total": row["epoch"],
         "runs": row["state"] in ("running", "waiting"),
     }
+
+
+def lag(row: Mapping[str, Any], bounds: Mapping[str, Mapping[int, kafka.Bounds]]) -> int:
+    """Offsets of committed records that the stream's ledger does not hold yet: each stream reads both topics.
+
+    Args:
+        row: of `status_streams`.
+        bounds: of the partitions of both topics.
+    """
+    next_offsets = {(at["topic"], at["partition"]): at["next"] for at in row["positions"]}
+    return sum(
+        max(0, end - next_offsets.get((topic, partition), begin))
+        for topic, partitions in bounds.items()
+        for partition, (begin, end) in partitions.items()
+    )
 
 
 def prometheus(figures: Mapping[str, Any]) -> str:

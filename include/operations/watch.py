@@ -24,14 +24,12 @@ from include.streams import STREAMS, TRANSACTION_STREAM
 
 LOOK_SECONDS = 10.0
 SILENT_SECONDS = 45.0  # without a report
-STOPPED_SECONDS = (
-    100.0  # stopped or failed, though nobody asked for it: Airflow starts it again within a minute
-)
+STOPPED_SECONDS = 100.0  # stopped or failed unasked: Airflow starts it again within a minute
+FIRST_START_SECONDS = 300.0  # the same of a stream that has never run
 LAG_SECONDS = 60.0  # records wait, and nothing was committed since
 RESTARTS, RESTART_SECONDS = 4, 600.0  # so many starts within so long
 LETTERS, LETTERS_SHARE = 20, 0.05  # new dead letters within LETTER_SECONDS, and their share of all records
 LETTER_SECONDS = 600.0
-FIRST_START_SECONDS = 300.0  # the same of a stream that has never run
 START_SECONDS = 180.0  # until a service answers for the first time
 DOWN_SECONDS = 45.0  # a service that does not answer for so long
 
@@ -126,12 +124,10 @@ class StreamWatch:
         if ends is None or row["held"] or row["state"] == "waiting":
             seen.behind_since = None
             return None
-        lag = sum(max(0, end - next_offsets.get(at, 0)) for at, end in ends.items() if at in next_offsets)
+        ends = {at: end for at, end in ends.items() if at in next_offsets}
+        lag = sum(max(0, end - next_offsets[at]) for at, end in ends.items())
         if not lag or all(next_offsets.get(at, 0) >= end for at, end in seen.target.items()):
-            seen.behind_since, seen.target = (
-                now if lag else None,
-                {at: ends[at] for at in ends if at in next_offsets},
-            )
+            seen.behind_since, seen.target = now if lag else None, ends
             return None
         if seen.behind_since is None or now - seen.behind_since < LAG_SECONDS:
             return None
@@ -144,9 +140,9 @@ def partition_ends(settings: Settings) -> dict[tuple[str, int], int] | None:
     """The ends of the partitions that the streams read; None when the brokers do not answer."""
     try:
         return {
-            (topic, partition): bounds.end
+            (topic, partition): end
             for topic in (settings.transactions_topic, settings.labels_topic)
-            for partition, bounds in kafka.bounds(settings, topic).items()
+            for partition, end in kafka.end_offsets(settings, topic).items()
         }
     except kafka.KafkaError:
         return None

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 
 from include.broker import kafka
 from include.operations import reconcile
+from include.operations.figures import lag
 from include.platform import supervisor, watch
 from include.platform.airflow import PRODUCER_DAG, AirflowError, Client
 from include.platform.services import SERVICES, WATCHDOG
@@ -84,7 +85,7 @@ def status(settings: Settings, books: bool = False) -> dict[str, Any]:
         return result
     for row in rows:
         if row["stream"] != "producer":
-            result["streams"][row["stream"]]["lag"] = _lag(row, bounds)
+            result["streams"][row["stream"]]["lag"] = lag(row, bounds)
     if books:
         problems += _open_books(settings)
     return result
@@ -251,16 +252,6 @@ def promotion_problems(ledger: Sequence[Promotion]) -> list[str]:
         f"version {row.version} was made champion in MLflow itself, noticed at {row.at:%Y-%m-%d %H:%M} UTC, and the "
         f"parity gate was not asked: `fraudstream model promote {row.version}` takes it on, {took_back}"
     ]
-
-
-def _lag(row: dict[str, Any], bounds: dict[str, dict[int, kafka.Bounds]]) -> int:
-    """Offsets of committed records that the stream's ledger does not hold yet: each stream reads both topics."""
-    next_offsets = {(at["topic"], at["partition"]): at["next"] for at in row["positions"]}
-    return sum(
-        max(0, end - next_offsets.get((topic, partition), begin))
-        for topic, partitions in bounds.items()
-        for partition, (begin, end) in partitions.items()
-    )
 
 
 def _counts(

@@ -177,13 +177,13 @@ def bounds(scorer: Scorer, features: np.ndarray) -> list[Check]:
     """
     size = len(pickle.dumps(scorer))
     timed = features[:TIMED_ROWS]
-    each = min(_seconds(scorer, timed) for _ in range(3)) / max(len(timed), 1) * 1e6
+    microseconds = min(_seconds(scorer, timed) for _ in range(3)) / max(len(timed), 1) * 1e6
     return [
         Check("size", size <= MOST_BYTES, f"{size / 2**20:.1f} MB of {MOST_BYTES / 2**20:.0f} MB"),
         Check(
             "latency",
-            each <= MOST_MICROSECONDS,
-            f"{each:.1f} µs a transaction of {MOST_MICROSECONDS:.0f} µs, in batches of {len(timed):,}",
+            microseconds <= MOST_MICROSECONDS,
+            f"{microseconds:.1f} µs a transaction of {MOST_MICROSECONDS:.0f} µs, in batches of {len(timed):,}",
         ),
     ]
 

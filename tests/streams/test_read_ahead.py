@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from include.broker import kafka
 from include.broker.kafka import Bounds
 from include.features import behaviour, known_frauds
-from include.platform.status import _lag
+from include.operations.figures import lag
 from include.settings import Settings
 from include.streams import known_labels, runner, scoring
 from include.streams.read_ahead import ReadAhead
@@ -193,4 +193,4 @@ def test_the_status_counts_labels_that_the_scores_do_not_know_yet(shop):
         shop.labels_topic: {0: Bounds(0, 5), 1: Bounds(0, 2)},
     }
     row = {"stream": NAME, "positions": [{"topic": shop.labels_topic, "partition": 0, "next": 3}]}
-    assert _lag(row, bounds) == 7 + 2 + 2
+    assert lag(row, bounds) == 7 + 2 + 2
