@@ -1,16 +1,17 @@
-"""What the three dashboards have in common: variables, links, annotations."""
+"""What the three dashboards have in common: variables, links, annotations, and panels that two of them have."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
-from grafana_foundation_sdk.builders import table
+from grafana_foundation_sdk.builders import stat, table
 from grafana_foundation_sdk.models import dashboard
 
-from include.grafana.panels import BLUE, GREY, rows
+from include.grafana.panels import BLUE, GREY, figure, rows
 from include.grafana.query import (
     CATEGORY,
     COUNTRY,
     EVENTS,
+    FLAGGED,
     VERSION,
     address_variable,
     annotation,
@@ -97,6 +98,49 @@ where done and $__timeFilter(at)
                 BLUE,
             )
         )
+    )
+
+
+def model_in_use(width: int = 3) -> stat.Panel:
+    """The version that scores now."""
+    return figure(
+        "Model in use",
+        "Version of the model that the fraud stream scores with.",
+        """
+select coalesce('version ' || model_version, 'none yet') as "model"
+from monitoring.leases
+where stream = 'fraud_stream'
+""",
+        "string",
+        first="blue",
+        width=width,
+    )
+
+
+def share_of_flagged(
+    title: str, description: str, column: str, *, of: str, among: str, steps: tuple[float, float], empty: str
+) -> stat.Panel:
+    """The share of those with the condition `of` among the flagged events with the condition `among`.
+
+    Args:
+        column: its name in SQL.
+        steps: from the first share on it is orange, from the second on green.
+    """
+    return figure(
+        title,
+        description,
+        f"""
+select count(*) filter (where {of})::float8 / nullif(count(*), 0) as {column}
+from {FLAGGED}
+  and {among}
+""",
+        "percentunit",
+        (steps[0], "orange"),
+        (steps[1], "green"),
+        first="red",
+        width=4,
+        decimals=1,
+        empty=empty,
     )
 
 

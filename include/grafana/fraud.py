@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from include.grafana.boards import board, latest_alerts
+from include.grafana.boards import board, latest_alerts, share_of_flagged
 from include.grafana.panels import GREEN, ORANGE, bars, figure, lines, rows, world
-from include.grafana.query import CELLS, EVENTS, FILTERS, fields
+from include.grafana.query import CELLS, FILTERS, FLAGGED, fields
 
 ACTIVITY = f"monitoring.activity\n    where {CELLS}\n      and {FILTERS}"
-FLAGGED = f"monitoring.flagged\nwhere {EVENTS}\n  and {FILTERS}"
 REPORTED = "Fraud is what is reported by now; reports come hours to days late."
 
 # Alerts are those of the flagged events, frauds those that are known.
@@ -131,20 +130,13 @@ from {FLAGGED}
             )
         )
         .with_panel(
-            figure(
+            share_of_flagged(
                 "Known frauds alerted",
                 f"Share of the known frauds of the chosen time that raised an alert. {REPORTED}",
-                f"""
-select count(*) filter (where is_alert)::float8 / nullif(count(*), 0) as "share alerted"
-from {FLAGGED}
-  and is_fraud
-""",
-                "percentunit",
-                (0.3, "orange"),
-                (0.5, "green"),
-                first="red",
-                width=4,
-                decimals=1,
+                '"share alerted"',
+                of="is_alert",
+                among="is_fraud",
+                steps=(0.3, 0.5),
                 empty="no fraud known",
             )
         )

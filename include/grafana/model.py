@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from include.grafana.boards import board
+from include.grafana.boards import board, model_in_use, share_of_flagged
 from include.grafana.panels import BLUE, GREEN, GREY, ORANGE, bars, figure, heat_map, lines, rows
-from include.grafana.query import CELLS, EVENTS, FILTERS, VERSION, annotation, fields
+from include.grafana.query import CELLS, FLAGGED, VERSION, annotation, fields
 
-FLAGGED = f"monitoring.flagged\nwhere {EVENTS}\n  and {FILTERS}"
 SETTLED = "timestamp < (select until from monitoring.settled)"
 ON_SETTLED = "Only settled transactions: those old enough that one without a label counts as not fraud."
 
@@ -91,53 +90,26 @@ from monitoring.settled
             )
         )
         .with_row(build.Row("Against the labels known by now"))
+        .with_panel(model_in_use(width=4))
         .with_panel(
-            figure(
-                "Model in use",
-                "Version of the model that the fraud stream scores with.",
-                """
-select coalesce('version ' || model_version, 'none yet') as "model"
-from monitoring.leases
-where stream = 'fraud_stream'
-""",
-                "string",
-                first="blue",
-                width=4,
-            )
-        )
-        .with_panel(
-            figure(
+            share_of_flagged(
                 "Precision of alerts",
                 f"Share of fraud among the alerts of the chosen time. {ON_SETTLED}",
-                f"""
-select count(*) filter (where is_fraud)::float8 / nullif(count(*), 0) as precision
-from {FLAGGED}
-  and is_alert and {SETTLED}
-""",
-                "percentunit",
-                (0.2, "orange"),
-                (0.4, "green"),
-                first="red",
-                width=4,
-                decimals=1,
+                "precision",
+                of="is_fraud",
+                among=f"is_alert and {SETTLED}",
+                steps=(0.2, 0.4),
                 empty="none settled yet",
             )
         )
         .with_panel(
-            figure(
+            share_of_flagged(
                 "Recall",
                 f"Share of the frauds of the chosen time that raised an alert. {ON_SETTLED}",
-                f"""
-select count(*) filter (where is_alert)::float8 / nullif(count(*), 0) as recall
-from {FLAGGED}
-  and is_fraud and {SETTLED}
-""",
-                "percentunit",
-                (0.3, "orange"),
-                (0.5, "green"),
-                first="red",
-                width=4,
-                decimals=1,
+                "recall",
+                of="is_alert",
+                among=f"is_fraud and {SETTLED}",
+                steps=(0.3, 0.5),
                 empty="none settled yet",
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from include.grafana.boards import board, latest_alerts
+from include.grafana.boards import board, latest_alerts, model_in_use
 from include.grafana.panels import BLUE, GREEN, ORANGE, PURPLE, bars, figure, gauges, lines, rows
 from include.grafana.query import CELL_SECONDS, CELLS, FILTERS, SECONDS, VERSION, fields
 
@@ -158,19 +158,7 @@ where t.stream = 'transaction_stream'
                 (100_000, "red"),
             )
         )
-        .with_panel(
-            figure(
-                "Model in use",
-                "Version of the model that the fraud stream scores with.",
-                """
-select coalesce('version ' || model_version, 'none yet') as "model"
-from monitoring.leases
-where stream = 'fraud_stream'
-""",
-                "string",
-                first="blue",
-            )
-        )
+        .with_panel(model_in_use())
         .with_row(build.Row("Transactions"))
         .with_panel(
             lines(

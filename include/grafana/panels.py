@@ -100,6 +100,16 @@ def figure(
     return panel if decimals is None else panel.decimals(decimals)
 
 
+def _legend(shown: bool) -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .display_mode(kinds.LegendDisplayMode.LIST)
+        .placement(kinds.LegendPlacement.BOTTOM)
+        .show_legend(shown)
+        .calcs([])
+    )
+
+
 def lines(
     title: str,
     description: str,
@@ -136,13 +146,7 @@ def lines(
             .mode(kinds.StackingMode.NORMAL if bars else kinds.StackingMode.NONE)
             .group("A")
         )
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(kinds.LegendDisplayMode.LIST)
-            .placement(kinds.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs([])
-        )
+        .legend(_legend(True))
         .tooltip(
             common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING)
         )
@@ -186,13 +190,7 @@ def bars(
         .line_width(0)
         .bar_width(0.8)
         .group_width(0.8)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(kinds.LegendDisplayMode.LIST)
-            .placement(kinds.LegendPlacement.BOTTOM)
-            .show_legend(len(colors) > 1)
-            .calcs([])
-        )
+        .legend(_legend(len(colors) > 1))
         .tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.NONE))
     )
     for name, color in colors.items():

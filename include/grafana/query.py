@@ -33,6 +33,8 @@ COUNTRY = chosen("country", "country")
 CATEGORY = chosen("category", "category")
 VERSION = chosen("version", "model_version::text")
 FILTERS = f"{COUNTRY}\n  and {CATEGORY}\n  and {VERSION}"
+# The events of the chosen time that raised an alert or are known as fraud.
+FLAGGED = f"monitoring.flagged\nwhere {EVENTS}\n  and {FILTERS}"
 
 
 class SqlQuery(Dataquery):
