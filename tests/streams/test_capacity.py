@@ -26,17 +26,6 @@ HELD = "select transaction_id from monitoring.held_back_alerts order by rank"
 
 
 @pytest.fixture
-def shop(clean_postgres: Settings) -> Settings:
-    return clean_postgres
-
-
-@pytest.fixture
-def connection(shop: Settings):
-    with store.connect(shop) as connection:
-        yield connection
-
-
-@pytest.fixture
 def write(connection, shop: Settings):
     """Writes events with a forest that flags half of all payments: the population has changed."""
     fitted, _ = detector()

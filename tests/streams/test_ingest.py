@@ -29,17 +29,6 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def shop(clean_postgres: Settings) -> Settings:
-    return clean_postgres
-
-
-@pytest.fixture
-def connection(shop: Settings):
-    with store.connect(shop) as connection:
-        yield connection
-
-
-@pytest.fixture
 def writer(shop: Settings) -> Writer:
     return Writer(shop, STREAM, 0)
 

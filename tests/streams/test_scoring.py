@@ -33,17 +33,6 @@ def forest() -> Scorer:
 
 
 @pytest.fixture
-def shop(clean_postgres: Settings) -> Settings:
-    return clean_postgres
-
-
-@pytest.fixture
-def connection(shop: Settings):
-    with store.connect(shop) as connection:
-        yield connection
-
-
-@pytest.fixture
 def write(connection, shop: Settings, forest: Scorer):
     def write(values: list[bytes], first: int = 0, partition: int = 0, scorer: Scorer = forest):
         records = [Record(first + i, BROKER_TIME, None, value) for i, value in enumerate(values)]

@@ -41,12 +41,6 @@ def shop(clean_postgres: Settings) -> Settings:
 
 
 @pytest.fixture
-def connection(shop: Settings):
-    with store.connect(shop) as connection:
-        yield connection
-
-
-@pytest.fixture
 def writer(shop: Settings) -> Writer:
     return Writer(shop, STREAM, 3)
 
