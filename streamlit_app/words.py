@@ -43,3 +43,8 @@ def when(at: datetime | None) -> str:
 def reasons(items: Sequence[Mapping[str, object]]) -> list[str]:
     """The texts of an alert's reasons, the strongest first."""
     return [str(item.get("text") or item.get("feature") or "") for item in items]
+
+
+def last(number: int, noun: str) -> str:
+    """`last transaction` or `last 3 transactions`."""
+    return f"last {noun}" if number == 1 else f"last {number} {noun}s"

@@ -163,10 +163,10 @@ def history(alert: pandas.Series, event: pandas.Series) -> None:
     until = event["timestamp"]
     rows = data.live("customer_history", user_id=event["user_id"], until=until.to_pydatetime(), limit=50)
     if event["fate"] in ("stored", "repeated"):
-        st.markdown(f"**The customer's last {len(rows)} transactions**, up to this one")
+        st.markdown(f"**The customer's {words.last(len(rows), 'transaction')}**, up to this one")
         points = rows.assign(this=rows["transaction_id"] == alert["transaction_id"])
     else:
-        st.markdown(f"**The customer's last {len(rows)} stored transactions** before this one")
+        st.markdown(f"**The customer's {words.last(len(rows), 'stored transaction')}** before this one")
         points = pandas.DataFrame(
             [event.to_dict() | {"transaction_id": alert["transaction_id"], "this": True}]
         )

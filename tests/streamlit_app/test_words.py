@@ -36,3 +36,8 @@ def test_reasons_without_a_text_name_their_feature():
     assert words.reasons([{"text": "amount 8 times usual"}, {"feature": "speed"}, {}]) == [
         "amount 8 times usual", "speed", "",
     ]  # fmt: skip
+
+
+def test_one_is_no_plural():
+    assert words.last(1, "transaction") == "last transaction"
+    assert words.last(2, "stored transaction") == "last 2 stored transactions"
